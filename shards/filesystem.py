@@ -1,0 +1,180 @@
+"""One file layer for every path the project reads or writes.
+
+A path is a plain string. A file becomes visible under its name only when it is complete: it is written beside its place
+under a temporary name, flushed to the disk and renamed. Readers may therefore trust whatever they can see, and a killed
+process leaves at most a file that starts with `TEMPORARY_PREFIX`, which `remove_temporary_files` sweeps away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+TEMPORARY_PREFIX = ".incomplete-"
+
+
+class StorageError(OSError):
+    """A path could not be read or written; the message names it and says what to do."""
+
+
+def _local(path: str) -> Path:
+    if "://" in path:
+        raise StorageError(f"{path!r} is not a local path; this version reads and writes local folders only")
+    return Path(path)
+
+
+def join(folder: str, *names: str) -> str:
+    """The path of `names` under `folder`."""
+    return "/".join([folder.rstrip("/") or "/", *names])
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    return _local(path).exists()
+
+
+def size(path: str) -> int:
+    """Bytes of a file. Raises `StorageError` when it is not there."""
+    with _named(path):
+        return _local(path).stat().st_size
+
+
+def open_read(path: str) -> BinaryIO:
+    """A file opened for reading bytes. Raises `StorageError` with the path and the cause."""
+    with _named(path):
+        return _local(path).open("rb")
+
+
+def read_bytes(path: str, start: int = 0, length: int | None = None) -> bytes:
+    """The bytes `[start, start + length)` of a file, or all from `start`."""
+    with open_read(path) as file, _named(path):
+        file.seek(start)
+        return file.read() if length is None else file.read(length)
+
+
+def list_files(folder: str, suffix: str = "") -> list[str]:
+    """Sorted paths of the finished files directly in `folder` whose name ends in `suffix`; empty if there is no folder."""
+    place = _local(folder)
+    if not place.is_dir():
+        return []
+    with _named(folder):
+        entries = list(os.scandir(place))
+    names = (e.name for e in entries if e.is_file() and e.name.endswith(suffix))
+    return [join(folder, name) for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)]
+
+
+@contextlib.contextmanager
+def create(path: str) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name only if the block ends without an exception.
+
+    Parent folders are made. An existing file is replaced in one step.
+    """
+    target = _local(path)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name[-180:]}")
+    with _named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb")
+    try:
+        with _named(path), file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _named(path):
+            temporary.replace(target)
+            _sync_folder(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a whole file in one step (see `create`)."""
+    with create(path) as file:
+        file.write(data)
+
+
+def append_line(path: str, line: bytes) -> None:
+    """Append one line with a single write, so that lines of several processes never mix.
+
+    `line` must not contain a line break. A process killed in the middle leaves a last line without one; the next call
+    closes it first, so the torn line stays alone and a reader can drop it.
+    """
+    target = _local(path)
+    with _named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+            data = (b"\n" if torn else b"") + line + b"\n"
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a file if it is there."""
+    with _named(path):
+        _local(path).unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: str) -> int:
+    """Sweep what killed processes left unfinished anywhere under `folder`; returns how many files went."""
+    place = _local(folder)
+    if not place.is_dir():
+        return 0
+    leftovers = [p for p in place.rglob(f"{TEMPORARY_PREFIX}*") if p.is_file()]
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+@contextlib.contextmanager
+def exclusive(path: str) -> Iterator[None]:
+    """Hold a lock file for the duration of the block. Raises `StorageError` at once if another process holds it.
+
+    The kernel drops the lock with the process, however it ends, so a killed job never blocks the next one.
+    """
+    import fcntl
+
+    target = _local(path)
+    with _named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(
+                f"another job is writing to {str(target.parent)!r}; wait for it or choose another folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Turn a bare OSError into one sentence that names the path."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        cause = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise StorageError(f"cannot access {path!r}: {cause}") from error
