@@ -58,7 +58,7 @@ def read_bytes(path: str, start: int = 0, length: int | None = None) -> bytes:
 
 
 def list_files(folder: str, suffix: str = "") -> list[str]:
-    """Sorted paths of the finished files directly in `folder` whose name ends in `suffix`; empty if there is no folder."""
+    """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
     place = _local(folder)
     if not place.is_dir():
         return []

@@ -1,6 +1,6 @@
 """The special token ids every room agrees on, and the ids of the published vocabulary's headers.
 
-Standard library only: the network, the reader and the Beam workers all import this, and nothing here may cost an import.
+Standard library only: the network, the reader and the Beam workers all import this, and nothing here may cost time.
 """
 
 from __future__ import annotations
