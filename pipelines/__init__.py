@@ -1,0 +1,1 @@
+"""Beam jobs and the command lines that join the rooms."""

@@ -1,0 +1,1 @@
+"""The ground floor: record formats, vocabulary, writing, manifest, ledger, statistics and reading of shards."""

@@ -1,0 +1,1 @@
+"""Training: loops, optimizer, sharding over a mesh, checkpoints and tasks."""

@@ -1,0 +1,130 @@
+"""How an item can end: a closed list of reasons, each with its kind and one sentence for people.
+
+Every item that enters the job ends with exactly one of these. `REJECTED` items broke a named rule and will again;
+`FAILED_FINAL` ones can never be had; `FAILED_RETRYABLE` ones may work another day (`--retry-failed`).
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Kind(enum.Enum):
+    """What an outcome means for the item's future."""
+
+    DONE = "done"
+    REJECTED = "rejected"
+    FAILED_RETRYABLE = "failed-retryable"
+    FAILED_FINAL = "failed-final"
+
+
+class Outcome(enum.Enum):
+    """The reasons. The value is the name written to the ledger."""
+
+    EXTRACTED = "extracted"
+
+    NO_CAPTIONS = "no-captions"
+    CAPTIONS_UNREADABLE = "captions-unreadable"
+    NO_WORD_TIMES = "no-word-times"
+    NO_WORDS = "no-words"
+    TITLE_MISSING = "title-missing"
+    TOO_LONG = "too-long"
+    DURATION_UNKNOWN = "duration-unknown"
+    CATEGORY = "category"
+    SPARSE_SPEECH = "sparse-speech"
+    OTHER_LANGUAGE = "other-language"
+    BAD_WORDS = "bad-words"
+    UNEVEN_WORDS = "uneven-words"
+    MEDIA_MISSING = "media-missing"
+    MEDIA_UNREADABLE = "media-unreadable"
+    NO_PICTURE = "no-picture"
+    NO_SOUND = "no-sound"
+    NO_SEGMENTS = "no-segments"
+    FRAME_MISSING = "frame-missing"
+    BAD_ID = "bad-id"
+
+    TIMED_OUT = "timed-out"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out-of-memory"
+    NETWORK = "network"
+    SERVER = "server"
+    TRUNCATED = "truncated"
+    RATE_LIMITED = "rate-limited"
+    BOT_CHECK = "bot-check"
+    CAPTIONS_REFUSED = "captions-refused"
+    NOT_YET = "not-yet"
+    DOWNLOAD = "download"
+
+    PRIVATE = "private"
+    REMOVED = "removed"
+    AGE_RESTRICTED = "age-restricted"
+    GEO_BLOCKED = "geo-blocked"
+    MEMBERS_ONLY = "members-only"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not-found"
+    LIVE = "live"
+    NO_FORMAT = "no-format"
+
+    @property
+    def kind(self) -> Kind:
+        """Done, rejected, or failed for now or for good."""
+        return _KINDS[self]
+
+    @property
+    def sentence(self) -> str:
+        """One sentence that says what happened and, where there is one, the way out."""
+        return _SENTENCES[self]
+
+
+_K, _O = Kind, Outcome
+_TABLE = {
+    _O.EXTRACTED: (_K.DONE, "The video's segments are committed."),
+    _O.NO_CAPTIONS: (
+        _K.REJECTED,
+        "There is no caption track in the wanted language; put NAME.en.vtt beside the video, or transcribe your own"
+        " videos with the [asr] extra.",
+    ),
+    _O.CAPTIONS_UNREADABLE: (_K.REJECTED, "The caption track is not well formed."),
+    _O.NO_WORD_TIMES: (
+        _K.REJECTED,
+        "No caption track has a time for every word; --transcript aligned or the [asr] extra can supply them.",
+    ),
+    _O.NO_WORDS: (_K.REJECTED, "The caption track holds no words."),
+    _O.TITLE_MISSING: (_K.REJECTED, "The metadata has no title."),
+    _O.TOO_LONG: (_K.REJECTED, "The video is longer than the limit."),
+    _O.DURATION_UNKNOWN: (_K.REJECTED, "Neither the metadata nor the media say how long the video is."),
+    _O.CATEGORY: (_K.REJECTED, "The video's category is excluded."),
+    _O.SPARSE_SPEECH: (_K.REJECTED, "No half minute holds enough words."),
+    _O.OTHER_LANGUAGE: (_K.REJECTED, "The text is not in the wanted language with enough certainty."),
+    _O.BAD_WORDS: (_K.REJECTED, "Too many words are upper-case or hold blanks: an uploaded track in the place of ASR."),
+    _O.UNEVEN_WORDS: (_K.REJECTED, "Word lengths vary too much to be words."),
+    _O.MEDIA_MISSING: (_K.REJECTED, "There is no media file for this id."),
+    _O.MEDIA_UNREADABLE: (_K.REJECTED, "The media file cannot be opened or decoded."),
+    _O.NO_PICTURE: (_K.REJECTED, "The media file has no video stream."),
+    _O.NO_SOUND: (_K.REJECTED, "The media file has no audio stream or it holds no sample."),
+    _O.NO_SEGMENTS: (_K.REJECTED, "The speech leaves no room for a single window."),
+    _O.FRAME_MISSING: (_K.REJECTED, "A window lies past the last frame; the stated duration is too long."),
+    _O.BAD_ID: (_K.REJECTED, "The id is not the id of a video."),
+    _O.TIMED_OUT: (_K.FAILED_RETRYABLE, "Decoding took longer than the limit."),
+    _O.CRASHED: (_K.FAILED_RETRYABLE, "The decoder died on this video."),
+    _O.OUT_OF_MEMORY: (_K.FAILED_RETRYABLE, "Decoding needed more memory than the limit."),
+    _O.NETWORK: (_K.FAILED_RETRYABLE, "The connection failed or stalled."),
+    _O.SERVER: (_K.FAILED_RETRYABLE, "The server answered with an error of its own."),
+    _O.TRUNCATED: (_K.FAILED_RETRYABLE, "The media ended before its stated length or is no media at all."),
+    _O.RATE_LIMITED: (_K.FAILED_RETRYABLE, "The server asked to slow down."),
+    _O.BOT_CHECK: (_K.FAILED_RETRYABLE, "The server asked for proof of a person; downloading stops."),
+    _O.CAPTIONS_REFUSED: (_K.FAILED_RETRYABLE, "The caption track is advertised but could not be fetched."),
+    _O.NOT_YET: (_K.FAILED_RETRYABLE, "The video has not been published yet."),
+    _O.DOWNLOAD: (_K.FAILED_RETRYABLE, "The download failed for a reason that is not listed."),
+    _O.PRIVATE: (_K.FAILED_FINAL, "The video is private."),
+    _O.REMOVED: (_K.FAILED_FINAL, "The video has been removed."),
+    _O.AGE_RESTRICTED: (_K.FAILED_FINAL, "The video asks for a confirmed age."),
+    _O.GEO_BLOCKED: (_K.FAILED_FINAL, "The video is not available from this country."),
+    _O.MEMBERS_ONLY: (_K.FAILED_FINAL, "The video is for members only."),
+    _O.FORBIDDEN: (_K.FAILED_FINAL, "The server refuses access to the video."),
+    _O.NOT_FOUND: (_K.FAILED_FINAL, "There is no video with this id."),
+    _O.LIVE: (_K.FAILED_FINAL, "The item is a live stream."),
+    _O.NO_FORMAT: (_K.FAILED_FINAL, "No format matches the wanted one."),
+}
+_KINDS = {outcome: kind for outcome, (kind, _) in _TABLE.items()}
+_SENTENCES = {outcome: sentence for outcome, (_, sentence) in _TABLE.items()}

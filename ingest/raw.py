@@ -1,0 +1,128 @@
+"""A raw video: its media file, its caption tracks and its metadata, from a folder or from the published bucket layout.
+
+Nothing here is decoded or judged; a missing file is a fact of the raw video and the rules say later what it means.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MEDIA_SUFFIXES = frozenset(
+    (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")
+)
+_CAPTION_FILE = re.compile(r"\.(?P<code>[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)\.(?P<form>vtt|srt|json3)$")
+
+
+@dataclass(frozen=True)
+class CaptionTrack:
+    """One caption track as it was delivered.
+
+    `code` is the language as the layout names it (`en`, `en-GB`, `en-orig`, `en-manual`), `form` is `vtt`, `srt` or
+    `json3`.
+    """
+
+    code: str
+    form: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RawVideo:
+    """Everything known of a video before processing; `media` is a path, `None` where there is no file."""
+
+    id: str
+    media: str | None
+    captions: list[CaptionTrack] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class RawError(ValueError):
+    """A raw folder cannot be used; the message names it."""
+
+
+def list_folder(folder: str) -> list[str]:
+    """The media files of a folder of videos, by path. Raises `RawError` if the folder cannot be read or holds none."""
+    place = Path(folder)
+    if not place.is_dir():
+        raise RawError(f"there is no folder {folder!r}")
+    try:
+        found = sorted(str(p) for p in place.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
+    except OSError as error:
+        raise RawError(f"the folder {folder!r} cannot be read: {error.strerror}") from None
+    if not found:
+        raise RawError(f"the folder {folder!r} holds no videos (looked for {', '.join(sorted(MEDIA_SUFFIXES))})")
+    stems: dict[str, str] = {}
+    for path in found:
+        stem = Path(path).stem
+        if stem in stems:
+            raise RawError(f"{stems[stem]!r} and {path!r} have the same name; rename one, names are the videos' ids")
+        stems[stem] = path
+    return found
+
+
+def from_folder(media: str) -> RawVideo:
+    """The raw video of a media file, with the captions and the `NAME.info.json` beside it."""
+    path = Path(media)
+    tracks = []
+    for sibling in sorted(path.parent.iterdir()):
+        match = _CAPTION_FILE.match(sibling.name.removeprefix(path.stem)) if sibling.name != path.name else None
+        if match and sibling.name.startswith(path.stem) and sibling.is_file():
+            code, form = match["code"], match["form"]
+            # yt-dlp writes ASR tracks as vtt; an srt beside a video was put there by a person.
+            if form == "srt" and not code.endswith("-manual"):
+                code = f"{code}-manual"
+            tracks.append(CaptionTrack(code, form, decode_text(sibling.read_bytes())))
+    info_file = path.with_name(f"{path.stem}.info.json")
+    info = parse_info(info_file.read_bytes()) if info_file.is_file() else {}
+    return RawVideo(path.stem, str(path), tracks, info)
+
+
+def from_layout(folder: str, video_id: str) -> RawVideo:
+    """The raw video in `folder/youtube_dump/ID/` (spec ingest.md 3), captions inside the info object."""
+    place = Path(folder) / "youtube_dump" / video_id
+    info_file, media = place / f"{video_id}.v2.info.json.gz", place / f"{video_id}.mp4"
+    info: dict[str, Any] = {}
+    if info_file.is_file():
+        try:
+            info = parse_info(gzip.decompress(info_file.read_bytes()))
+        except (OSError, EOFError) as error:
+            raise RawError(f"{info_file} is not a gzip file: {error}") from None
+    transcripts = info.pop("transcripts", None)
+    tracks = [
+        CaptionTrack(code, "vtt", text)
+        for code, text in sorted((transcripts if isinstance(transcripts, dict) else {}).items())
+        if isinstance(text, str)
+    ]
+    return RawVideo(video_id, str(media) if media.is_file() else None, tracks, info)
+
+
+def list_layout(folder: str) -> list[str]:
+    """The ids stored under `folder/youtube_dump/`."""
+    place = Path(folder) / "youtube_dump"
+    if not place.is_dir():
+        raise RawError(f"there is no folder {str(place)!r}")
+    return sorted(entry.name for entry in place.iterdir() if entry.is_dir())
+
+
+def decode_text(data: bytes) -> str:
+    """Text of a caption file whatever its encoding: UTF-8 or UTF-16 by their marks, else Latin-1."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def parse_info(data: bytes) -> dict[str, Any]:
+    """The metadata object; anything that is not a JSON object gives an empty one."""
+    try:
+        info = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return info if isinstance(info, dict) else {}

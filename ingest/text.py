@@ -1,0 +1,100 @@
+"""Text that is not speech: titles, descriptions, tags and web pages.
+
+The web cleaner brings written text near the style of speech recognition (spec ingest.md 8.4); the description cleaner
+takes out what nobody says (8.3). Text from the outside may spell special tokens; `neutralise` makes them plain text.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import demoji
+import ftfy
+from num2words import num2words
+from unidecode import unidecode
+
+from shards.tokens import SPECIAL_TOKENS
+
+_URL = re.compile(
+    r"\b(?:https?://|www\d{0,3}\.|[a-z0-9.\-]{1,253}\.[a-z]{2,4}/)"
+    r"(?:[^\s()<>]|\((?:[^\s()<>]|\([^\s()<>]{1,2000}\)){0,2000}\))*"
+    r"(?:\((?:[^\s()<>]|\([^\s()<>]{1,2000}\)){0,2000}\)|[^\s`!()\[\]{};:'\".,<>?«»“”‘’])",
+    re.IGNORECASE,
+)
+_SPECIAL = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
+_MARKUP = re.compile(r"<p>|<strong>|><p>|<br>|<em>|<span>|\[unreadable\]")
+_REPEATS = re.compile(r"([-$%&'+,./:;?!@\[\]\\_’\"=])\1+")
+_SPELLED = {
+    "&": " and ",
+    "/": " slash ",
+    "@": " at ",
+    "\\": " backslash ",
+    "+": " plus ",
+    "%": " percent ",
+    "=": " equals ",
+}
+_DOLLARS = re.compile(r"\$(\d+)(?:\.\d+)?", re.ASCII)
+_ORDINAL = re.compile(r"(\d+)(?:rd|nd|th|st)", re.ASCII)
+_CLOCK = re.compile(r"\b(\d{1,2}):(\d{2})\b", re.ASCII)
+_SMALL_NUMBER = re.compile(r"(?<!\d)0*(\d{1,2})(?!\d)", re.ASCII)
+_LONGEST_NUMBER = 30
+"""Digits beyond which a run is no number anybody would say; it is left as it is."""
+
+
+def neutralise(text: str) -> str:
+    """Break up spellings of special tokens, so that text from the outside can never become one."""
+    return _SPECIAL.sub(lambda match: match[0].replace("|", " "), text)
+
+
+def clean_description(text: str) -> str:
+    """Name emoji, replace addresses by `%`, squeeze blanks (spec ingest.md 8.3)."""
+    text = _URL.sub("%", _name_emoji(text).strip())
+    return re.sub(r"\s*\n", "\n", re.sub(" +", " ", text)).strip()
+
+
+def clean_web_text(text: str, spell_numbers: bool) -> str:
+    """Web text in the style of speech recognition, with numbers in words or as digits (spec ingest.md 8.4)."""
+    text = _MARKUP.sub("", _name_emoji(ftfy.fix_text(text)))
+    text = _plain(_plain(text))
+    text = _REPEATS.sub(r"\1", text)
+    for symbol, name in _SPELLED.items():
+        text = text.replace(symbol, name)
+    text = " ".join(text.split())
+    return _spell_numbers(text) if spell_numbers else text
+
+
+def _name_emoji(text: str) -> str:
+    names = demoji.findall(text)
+    for emoji in sorted(names, key=lambda sequence: (-len(sequence), sequence)):
+        text = text.replace(emoji, f"[{names[emoji].replace(' ', '')}]")
+    return text
+
+
+@functools.cache
+def _plain_table() -> dict[int, str]:
+    table = {code: unidecode(chr(code)) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000}
+    table = {code: plain for code, plain in table.items() if plain}
+    return table | {ord(c): " " for c in "()<>{}[]^_|~-"} | {ord("`"): "'"}
+
+
+def _plain(text: str) -> str:
+    return text.translate(_plain_table())
+
+
+def _spell_numbers(text: str) -> str:
+    text = _DOLLARS.sub(lambda m: _words(m, m[1]) + " dollars", text)
+    text = _ORDINAL.sub(lambda m: _words(m, m[1], to="ordinal"), text)
+    text = _CLOCK.sub(_clock, text)
+    return _SMALL_NUMBER.sub(lambda m: num2words(int(m[1])), text)
+
+
+def _words(match: re.Match, digits: str, **form: str) -> str:
+    return match[0] if len(digits) > _LONGEST_NUMBER else num2words(int(digits), **form)
+
+
+def _clock(match: re.Match) -> str:
+    hour, minute = int(match[1]), int(match[2])
+    if minute == 0:
+        return num2words(hour)
+    return f"{num2words(hour)} {'oh ' if minute < 10 else ''}{num2words(minute)}"

@@ -1,0 +1,138 @@
+"""Which words a video gets: the choice among its caption tracks, their reading, cleaning and alignment.
+
+Only automatic tracks carry word times, so the original ASR track comes first. A machine translation of a foreign ASR
+track looks like one but is not what is heard; it is recognised, recorded and used only if nothing better is there.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import ftfy
+
+from ingest import captions
+from ingest.alignment import align
+from ingest.captions import CaptionError, Transcript, Word
+from ingest.outcomes import Outcome
+from ingest.raw import CaptionTrack, RawVideo
+
+_UPLOADED_SUFFIX = "-manual"
+_ORIGINAL_SUFFIX = "-orig"
+
+
+class TrackKind(enum.Enum):
+    """Where the words of a track come from, best first."""
+
+    ASR_ORIGINAL = "asr-original"
+    ASR_TRANSLATED = "asr-translated"
+    UPLOADED = "uploaded"
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The words of a video and the track they come from."""
+
+    words: list[Word]
+    code: str
+    kind: TrackKind
+
+
+class TranscriptError(ValueError):
+    """A video has no usable transcript; `outcome` is the reason's name."""
+
+    def __init__(self, outcome: Outcome, detail: str):
+        super().__init__(detail)
+        self.outcome = outcome
+
+
+def kind_of(track: CaptionTrack, raw: RawVideo) -> TrackKind:
+    """What kind a track is. An ASR track is translated if the video's own language is another one."""
+    if track.code.endswith(_UPLOADED_SUFFIX):
+        return TrackKind.UPLOADED
+    if track.code.endswith(_ORIGINAL_SUFFIX):
+        return TrackKind.ASR_ORIGINAL
+    originals = {_base(t.code) for t in raw.captions if t.code.endswith(_ORIGINAL_SUFFIX)}
+    spoken = raw.info.get("language")
+    originals |= {_base(spoken)} if isinstance(spoken, str) and spoken else set()
+    translated = originals and _base(track.code) not in originals
+    return TrackKind.ASR_TRANSLATED if translated else TrackKind.ASR_ORIGINAL
+
+
+def ranked_tracks(raw: RawVideo, language: str) -> list[tuple[TrackKind, CaptionTrack]]:
+    """The tracks in `language`, best first: by kind, then marked original, plain code, regional codes, timed forms."""
+    order = list(TrackKind)
+    found = [(kind_of(t, raw), t) for t in raw.captions if _base(t.code) == _base(language)]
+
+    def rank(item: tuple[TrackKind, CaptionTrack]) -> tuple:
+        kind, track = item
+        plain = track.code.removesuffix(_UPLOADED_SUFFIX)
+        spelling = (not plain.endswith(_ORIGINAL_SUFFIX), plain != language, len(plain), plain)
+        return order.index(kind), spelling, ("json3", "vtt", "srt").index(track.form)
+
+    return sorted(found, key=rank)
+
+
+def spoken_words(raw: RawVideo, language: str, *, aligned: bool, strict: bool, repair: bool) -> Spoken:
+    """The cleaned words of the best track with word times.
+
+    With `aligned`, the words of an uploaded track take the place of what was recognised, at the recognised times.
+    `strict` reads as the published parser does, `repair` stores words with their mojibake repaired. Raises
+    `TranscriptError` (no-captions, captions-unreadable, no-word-times or no-words).
+    """
+    tracks = ranked_tracks(raw, language)
+    if not tracks:
+        raise TranscriptError(Outcome.NO_CAPTIONS, f"no caption track in {language!r}")
+    problem = TranscriptError(Outcome.NO_WORD_TIMES, f"no track in {language!r} has word times")
+    chosen: Spoken | None = None
+    for kind, track in tracks:
+        if kind is TrackKind.UPLOADED:
+            continue
+        try:
+            read = _read(track, strict)
+        except CaptionError as error:
+            problem = TranscriptError(Outcome.CAPTIONS_UNREADABLE, f"track {track.code!r}: {error}")
+            continue
+        if read.timed:
+            chosen = Spoken(_cleaned(read.words, repair), track.code, kind)
+            break
+    if chosen is None:
+        raise problem
+    if not chosen.words:
+        raise TranscriptError(Outcome.NO_WORDS, f"track {chosen.code!r} holds no words")
+    return _with_uploaded_text(chosen, tracks, repair) if aligned else chosen
+
+
+def _read(track: CaptionTrack, strict: bool) -> Transcript:
+    if strict and track.form == "vtt":
+        words = captions.parse_vtt(track.text)
+        return Transcript(words or [], timed=words is not None)
+    return captions.read(track.text, track.form)
+
+
+def _cleaned(words: list[Word], repair: bool) -> list[Word]:
+    kept = captions.clean(words)
+    return [Word(ftfy.fix_text(w.text), w.start, w.end) for w in kept] if repair else kept
+
+
+def _with_uploaded_text(spoken: Spoken, tracks: list[tuple[TrackKind, CaptionTrack]], repair: bool) -> Spoken:
+    for kind, track in tracks:
+        if kind is not TrackKind.UPLOADED:
+            continue
+        try:
+            uploaded = _cleaned(captions.read(track.text, track.form).words, repair)
+        except CaptionError:
+            continue
+        texts = align([w.text for w in spoken.words], [w.text for w in uploaded])
+        words = [
+            Word(text, word.start, word.end)
+            for word, slot in zip(spoken.words, texts, strict=True)
+            for text in ([slot] if slot else [])
+        ]
+        if words:
+            return Spoken(words, track.code, TrackKind.UPLOADED)
+    return spoken
+
+
+def _base(code: str) -> str:
+    return code.split("-")[0].lower()

@@ -1,0 +1,287 @@
+"""The whole way of one video: raw files in, segments or a reason out, as one function of its input and a config.
+
+Cheap questions come first: words, then rules, then windows, and only what is left is decoded. Nothing here knows Beam,
+folders of shards or other videos.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ingest import filters, media, spectrogram
+from ingest.captions import Word
+from ingest.filters import Facts, FilterConfig
+from ingest.media import MediaError
+from ingest.outcomes import Outcome
+from ingest.raw import RawVideo
+from ingest.segmentation import Window, segment
+from ingest.text import neutralise
+from ingest.timing import TimingModel
+from ingest.transcript import TranscriptError, spoken_words
+from shards import fetch
+from shards import tokenizer as vocabulary
+from shards.randomness import generator
+from shards.segments import SAMPLE_RATE, Segment, VideoText
+from shards.tokens import FIRST_TEXT_ID
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+META_KEYS = (
+    "channel_id",
+    "view_count",
+    "average_rating",
+    "_avg_cosine_sim",
+    "_num_coco_objects_expectation",
+    "upload_date",
+    "categories",
+    "_ids_fn",
+    "license",
+)
+MAX_DESCRIPTION_TOKENS = 1024
+"""No reader looks further (spec shards.md, defect 25)."""
+
+FRAME_MEMORY = 192 << 20
+"""Bytes of raw frames held for one pass; a video with more is decoded twice, first for its black bars."""
+
+BAR_FRAMES = 240
+"""Frames that a second pass looks at for black bars, evenly spaced; as many as 20 minutes have windows."""
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """How videos become segments.
+
+    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `transcript` is `asr`, or `aligned`
+    to put uploaded text at the times of the ASR words. `captions` is `tolerant`, or `strict` for the published parser's
+    reading. `repair_text` stores words with mojibake repaired.
+    """
+
+    seed: int = 0
+    language: str = "en"
+    tokenizer: str = vocabulary.PUBLISHED
+    timing_model: str = "published"
+    transcript: Literal["asr", "aligned"] = "asr"
+    captions: Literal["tolerant", "strict"] = "tolerant"
+    repair_text: bool = False
+    filters: FilterConfig = field(default_factory=FilterConfig)
+
+    def resolved(self) -> dict[str, Any]:
+        """The config as JSON-able values, with the two model files named by the digest of their content."""
+        values = dataclasses.asdict(self)
+        values["tokenizer"] = vocabulary.digest(self.tokenizer)
+        if timing_file := _timing_file(self.timing_model):
+            values["timing_model"] = hashlib.sha256(timing_file.read_bytes()).hexdigest()
+        return values
+
+    def digest(self) -> str:
+        """What committed segments were made with; segments of another digest are never mixed."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a video: its outcome with every score, and its segments if there are any."""
+
+    outcome: Outcome
+    detail: str
+    scores: dict[str, Any]
+    text: VideoText
+    segments: list[Segment] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Models:
+    tokenizer: Tokenizer
+    timing: TimingModel | None
+
+
+@functools.lru_cache(maxsize=4)
+def _models(tokenizer: str, timing_model: str) -> _Models:
+    timing_file = _timing_file(timing_model)
+    return _Models(
+        vocabulary.load_tokenizer(tokenizer),
+        TimingModel.load(timing_file) if timing_file else None,
+    )
+
+
+def _timing_file(timing_model: str):
+    if timing_model == "none":
+        return None
+    if timing_model == "published":
+        return fetch.fetch(fetch.TIMING_MODEL, flag="--timing-model")
+    from pathlib import Path
+
+    return Path(timing_model)
+
+
+def check_config(config: VideoConfig) -> None:
+    """Load what the config names, so that a wrong path is known before any work. Raises what the loaders raise."""
+    _models(config.tokenizer, config.timing_model)
+
+
+def process(raw: RawVideo, config: VideoConfig) -> Result:
+    """Turn one raw video into segments, or say by which rule it ended and with which scores."""
+    scores: dict[str, Any] = {}
+    text = VideoText(raw.id)
+    try:
+        models = _models(config.tokenizer, config.timing_model)
+        text = _video_text(raw, models.tokenizer)
+        spoken = spoken_words(
+            raw,
+            config.language,
+            aligned=config.transcript == "aligned",
+            strict=config.captions == "strict",
+            repair=config.repair_text,
+        )
+        scores |= {"caption_track": spoken.code, "caption_kind": spoken.kind.value}
+        probe, problem = _probe(raw)
+        duration = _duration(raw, probe)
+        broken, judged = filters.judge(
+            Facts(
+                spoken.words,
+                duration,
+                _string(raw.info.get("title")),
+                _string(raw.info.get("description")),
+                _strings(raw.info.get("categories")),
+                config.language.split("-")[0],
+            ),
+            config.filters,
+        )
+        scores |= judged
+        if broken:
+            return Result(broken, broken.sentence, scores, text)
+        if problem:
+            raise problem
+        pieces = _encode(models.tokenizer, [w.text for w in spoken.words])
+        words = models.timing.correct(spoken.words, [len(p) for p in pieces]) if models.timing else spoken.words
+        windows = segment(words, duration, generator(config.seed, "segment", raw.id).random)
+        if not windows:
+            raise MediaError(Outcome.NO_SEGMENTS, Outcome.NO_SEGMENTS.sentence)
+        if not probe.has_picture:
+            raise MediaError(Outcome.NO_PICTURE, Outcome.NO_PICTURE.sentence)
+        if not probe.has_sound:
+            raise MediaError(Outcome.NO_SOUND, Outcome.NO_SOUND.sentence)
+        images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
+        spectrograms, sound_scores = _spectrograms(raw.media, windows)
+        scores |= sound_scores
+    except (TranscriptError, MediaError) as error:
+        return Result(error.outcome, str(error), scores, text)
+    segments = [
+        _segment(window, image, sound, words, pieces)
+        for window, image, sound in zip(windows, images, spectrograms, strict=True)
+    ]
+    return Result(Outcome.EXTRACTED, "", scores, text, segments)
+
+
+def _video_text(raw: RawVideo, tokenizer: Tokenizer) -> VideoText:
+    meta = {key: raw.info[key] for key in META_KEYS if key in raw.info}
+    title, description = _string(raw.info.get("title")), _string(raw.info.get("description"))
+    tags = ", ".join(_strings(raw.info.get("tags")))
+    ids = _encode(tokenizer, [title, tags, description])
+    return VideoText(raw.id, ids[0], ids[1], ids[2][:MAX_DESCRIPTION_TOKENS], json.dumps(meta, default=str))
+
+
+def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    encoded = vocabulary.encode_words(tokenizer, [neutralise(text) for text in texts])
+    if any(i < FIRST_TEXT_ID for ids in encoded for i in ids):
+        raise AssertionError("text encoded to a special token although its spelling was neutralised")
+    return encoded
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _strings(value: object) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
+def _probe(raw: RawVideo) -> tuple[media.Probe, MediaError | None]:
+    """What the media say; the problem is kept back, for the text is judged first."""
+    nothing = media.Probe(None, False, False)
+    if raw.media is None:
+        return nothing, MediaError(Outcome.MEDIA_MISSING, Outcome.MEDIA_MISSING.sentence)
+    try:
+        return media.probe(raw.media), None
+    except MediaError as error:
+        return nothing, error
+
+
+def _duration(raw: RawVideo, probe: media.Probe) -> float | None:
+    """The smaller of what metadata and media state, for either may be too long."""
+    stated = raw.info.get("duration")
+    known = [float(d) for d in (stated, probe.duration) if isinstance(d, int | float) and 0 < d < 1e7]
+    return min(known, default=None)
+
+
+def _images(path: str, times: Sequence[float]) -> list[tuple[bytes, int, int]]:
+    """Each time's frame without the video's black bars: JPEG bytes, width, height."""
+    stream = _all_frames(path, times)
+    first = next(stream)
+    if first.nbytes * len(times) <= FRAME_MEMORY:
+        held = [first, *stream]
+        box = media.black_bars(held)
+        return [media.encode_frame(frame, box) for frame in held]
+    stream.close()
+    content = media.Content()
+    picked = np.unique(np.linspace(0, len(times) - 1, min(BAR_FRAMES, len(times))).round().astype(int))
+    for frame in _all_frames(path, [times[i] for i in picked]):
+        content.add(frame)
+    return [media.encode_frame(frame, content.box()) for frame in _all_frames(path, times)]
+
+
+def _all_frames(path: str, times: Sequence[float]) -> Iterator[np.ndarray]:
+    for time, frame in zip(times, media.frames(path, times), strict=True):
+        if frame is None:
+            raise MediaError(Outcome.FRAME_MISSING, f"there is no frame at {time:.3f} s")
+        yield frame
+
+
+def _spectrograms(path: str, windows: list[Window]) -> tuple[list[tuple[bytes, float]], dict[str, Any]]:
+    """Each window's spectrogram as JPEG bytes and magic number, the track normalised by its loudest sample."""
+    with media.sound(path, SAMPLE_RATE) as samples:
+        if not len(samples):
+            raise MediaError(Outcome.NO_SOUND, "the audio stream holds no sample")
+        peak = max(abs(int(samples.max())), abs(int(samples.min())), 1)
+        encoded = []
+        for window in windows:
+            first, length = int(SAMPLE_RATE * window.start), spectrogram.SAMPLES * window.speed
+            piece = np.zeros(length, np.float32)
+            heard = samples[first : first + length]
+            piece[: len(heard)] = heard
+            piece /= peak
+            encoded.append(spectrogram.encode(spectrogram.log_mel(piece, window.speed)))
+        return encoded, {"sound_seconds": round(len(samples) / SAMPLE_RATE, 2), "sound_peak": peak}
+
+
+def _segment(
+    window: Window,
+    image: tuple[bytes, int, int],
+    sound: tuple[bytes, float],
+    words: list[Word],
+    pieces: list[list[int]],
+) -> Segment:
+    starts = [(words[i].start - window.start) / window.speed for i in window.words for _ in pieces[i]]
+    ends = [(words[i].end - window.start) / window.speed for i in window.words for _ in pieces[i]]
+    return Segment(
+        start=window.start,
+        end=window.end,
+        speed=window.speed,
+        image=image[0],
+        width=image[1],
+        height=image[2],
+        spectrogram=sound[0],
+        magic=sound[1],
+        tokens=np.array([token for i in window.words for token in pieces[i]], np.int32),
+        token_starts=np.array(starts, np.float32),
+        token_ends=np.array(ends, np.float32),
+    )

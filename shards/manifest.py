@@ -1,0 +1,127 @@
+"""What a data set holds: its shards with counts and digests, what they were made with, and their generations.
+
+The manifest is written last; a shard that it does not name is not data. Every run that adds videos adds a generation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from shards import filesystem
+
+NAME = "manifest.json"
+FORMAT = "reservoir-shards"
+VERSION = 1
+
+
+def shard_name(split: str, generation: int, index: int, count: int) -> str:
+    """`train-g0000-00000of00001.tfrecord`."""
+    return f"{split}-g{generation:04d}-{index:05d}of{count:05d}.tfrecord"
+
+
+def index_path(shard: str) -> str:
+    """Where a shard's index is: little-endian uint64 offsets of its records, then the file's length."""
+    return shard.removesuffix(".tfrecord") + ".index"
+
+
+def stats_path(shard: str) -> str:
+    """Where a shard's statistics are."""
+    return shard.removesuffix(".tfrecord") + ".stats.json"
+
+
+class ManifestError(ValueError):
+    """A folder holds no readable manifest; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard file: its name beside the manifest, records, bytes and the SHA-256 of its bytes."""
+
+    name: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The shards that one run added to a split, and how many videos and segments are in them."""
+
+    number: int
+    split: str
+    videos: int
+    segments: int
+    shards: list[Shard]
+
+    @property
+    def examples(self) -> int:
+        """Records in all shards of the generation."""
+        return sum(shard.examples for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set. `config` is the digest of config.json, `tokenizer` the SHA-256 of tokenizer.json."""
+
+    segments_per_example: int
+    config: str
+    tokenizer: str
+    generations: list[Generation] = field(default_factory=list)
+
+    def shards(self, split: str | None = None) -> list[Shard]:
+        """The shards of a split (all of them without one), oldest generation first."""
+        return [s for g in self.generations if split in (None, g.split) for s in g.shards]
+
+    def splits(self) -> list[str]:
+        """The names of the splits, in order of appearance."""
+        return list(dict.fromkeys(g.split for g in self.generations))
+
+    def to_json(self) -> str:
+        """Readable JSON that depends on the content alone."""
+        head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        return json.dumps(head | dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest behind the JSON. Raises `ManifestError` with what is wrong."""
+        try:
+            values = json.loads(text)
+            if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
+                raise ManifestError(f"this is not a {FORMAT} manifest of version {VERSION}")
+            generations = [
+                Generation(**{**g, "shards": [_checked_shard(s) for s in g["shards"]]})
+                for g in values.pop("generations")
+            ]
+            return cls(**values, generations=generations)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, ManifestError):
+                raise
+            raise ManifestError(f"the manifest cannot be read: {type(error).__name__}: {str(error)[:120]}") from None
+
+
+def _checked_shard(values: dict[str, Any]) -> Shard:
+    shard = Shard(**values)
+    if not (isinstance(shard.name, str) and isinstance(shard.sha256, str)) or "/" in shard.name:
+        raise ManifestError(f"{shard.name!r} is not the name of a shard beside the manifest")
+    if not all(isinstance(count, int) and count >= 0 for count in (shard.examples, shard.bytes)):
+        raise ManifestError(f"the counts of {shard.name!r} are not numbers")
+    return shard
+
+
+def load(data: str) -> Manifest:
+    """The manifest of a data folder. Raises `ManifestError` if there is none or it is damaged."""
+    path = filesystem.join(data, NAME)
+    if not filesystem.exists(path):
+        raise ManifestError(f"{data!r} holds no {NAME}: it is not a finished data set")
+    try:
+        return Manifest.from_json(filesystem.read_bytes(path).decode())
+    except (ManifestError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: {error}") from None
+
+
+def save(data: str, manifest: Manifest) -> None:
+    """Write the manifest in one step."""
+    filesystem.write_bytes(filesystem.join(data, NAME), manifest.to_json().encode())

@@ -1,0 +1,1 @@
+"""The record formats, one module each: schema both ways, and bytes to arrays."""

@@ -1,0 +1,93 @@
+"""The vocabulary: the published byte-level BPE, loaded by digest or from a file, or one trained on the user's own text.
+
+`tokenizers` is imported only when a vocabulary is really needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shards import fetch
+from shards.tokens import FIRST_TEXT_ID, SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PUBLISHED = "published"
+SMALLEST_VOCABULARY = FIRST_TEXT_ID + 256
+"""Special tokens and every byte."""
+
+
+class TokenizerError(ValueError):
+    """A file is not a vocabulary this project can use; the message says why."""
+
+
+def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
+    """The vocabulary in the file `path`, or the published one.
+
+    Raises `TokenizerError` if the file is none or its special tokens have other ids, `FetchError` if the published one
+    cannot be downloaded.
+    """
+    from tokenizers import Tokenizer
+
+    file = locate(path)
+    try:
+        # The library raises its own untyped exceptions for every kind of bad file.
+        tokenizer = Tokenizer.from_str(file.read_text())
+    except Exception as error:  # noqa: BLE001
+        raise TokenizerError(f"{file} is not a tokenizer file: {str(error)[:120]}") from None
+    _check(tokenizer, file)
+    return tokenizer
+
+
+def locate(path: str | Path | None = None) -> Path:
+    """The file of a vocabulary: `None` or `published` downloads the published one. Raises `TokenizerError`."""
+    if path is None or str(path) == PUBLISHED:
+        return fetch.fetch(fetch.TOKENIZER, flag="--tokenizer")
+    if not Path(path).is_file():
+        raise TokenizerError(f"there is no tokenizer file {str(path)!r}")
+    return Path(path)
+
+
+def digest(path: str | Path | None = None) -> str:
+    """SHA-256 of a vocabulary's file, the name by which data and checkpoints know it."""
+    return hashlib.sha256(locate(path).read_bytes()).hexdigest()
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    """A byte-level BPE with the published pipeline and special tokens, trained on `texts`."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    if vocabulary_size < SMALLEST_VOCABULARY:
+        raise TokenizerError(f"a vocabulary of {vocabulary_size} is too small; it needs at least {SMALLEST_VOCABULARY}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def encode_words(tokenizer: Tokenizer, words: list[str]) -> list[list[int]]:
+    """The ids of each word encoded apart, so that every word starts with its space marker."""
+    return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
+
+
+def _check(tokenizer: Tokenizer, file: Path) -> None:
+    for expected, token in enumerate(SPECIAL_TOKENS):
+        if tokenizer.token_to_id(token) != expected:
+            raise TokenizerError(
+                f"{file} is not a vocabulary of this project: {token} has id {tokenizer.token_to_id(token)} instead of"
+                f" {expected}; train one with 'python -m shards train-tokenizer'"
+            )

@@ -1,0 +1,71 @@
+"""One shard: a TFRecord file, the index of its records, and a statistics sidecar, each committed in one step.
+
+The sidecar comes last and names the plan it was written from, so a shard with a sidecar of the same plan is finished
+and need not be written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from shards import filesystem, stats
+from shards.manifest import Shard, index_path, stats_path
+from shards.packing import Group
+from shards.records.pretraining import Example, arrange
+from shards.segments import CommittedVideo, Segment, SegmentStore, SegmentStoreError, VideoText
+from shards.tfrecord import frame
+
+
+def write_shard(data: str, name: str, plan: str, groups: Iterable[Group], examples: Iterable[Example]) -> Shard:
+    """Write a shard, its index and its sidecar into the folder `data`; `groups` say where the examples come from."""
+    path = filesystem.join(data, name)
+    offsets, sha256, collected = [0], hashlib.sha256(), stats.Collector()
+    with filesystem.create(path) as file:
+        for group, example in zip(groups, examples, strict=True):
+            framed = frame(example.serialize())
+            file.write(framed)
+            sha256.update(framed)
+            offsets.append(offsets[-1] + len(framed))
+            collected.add(group, example)
+    filesystem.write_bytes(index_path(path), np.array(offsets, "<u8").tobytes())
+    shard = Shard(name, len(offsets) - 1, offsets[-1], sha256.hexdigest())
+    sidecar = {"plan": plan, "shard": vars(shard)} | collected.result()
+    filesystem.write_bytes(stats_path(path), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
+    return shard
+
+
+def finished_shard(data: str, name: str, plan: str) -> Shard | None:
+    """The shard if an earlier run wrote it from the same plan, else `None`."""
+    path = filesystem.join(data, name)
+    if not (filesystem.exists(path) and filesystem.exists(stats_path(path))):
+        return None
+    sidecar = json.loads(filesystem.read_bytes(stats_path(path)))
+    shard = Shard(**sidecar["shard"])
+    return shard if sidecar["plan"] == plan and filesystem.size(path) == shard.bytes else None
+
+
+def plan_digest(config: str, groups: list[Group]) -> str:
+    """Digest of what a shard will hold: the config and every run in order."""
+    text = json.dumps([config, [[[r.video_id, r.first, r.stop] for r in group] for group in groups]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def examples_of(store: SegmentStore, groups: Iterable[Group]) -> Iterable[Example]:
+    """The examples of the groups, read from the committed segments one group at a time."""
+    for group in groups:
+        runs: list[tuple[VideoText, list[Segment]]] = []
+        for run in group:
+            video = _committed(store.find, run.video_id)
+            runs.append((video.text, store.read(video, run.first, run.stop)))
+        yield arrange(runs)
+
+
+def _committed(find: Callable[[str], CommittedVideo | None], video_id: str) -> CommittedVideo:
+    video = find(video_id)
+    if video is None:
+        raise SegmentStoreError(f"the segments of {video_id!r} are gone from the store; extract the video again")
+    return video
