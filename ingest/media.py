@@ -212,6 +212,8 @@ class _Cursor:
             self.stream.codec_context.skip_frame = "NONREF" if before else "DEFAULT"
             try:
                 decoded = packet.decode()
+            except MemoryError:
+                raise
             except av.error.FFmpegError:
                 failures += 1
                 if failures > _CORRUPT_PACKETS:
@@ -242,6 +244,8 @@ def _spool_sound(container: av.container.InputContainer, sample_rate: int, spool
     for packet in container.demux(stream):
         try:
             decoded = packet.decode()
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             failures += 1
             if failures > _CORRUPT_PACKETS:

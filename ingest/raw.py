@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.errors import UserError
+
 MEDIA_SUFFIXES = frozenset(
     (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")
 )
@@ -41,7 +43,7 @@ class RawVideo:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-class RawError(ValueError):
+class RawError(UserError):
     """A raw folder cannot be used; the message names it."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ingest.captions import Word
+from shards.errors import UserError
 
 _PADS = (1.0, 0.0, 0.0, 0.1, 0.0, 0.0)
 _LIMIT = 0.5
@@ -33,7 +34,7 @@ _VOWELS = frozenset("aeiouAEIOU")
 _PUNCTUATION = re.compile(r"\W")
 
 
-class TimingModelError(ValueError):
+class TimingModelError(UserError):
     """A file is not the timing model it was given as."""
 
 

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.errors import UserError
+
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
 
 
-class FetchError(RuntimeError):
+class FetchError(UserError):
     """A file could not be had; the message says which, why, and what to do."""
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from shards.errors import UserError
+
 TEMPORARY_PREFIX = ".incomplete-"
 
 
-class StorageError(OSError):
+class StorageError(UserError, OSError):
     """A path could not be read or written; the message names it and says what to do."""
 
 
@@ -120,20 +123,35 @@ def append_line(path: str, line: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it is there, and its folder if that is empty now."""
+    target = _local(path)
     with _named(path):
-        _local(path).unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        target.parent.rmdir()
 
 
 def remove_temporary_files(folder: str) -> int:
-    """Sweep what killed processes left unfinished anywhere under `folder`; returns how many files went."""
+    """Sweep the files and folders that killed processes left unfinished under `folder`; returns how many went."""
     place = _local(folder)
     if not place.is_dir():
         return 0
-    leftovers = [p for p in place.rglob(f"{TEMPORARY_PREFIX}*") if p.is_file()]
+    leftovers = list(place.rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def make_folder(folder: str) -> None:
+    """Make sure a folder is there and can be written to. Raises `StorageError`."""
+    place = _local(folder)
+    with _named(folder):
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK):
+            raise StorageError(f"cannot write to the folder {folder!r}: permission denied")
 
 
 @contextlib.contextmanager

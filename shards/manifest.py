@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards import filesystem
+from shards.errors import UserError
 
 NAME = "manifest.json"
 FORMAT = "reservoir-shards"
@@ -32,7 +33,7 @@ def stats_path(shard: str) -> str:
     return shard.removesuffix(".tfrecord") + ".stats.json"
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError):
     """A folder holds no readable manifest; the message says which and why."""
 
 

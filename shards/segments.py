@@ -17,6 +17,7 @@ import msgpack
 import numpy as np
 
 from shards import filesystem
+from shards.errors import UserError
 from shards.randomness import digest
 
 SAMPLE_RATE = 22_050
@@ -30,7 +31,7 @@ _TRAILER = struct.Struct("<QI8s")
 _SUFFIX = ".segments"
 
 
-class SegmentStoreError(ValueError):
+class SegmentStoreError(UserError):
     """A committed file is damaged; the message names it."""
 
 
@@ -75,6 +76,11 @@ class CommittedVideo:
     config_digest: str
     scores: dict[str, Any]
     spans: list[tuple[int, int, int]]
+
+
+def segments_folder(data: str) -> str:
+    """Where the store of a data folder is."""
+    return filesystem.join(data, "segments")
 
 
 class SegmentStore:
@@ -123,6 +129,13 @@ class SegmentStore:
         held = msgpack.unpackb(table)
         spans = [tuple(span) for span in held["spans"]]
         return CommittedVideo(VideoText(**held["text"]), held["config"], held["scores"], spans)
+
+    def get(self, video_id: str) -> CommittedVideo:
+        """A video's table of contents. Raises `SegmentStoreError` if it is not committed or damaged."""
+        video = self.find(video_id)
+        if video is None:
+            raise SegmentStoreError(f"the segments of {video_id!r} are gone from the store; extract the video again")
+        return video
 
     def read(self, video: CommittedVideo, first: int, stop: int) -> list[Segment]:
         """Segments `[first, stop)` of a video, each checked against its sum."""

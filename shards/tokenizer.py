@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards import fetch
+from shards.errors import UserError
 from shards.tokens import FIRST_TEXT_ID, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ SMALLEST_VOCABULARY = FIRST_TEXT_ID + 256
 """Special tokens and every byte."""
 
 
-class TokenizerError(ValueError):
+class TokenizerError(UserError):
     """A file is not a vocabulary this project can use; the message says why."""
 
 

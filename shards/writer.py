@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from shards import filesystem, stats
 from shards.manifest import Shard, index_path, stats_path
 from shards.packing import Group
 from shards.records.pretraining import Example, arrange
-from shards.segments import CommittedVideo, Segment, SegmentStore, SegmentStoreError, VideoText
+from shards.segments import Segment, SegmentStore, VideoText
 from shards.tfrecord import frame
 
 
@@ -59,13 +59,6 @@ def examples_of(store: SegmentStore, groups: Iterable[Group]) -> Iterable[Exampl
     for group in groups:
         runs: list[tuple[VideoText, list[Segment]]] = []
         for run in group:
-            video = _committed(store.find, run.video_id)
+            video = store.get(run.video_id)
             runs.append((video.text, store.read(video, run.first, run.stop)))
         yield arrange(runs)
-
-
-def _committed(find: Callable[[str], CommittedVideo | None], video_id: str) -> CommittedVideo:
-    video = find(video_id)
-    if video is None:
-        raise SegmentStoreError(f"the segments of {video_id!r} are gone from the store; extract the video again")
-    return video

@@ -1,0 +1,46 @@
+"""The child process that decodes: raw videos in on standard input, results out on standard output.
+
+It is started by `pipelines.extraction` and by nothing else. Its memory is limited, and it ends when the process that
+started it does, even in the middle of a video.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import sys
+import threading
+import time
+
+from ingest.outcomes import Outcome
+from ingest.video import Result, process
+from pipelines.extraction import LENGTH, Extracted, send
+from shards.segments import VideoText
+
+
+def serve(lifeline: int, memory_bytes: int) -> None:
+    """Answer requests on standard input until it ends, using at most so much memory."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get between the answers
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while header := sys.stdin.buffer.read(LENGTH.size):
+        raw, config = pickle.loads(sys.stdin.buffer.read(LENGTH.unpack(header)[0]))
+        started = time.process_time()
+        try:
+            result = process(raw, config)
+        except MemoryError:
+            result = Result(Outcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB", {}, VideoText(raw.id))
+        send(answers, Extracted(result, time.process_time() - started))
+
+
+def _die_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))

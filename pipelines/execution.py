@@ -1,0 +1,90 @@
+"""Run a pipeline to its end, or find out that it will never end.
+
+Beam's local runner waits for ever for a worker process that was killed. Here the pipeline runs in a thread while this
+process watches its workers; when one is gone and the pipeline does not end, the job ends, with everything it started.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import apache_beam as beam
+import psutil
+
+from shards.errors import UserError
+
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 20.0
+"""How long a pipeline may take to end after its workers did."""
+
+
+class WorkerLostError(UserError):
+    """A worker process died while the pipeline still needed it."""
+
+
+def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
+    """Run the pipeline, calling `tick` twice a second. Raises `UserError` if it fails or loses a worker."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        # Whatever the runner raises must reach the caller's thread.
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="pipeline", daemon=True)
+    thread.start()
+    workers: set[psutil.Process] = set()
+    lost_at: float | None = None
+    while thread.is_alive():
+        thread.join(_POLL_SECONDS)
+        tick()
+        workers |= set(_workers())
+        if lost_at is None and any(not _alive(worker) for worker in workers):
+            lost_at = time.monotonic()
+        if lost_at is not None and thread.is_alive() and time.monotonic() - lost_at > _GRACE_SECONDS:
+            _end_children()
+            raise WorkerLostError(
+                "a worker process died (killed, or out of memory); what it finished is kept, run the same command again"
+            )
+    if failures:
+        _end_children()
+        raise _as_user_error(failures[0]) from failures[0]
+
+
+def _workers() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if any("sdk_worker_main" in part for part in child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _end_children() -> None:
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        try:
+            child.kill()
+        except psutil.Error:
+            continue
+    psutil.wait_procs(children, timeout=5)
+
+
+def _as_user_error(error: BaseException) -> UserError:
+    """The sentence of a `UserError` raised inside a worker, which arrives as text, or of whatever else it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)
+    return UserError(f"the job failed: {said.split('Error: ', 1)[-1][:500]}")

@@ -1,0 +1,152 @@
+"""Decoding is a guest: it runs in a child process with limits of time and memory.
+
+A worker keeps one child and hands it video after video. A video that hangs, crashes or eats memory takes the child
+with it and nothing else: its outcome says so and the next video gets a new child. The child dies with its worker,
+however the worker ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ingest.outcomes import Outcome
+from ingest.raw import RawVideo
+from ingest.video import Result, VideoConfig
+from shards.filesystem import TEMPORARY_PREFIX
+from shards.segments import VideoText
+
+LENGTH = struct.Struct("<Q")
+_ERROR_BYTES = 2000
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one video may use: seconds of wall time, and bytes of memory of the process that decodes it."""
+
+    seconds: float = 600.0
+    memory_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A video's result and the seconds of CPU that it cost."""
+
+    result: Result
+    cpu_seconds: float
+
+
+class Extractor:
+    """One child process, started when first needed and again after each that was lost.
+
+    Its temporary files live in a folder of its own under `scratch`, which goes with it.
+    """
+
+    def __init__(self, config: VideoConfig, limits: Limits, scratch: str | None = None):
+        self.config, self.limits, self.scratch = config, limits, scratch
+        self._child: _Child | None = None
+
+    def __call__(self, raw: RawVideo) -> Extracted:
+        """The result of a raw video; a lost child gives timed-out, crashed or out-of-memory."""
+        if self._child is None:
+            self._child = _Child(self.limits, self.scratch)
+        try:
+            extracted = self._child.ask((raw, self.config), self.limits.seconds)
+        except TimeoutError:
+            return self._lost(raw, Outcome.TIMED_OUT, f"no result after {self.limits.seconds:g} s")
+        except EOFError:
+            return self._lost(raw, Outcome.CRASHED, self._child.last_words())
+        if extracted.result.outcome is Outcome.OUT_OF_MEMORY:
+            self.close()
+        return extracted
+
+    def _lost(self, raw: RawVideo, outcome: Outcome, detail: str) -> Extracted:
+        self.close()
+        return Extracted(Result(outcome, detail, {}, VideoText(raw.id)), 0.0)
+
+    def close(self) -> None:
+        """End the child and everything it started."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+
+class _Child:
+    """A process running `python -m pipelines.decoder`, spoken to through pipes."""
+
+    def __init__(self, limits: Limits, scratch: str | None):
+        # The child holds the reading end of a pipe that nobody writes to: its end is the end of this process.
+        self._lifeline, lifeline = os.pipe()[::-1]
+        self._scratch = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=scratch)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.decoder", str(lifeline), str(limits.memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            pass_fds=[lifeline],
+            start_new_session=True,
+            env=os.environ | _ENVIRONMENT | {"TMPDIR": self._scratch.name},
+        )
+        os.close(lifeline)
+
+    def ask(self, request: object, seconds: float) -> Extracted:
+        """The answer to a request. Raises `TimeoutError`, or `EOFError` when the child is gone."""
+        deadline = time.monotonic() + seconds
+        try:
+            send(self.process.stdin, request)
+        except BrokenPipeError:
+            raise EOFError from None
+        header = self._receive(LENGTH.size, deadline)
+        return pickle.loads(self._receive(LENGTH.unpack(header)[0], deadline))
+
+    def _receive(self, count: int, deadline: float) -> bytes:
+        data = bytearray()
+        descriptor = self.process.stdout.fileno()
+        while len(data) < count:
+            ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
+            if not ready:
+                raise TimeoutError
+            piece = os.read(descriptor, min(count - len(data), 1 << 20))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def last_words(self) -> str:
+        """How the child ended: its signal or exit status, and the last line it wrote."""
+        status = self.process.wait(timeout=10)
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(size - _ERROR_BYTES, 0))
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"the decoder ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        os.close(self._lifeline)
+        self._errors.close()
+        self._scratch.cleanup()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def send(pipe: BinaryIO, message: object) -> None:
+    """Write a message, preceded by its length."""
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    pipe.write(LENGTH.pack(len(data)) + data)
+    pipe.flush()

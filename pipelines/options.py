@@ -1,0 +1,115 @@
+"""The options of the preprocessing job, as typed values with their checks.
+
+Flags of ours are generated from the dataclasses; every other flag must be one of Beam's, and one that is neither is an
+error instead of being dropped in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+from apache_beam.options import pipeline_options
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from ingest.video import VideoConfig
+from pipelines.extraction import Limits
+from shards.errors import UsageError
+
+Stage = Literal["download", "extract", "assemble", "all"]
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """Turn videos into verified shards.
+
+    Give one of --videos, --raw or --ids. The same command again continues where it was stopped; with more videos it
+    adds a generation of shards. Every flag of Beam is taken too, such as --runner or --direct_num_workers.
+    """
+
+    out: str
+    """The data folder that is made or continued."""
+    videos: str | None = None
+    """A folder of videos: NAME.mp4 with NAME.en.vtt and, if there, NAME.info.json."""
+    raw: str | None = None
+    """A folder in the published raw layout, youtube_dump/ID/...; with --ids, where downloads are kept."""
+    ids: str | None = None
+    """A CSV with a video_id column, or a file with one id or URL a line."""
+    split: str = "train"
+    """The name of the split, the first part of the shards' names."""
+    stage: Stage = "all"
+    """Stop after this step: extract commits segments, assemble only packs what is committed."""
+    limit: int | None = None
+    """Take only so many of the videos."""
+    dry_run: bool = False
+    """Process a sample, print the funnel and the cost of all, write nothing."""
+    retry_failed: bool = False
+    """Run again what failed for a reason that may pass."""
+    keep_segments: bool = False
+    """Keep the committed segments after the manifest is written, for repair."""
+    shard_bytes: int = 128 << 20
+    """Size of a shard."""
+    segments_per_example: int = 16
+    """Segments in one example; the published shards have 16."""
+    decode_seconds: float = 600.0
+    """Wall time that decoding one video may take."""
+    decode_memory_mb: int = 2048
+    """Memory that decoding one video may take."""
+    video: Annotated[VideoConfig, tyro.conf.arg(name="")] = field(default_factory=VideoConfig)
+
+    def check(self) -> None:
+        """Raises `UsageError` for values that make no sense together."""
+        given = [name for name in ("videos", "raw", "ids") if getattr(self, name)]
+        if self.stage != "assemble" and (not given or ("videos" in given and len(given) > 1)):
+            raise UsageError("give exactly one source: --videos DIR, --raw PATH, or --ids FILE (with or without --raw)")
+        if not (self.split.isascii() and self.split.isalnum()):
+            raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
+        for name, least in (("shard_bytes", 1), ("segments_per_example", 1), ("decode_memory_mb", 256), ("limit", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+        if self.segments_per_example > 100:
+            raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
+
+    @property
+    def limits(self) -> Limits:
+        """What decoding one video may use."""
+        return Limits(self.decode_seconds, self.decode_memory_mb << 20)
+
+
+def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
+    """Our options and Beam's. Raises `UsageError` for a flag that is neither."""
+    ours, rest = tyro.cli(
+        tyro.conf.OmitArgPrefixes[PreprocessOptions],
+        args=argv,
+        prog="python -m pipelines.preprocess",
+        return_unknown_args=True,
+    )
+    ours.check()
+    return ours, beam_options(rest)
+
+
+def beam_options(flags: list[str]) -> PipelineOptions:
+    """Beam's options from its flags, with as many local processes as cores unless told otherwise."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for group in PipelineOptions.__subclasses__():
+        if group.__module__ == pipeline_options.__name__:
+            group._add_argparse_args(parser)
+    try:
+        _, unknown = parser.parse_known_args(flags)
+    except (argparse.ArgumentError, SystemExit) as error:
+        raise UsageError(f"a flag of Beam has a wrong value: {error}") from None
+    if unknown:
+        raise UsageError(f"unknown argument {unknown[0]!r}; see --help, and Beam's documentation for its own flags")
+    given = {flag.split("=")[0] for flag in flags}
+    defaults = [] if "--runner" in given else ["--runner=FnApiRunner"]
+    if not defaults and "--runner=FnApiRunner" not in flags:
+        return PipelineOptions(flags)
+    if "--direct_num_workers" not in given:
+        defaults.append(f"--direct_num_workers={len(os.sched_getaffinity(0))}")
+    if "--direct_running_mode" not in given:
+        defaults.append("--direct_running_mode=multi_processing")
+    return PipelineOptions([*flags, *defaults], save_main_session=False)

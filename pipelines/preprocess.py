@@ -1,0 +1,227 @@
+"""Videos become verified shards: the main job.
+
+Two steps, each committed: extraction turns every video into segments in the store of the data folder; assembly packs
+references to them and writes shards, and last the manifest. Whatever stops the job, the same command continues it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+
+from ingest import raw as raw_videos
+from ingest.outcomes import Kind, Outcome
+from ingest.video import Result, check_config
+from pipelines import dry_run
+from pipelines.execution import run_to_end
+from pipelines.extraction import Extracted
+from pipelines.options import PreprocessOptions, parse
+from pipelines.progress import ExtractionProgress
+from pipelines.transforms import Commit, Extract, Fetch, Item, WriteShard, entry_of
+from shards import filesystem, generations, manifest, stats, writer
+from shards import tokenizer as vocabulary
+from shards.errors import UsageError, UserError, run_command
+from shards.ledger import Entry, Ledger
+from shards.manifest import Manifest
+from shards.segments import SegmentStore, segments_folder
+
+TOKENIZER_NAME = "tokenizer.json"
+CONFIG_NAME = "config.json"
+LOG_NAME = "job.log"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options, beam_options = parse(argv)
+    console = Console(stderr=True)
+    if options.stage != "assemble":
+        check_config(options.video)
+    items = list_items(options) if options.stage != "assemble" else []
+    if options.dry_run:
+        return dry_run.report(items, options, console)
+    filesystem.make_folder(options.out)
+    with filesystem.exclusive(filesystem.join(options.out, ".lock")):
+        keep_log(filesystem.join(options.out, LOG_NAME))
+        filesystem.remove_temporary_files(options.out)
+        config = settle_config(options)
+        if options.stage in ("extract", "all"):
+            extract(items, options, config, beam_options, console)
+        if options.stage in ("assemble", "all"):
+            assemble(options, config, beam_options, console)
+        return summarize(items, options, console)
+
+
+def keep_log(path: str) -> None:
+    """Send what Beam logs to a file in the data folder; the terminal shows progress and one sentence for an error."""
+    logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
+
+
+def list_items(options: PreprocessOptions) -> list[Item]:
+    """The videos the command names. Raises `RawError` if there is nothing to read."""
+    if options.videos:
+        items = [Item(Path(path).stem, "folder", path) for path in raw_videos.list_folder(options.videos)]
+    else:
+        items = [Item(video_id, "layout", options.raw) for video_id in raw_videos.list_layout(options.raw)]
+    return items[: options.limit]
+
+
+def settle_config(options: PreprocessOptions) -> str:
+    """Store the config of a new data folder, or check that it is the same. Returns its digest."""
+    resolved = {"video": options.video.resolved(), "segments_per_example": options.segments_per_example}
+    path = filesystem.join(options.out, CONFIG_NAME)
+    if filesystem.exists(path):
+        held = json.loads(filesystem.read_bytes(path))
+        for name, ours, theirs in _differences(resolved, held):
+            raise UsageError(
+                f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
+            )
+    else:
+        filesystem.write_bytes(
+            filesystem.join(options.out, TOKENIZER_NAME), vocabulary.locate(options.video.tokenizer).read_bytes()
+        )
+        filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
+    return options.video.digest()
+
+
+def _differences(ours: dict, theirs: dict, prefix: str = ""):
+    for name in ours:
+        a, b = ours[name], theirs.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{name}.")
+        elif json.loads(json.dumps(a)) != b:
+            yield f"{prefix}{name}", a, b
+
+
+def extract(
+    items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
+) -> None:
+    """Commit the segments, or the reason, of every item that has none yet."""
+    pending = _pending(items, options, config)
+    console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
+    if not pending:
+        return
+    with ExtractionProgress(options.out, len(pending), console) as progress:
+        pipeline = beam.Pipeline(options=beam_options)
+        _ = (
+            pipeline
+            | "Name the videos" >> beam.Create(pending, reshuffle=False)
+            | "Spread them over the workers" >> beam.Reshuffle()
+            | "Fetch captions and metadata" >> beam.ParDo(Fetch())
+            | "Filter, align, segment and extract" >> beam.ParDo(Extract(options.video, options.limits, options.out))
+            | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config))
+        )
+        run_to_end(pipeline, progress.tick)
+        progress.tick()
+        console.print(progress.sentence().rsplit(",", 1)[0])
+
+
+def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list[Item]:
+    """The items without an outcome; one whose segments are committed but not in the ledger gets its line now."""
+    held = manifest.load(options.out) if _has_manifest(options.out) else None
+    packed = generations.packed_videos(options.out, held)
+    store, ledger = SegmentStore(segments_folder(options.out)), Ledger(options.out)
+    entries = ledger.entries()
+    pending = []
+    for item in items:
+        entry = entries.get(item.id)
+        if item.id in packed or (entry and not _again(entry, options)):
+            if item.id in packed or entry.kind != Kind.DONE.value or filesystem.exists(store.path(item.id)):
+                continue
+        elif (committed := store.find(item.id)) and committed.config_digest == config:
+            result = Result(Outcome.EXTRACTED, "", committed.scores, committed.text, [])
+            line = entry_of(Extracted(result, 0.0), options.split)
+            ledger.append(dataclasses.replace(line, segments=len(committed.spans)))
+            continue
+        pending.append(item)
+    return pending
+
+
+def _again(entry: Entry, options: PreprocessOptions) -> bool:
+    return options.retry_failed and entry.kind == Kind.FAILED_RETRYABLE.value
+
+
+def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console) -> None:
+    """Pack what is committed and not yet packed into a new generation of shards."""
+    held = manifest.load(options.out) if _has_manifest(options.out) else None
+    entries = Ledger(options.out).entries().values()
+    committed = [e.id for e in entries if e.kind == Kind.DONE.value and e.split == options.split]
+    plan = generations.plan_generation(
+        options.out,
+        held,
+        options.split,
+        committed,
+        seed=options.video.seed,
+        config=config,
+        segments_per_example=options.segments_per_example,
+        shard_bytes=options.shard_bytes,
+    )
+    if plan:
+        generations.discard_unfinished(options.out, held, plan)
+        if plan.shards:
+            pipeline = beam.Pipeline(options=beam_options)
+            _ = (
+                pipeline
+                | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
+                | "Spread the plans over the workers" >> beam.Reshuffle()
+                | "Write the shards" >> beam.ParDo(WriteShard(options.out))
+            )
+            run_to_end(pipeline, lambda: None)
+        shards = [writer.finished_shard(options.out, s.name, s.digest) for s in plan.shards]
+        if missing := [s.name for s, shard in zip(plan.shards, shards, strict=True) if shard is None]:
+            raise UserError(f"the shard {missing[0]!r} was not written; run the same command again")
+        tokenizer = vocabulary.digest(filesystem.join(options.out, TOKENIZER_NAME))
+        held = generations.commit_generation(
+            options.out, held, plan, shards, config, tokenizer, options.segments_per_example
+        )
+        waiting = sum(map(len, plan.remainder))
+        console.print(
+            f"generation {plan.number}: {len(plan.videos)} videos in {len(shards)} shards,"
+            f" {sum(s.examples for s in shards)} examples; {waiting} segments wait for the next"
+        )
+    if held and not options.keep_segments:
+        generations.drop_packed_segments(options.out, held)
+
+
+def summarize(items: list[Item], options: PreprocessOptions, console: Console) -> int:
+    """Say what became of the items and what the folder holds; 1 if no video ever became segments."""
+    entries = Ledger(options.out).entries()
+    named = [entries[item.id] for item in items if item.id in entries] if items else list(entries.values())
+    reasons = Counter((e.kind, e.outcome) for e in named if e.kind != Kind.DONE.value)
+    for (kind, outcome), count in sorted(reasons.items()):
+        example = next(e for e in named if e.outcome == outcome)
+        console.print(f"{count} {kind}: {outcome} ({example.id!r}: {example.detail or Outcome(outcome).sentence})")
+    if not any(e.kind == Kind.DONE.value for e in entries.values()):
+        raise UserError("no video became segments; the reasons are above and in the ledger")
+    if _has_manifest(options.out):
+        held = manifest.load(options.out)
+        console.print(f"{options.out}: {_totals(held, options.out)}")
+    return 0
+
+
+def _totals(held: Manifest, data: str) -> str:
+    summary = stats.summarize(data, held)
+    return (
+        f"{summary.shards} shards, {summary.counts['examples']} examples, {summary.counts['segments']} segments of"
+        f" {summary.videos} videos, {summary.seconds / 3600:.2f} hours, {summary.bytes / 1e6:.1f} MB"
+    )
+
+
+def _has_manifest(data: str) -> bool:
+    return filesystem.exists(filesystem.join(data, manifest.NAME))
+
+
+if __name__ == "__main__":
+    status = run_command(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Beam's own threads would wait for workers that a failed job has already ended.
+    os._exit(status)

@@ -1,0 +1,125 @@
+"""The steps of the jobs: thin shells around one call each into the rooms below.
+
+An element is a small value; pictures and sound travel only between steps that Beam runs in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from ingest import raw as raw_videos
+from ingest.outcomes import Outcome
+from ingest.raw import RawError, RawVideo
+from ingest.video import Result, VideoConfig
+from pipelines.extraction import Extracted, Extractor, Limits
+from shards import writer
+from shards.generations import ShardPlan
+from shards.ledger import Entry, Ledger
+from shards.manifest import Shard
+from shards.segments import SegmentStore, VideoText, segments_folder
+
+
+@dataclass(frozen=True)
+class Item:
+    """One video to process: its id and where it is, a media file (`folder`) or a raw layout (`layout`)."""
+
+    id: str
+    kind: str
+    place: str
+
+
+class Fetch(beam.DoFn):
+    """Item -> RawVideo, or the Extracted end of an item that cannot be read."""
+
+    def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
+        """Read captions and metadata; the media stay where they are."""
+        try:
+            if item.kind == "folder":
+                yield raw_videos.from_folder(item.place)
+            else:
+                yield raw_videos.from_layout(item.place, item.id)
+        except (RawError, OSError) as error:
+            yield Extracted(Result(Outcome.MEDIA_UNREADABLE, str(error), {}, VideoText(item.id)), 0.0)
+
+
+class Extract(beam.DoFn):
+    """RawVideo -> Extracted, in a child process with limits."""
+
+    def __init__(self, config: VideoConfig, limits: Limits, scratch: str):
+        self.config, self.limits, self.scratch = config, limits, scratch
+
+    def setup(self) -> None:
+        """Prepare the child; it starts with the first video."""
+        self.extractor = Extractor(self.config, self.limits, self.scratch)
+
+    def process(self, element: RawVideo | Extracted) -> Iterator[Extracted]:
+        """The result of one video."""
+        yield self.extractor(element) if isinstance(element, RawVideo) else element
+
+    def teardown(self) -> None:
+        """End the child."""
+        self.extractor.close()
+
+
+class Commit(beam.DoFn):
+    """Extracted -> id: segments into the store in one step, then one line in the ledger."""
+
+    def __init__(self, out: str, split: str, config_digest: str):
+        self.out, self.split, self.config_digest = out, split, config_digest
+
+    def setup(self) -> None:
+        """Open the store and this worker's own ledger file."""
+        self.store = SegmentStore(segments_folder(self.out))
+        self.ledger = Ledger(self.out, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+    def process(self, extracted: Extracted) -> Iterator[str]:
+        """Commit one video and record how it ended."""
+        result = extracted.result
+        if result.outcome is Outcome.EXTRACTED:
+            self.store.commit(result.text, result.segments, self.config_digest, result.scores)
+        self.ledger.append(entry_of(extracted, self.split))
+        Metrics.counter("outcome", result.outcome.value).inc()
+        Metrics.counter("job", "segments").inc(len(result.segments))
+        yield result.text.video_id
+
+
+class WriteShard(beam.DoFn):
+    """ShardPlan -> Shard: read the planned segments, write the shard; one that is finished already is kept."""
+
+    def __init__(self, out: str):
+        self.out = out
+
+    def process(self, plan: ShardPlan) -> Iterator[Shard]:
+        """Write one shard with its index and sidecar."""
+        shard = writer.finished_shard(self.out, plan.name, plan.digest)
+        if shard is None:
+            store = SegmentStore(segments_folder(self.out))
+            examples = writer.examples_of(store, plan.groups)
+            shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples)
+        Metrics.counter("job", "examples").inc(shard.examples)
+        yield shard
+
+
+def entry_of(extracted: Extracted, split: str) -> Entry:
+    """The ledger's line for a result."""
+    result = extracted.result
+    return Entry(
+        id=result.text.video_id,
+        outcome=result.outcome.value,
+        kind=result.outcome.kind.value,
+        detail=result.detail,
+        scores=result.scores,
+        split=split,
+        segments=len(result.segments),
+        video_seconds=result.scores.get("duration") or 0.0,
+        cpu_seconds=round(extracted.cpu_seconds, 3),
+        at=round(time.time(), 3),
+    )

@@ -1,0 +1,39 @@
+"""Errors that a person caused or can cure, and how a command ends with them.
+
+Every error that a user may meet derives from `UserError` and says in one sentence what was wrong, with the offending
+value, and what to do. Commands print that sentence and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A job cannot go on; ends a command with exit status 1."""
+
+
+class UsageError(UserError):
+    """A command was called the wrong way; ends it with exit status 2."""
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """The exit status of `main`, or 1 or 2 after printing the sentence of a `UserError`; 130 when interrupted."""
+    try:
+        return main()
+    except UsageError as error:
+        return _say(error, 2)
+    except UserError as error:
+        return _say(error, 1)
+    except BrokenPipeError:
+        # The reader of our output went away (`... | head`); there is nobody left to tell.
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _say(error: UserError, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return status
