@@ -1,8 +1,8 @@
 """A data folder grows by generations: the committed videos that no generation holds yet are packed into new shards.
 
 A generation is planned from the committed segments alone, so that the same command after any interruption makes the
-same plan. It becomes data when the manifest names it, which is the last thing written; segments too few to fill an example
-stay in the store and come first in the next generation of their split.
+same plan. It becomes data when the manifest names it, which is the last thing written; segments too few to fill an
+example stay in the store and come first in the next generation of their split.
 """
 
 from __future__ import annotations

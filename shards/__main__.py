@@ -1,0 +1,173 @@
+"""The command line of the shards: `python -m shards stats|show|verify|train-tokenizer`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from shards import dataset, filesystem, show, stats, verify
+from shards import tokenizer as vocabulary
+from shards.errors import UsageError, UserError, run_command
+from shards.records.example import RecordError
+
+Data = Annotated[str, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What the data set holds, in numbers, from the sidecars."""
+
+    data: Data
+    """A data folder."""
+    split: str | None = None
+    """Only this split."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self, console: Console) -> int:
+        """Print the statistics."""
+        opened = dataset.open_data(self.data, self.split)
+        if opened.manifest is None:
+            raise UsageError(f"{self.data!r} has no manifest and so no statistics; verify reads shards without one")
+        summary = stats.summarize(opened.folder, opened.manifest, self.split)
+        if self.json:
+            console.print_json(json.dumps(dataclasses.asdict(summary)))
+        else:
+            for table in stats_tables(summary):
+                console.print(table)
+        return 0
+
+
+@dataclass(frozen=True)
+class Show:
+    """The segments of one example with their words."""
+
+    data: Data
+    """A data folder, a shard or a pattern."""
+    example: int = 0
+    """The example's number."""
+    split: str | None = None
+    """Only this split."""
+    tokenizer: str | None = None
+    """The vocabulary; by default the data folder's, else the published one."""
+
+    def run(self, console: Console) -> int:
+        """Print one example."""
+        opened = dataset.open_data(self.data, self.split)
+        beside = filesystem.join(opened.folder, "tokenizer.json")
+        tokenizer = vocabulary.load_tokenizer(self.tokenizer or (beside if filesystem.exists(beside) else None))
+        try:
+            path, example = show.read_example(opened, self.example)
+        except RecordError as error:
+            raise UserError(str(error)) from None
+        console.print(show.example_table(path, self.example, example, tokenizer))
+        return 0
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read everything and check every claim; exit status 1 if anything is wrong."""
+
+    data: Data
+    """A data folder, a shard or a pattern."""
+    split: str | None = None
+    """Only this split."""
+    processes: int = len(os.sched_getaffinity(0))
+    """Shards checked at the same time."""
+
+    def run(self, console: Console) -> int:
+        """Print what is wrong, or that nothing is."""
+        opened = dataset.open_data(self.data, self.split)
+        examples = size = wrong = 0
+        for report in verify.verify(opened, self.processes):
+            examples, size = examples + report.examples, size + report.bytes
+            wrong += len(report.findings)
+            for finding in report.findings:
+                console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
+        verdict = f"{wrong} problems" if wrong else "nothing is wrong"
+        console.print(f"{len(opened.shards)} shards, {examples} examples, {size / 1e6:.1f} MB: {verdict}")
+        return 1 if wrong else 0
+
+
+@dataclass(frozen=True)
+class TrainTokenizer:
+    """Train a vocabulary with the published pipeline on text files."""
+
+    text: tyro.conf.Positional[tuple[str, ...]]
+    """UTF-8 text files, one sentence or transcript a line."""
+    out: str
+    """Where the tokenizer file goes."""
+    vocabulary_size: int = 32_768
+    """How many tokens, the ten special ones and 256 bytes included."""
+
+    def run(self, console: Console) -> int:
+        """Train and write the vocabulary."""
+        if not self.text:
+            raise UsageError("name at least one text file")
+        for path in self.text:
+            if not Path(path).is_file():
+                raise UsageError(f"there is no text file {path!r}")
+        lines = (line for path in self.text for line in Path(path).read_text(errors="replace").splitlines())
+        tokenizer = vocabulary.train_tokenizer(lines, self.vocabulary_size)
+        filesystem.write_bytes(self.out, tokenizer.to_str(pretty=True).encode())
+        console.print(f"{self.out}: {tokenizer.get_vocab_size()} tokens")
+        return 0
+
+
+def stats_tables(summary: stats.Summary) -> list[Table]:
+    """The statistics as tables for a terminal."""
+    segments = max(summary.counts["segments"], 1)
+    totals = Table("", "", title="data set", show_header=False)
+    for name, value in (
+        ("shards", f"{summary.shards:,} ({summary.bytes / 1e6:,.1f} MB)"),
+        ("examples", f"{summary.counts['examples']:,}"),
+        ("segments", f"{segments:,}"),
+        ("videos", f"{summary.videos:,}"),
+        ("hours", f"{summary.seconds / 3600:,.2f}"),
+        ("words per minute", f"{60 * summary.counts['words'] / max(summary.seconds, 1e-9):.0f}"),
+        ("tokens per segment", _spread(summary)),
+        ("silent segments", f"{summary.counts['silent'] / segments:.1%}"),
+        ("near-black frames", f"{summary.counts['near_black'] / segments:.1%}"),
+    ):
+        totals.add_row(name, value)
+    tables = [totals]
+    for name, title in (
+        ("speeds", "playback speed"),
+        ("videos_per_example", "videos in an example"),
+        ("image_sizes", "frame size"),
+    ):
+        histogram = summary.histograms[name]
+        table = Table(title, "count", "share", title=None)
+        for value, count in sorted(histogram.items(), key=lambda item: -item[1])[:12]:
+            table.add_row(value, f"{count:,}", f"{count / sum(histogram.values()):.1%}")
+        tables.append(table)
+    sizes = Table("field", "MB", "bytes per segment")
+    for name, size in summary.histograms["field_bytes"].items():
+        sizes.add_row(name, f"{size / 1e6:,.2f}", f"{size / segments:,.0f}")
+    return [*tables, sizes]
+
+
+def _spread(summary: stats.Summary) -> str:
+    mean = summary.counts["tokens"] / max(summary.counts["segments"], 1)
+    low, high = (summary.percentile("tokens_per_segment", share) for share in (0.05, 0.95))
+    return f"mean {mean:.1f}, 90 % between {low:.0f} and {high:.0f}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    commands = {"stats": Stats, "show": Show, "verify": Verify, "train-tokenizer": TrainTokenizer}
+    command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="python -m shards")
+    return command.run(Console())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,185 @@
+"""Is a data set what it says? Every byte is read and every claim is checked.
+
+Files are compared with the manifest (size, SHA-256), records with their checksums and the index, contents with the
+schema and with what must hold of any record (spec shards.md 16, invariant 25).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from shards import filesystem, tfrecord
+from shards import tokenizer as vocabulary
+from shards.dataset import DataSet
+from shards.manifest import Shard, index_path, stats_path
+from shards.records import example as record
+from shards.records.example import RecordError
+from shards.records.pretraining import Example, parse_example
+from shards.segments import MEL_BANDS, SPECTROGRAM_COLUMNS, Segment
+from shards.tokens import FIRST_TEXT_ID
+
+_MOST_PER_SHARD = 20
+"""Findings listed of one shard; a shard that is wrong throughout needs no longer list."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: the file, and a sentence."""
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What the check of one shard saw."""
+
+    examples: int
+    bytes: int
+    findings: list[Finding]
+
+
+def verify(data: DataSet, processes: int = 1) -> Iterator[ShardReport]:
+    """Yields a report per shard, and one for the folder itself if it has a manifest."""
+    claims = {s.name: s for s in data.manifest.shards()} if data.manifest else {}
+    size, findings = _vocabulary_size(data)
+    if data.manifest:
+        yield ShardReport(0, 0, findings + _check_folder(data))
+    jobs = [(path, claims.get(path.rpartition("/")[2]), size) for path in data.shards]
+    if processes == 1 or len(jobs) < 2:
+        yield from itertools.starmap(check_shard, jobs)
+    else:
+        with ProcessPoolExecutor(processes) as pool:
+            yield from pool.map(check_shard, *zip(*jobs, strict=True))
+
+
+def _vocabulary_size(data: DataSet) -> tuple[int | None, list[Finding]]:
+    """The size of the folder's vocabulary, and what is wrong with its file."""
+    path = filesystem.join(data.folder, "tokenizer.json")
+    if not filesystem.exists(path):
+        return None, [Finding(path, "the vocabulary is missing")] if data.manifest else []
+    content = filesystem.read_bytes(path)
+    if data.manifest and hashlib.sha256(content).hexdigest() != data.manifest.tokenizer:
+        return None, [Finding(path, "the vocabulary is not the one the manifest names")]
+    try:
+        return vocabulary.load_tokenizer(path).get_vocab_size(), []
+    except vocabulary.TokenizerError as error:
+        return None, [Finding(path, str(error))]
+
+
+def _check_folder(data: DataSet) -> list[Finding]:
+    named = {s.name for s in data.manifest.shards()}
+    present = {path.rpartition("/")[2] for path in filesystem.list_files(data.folder, ".tfrecord")}
+    return [
+        Finding(name, "the shard is not in the manifest; an interrupted job left it, the next run removes it")
+        for name in sorted(present - named)
+    ]
+
+
+def check_shard(path: str, claim: Shard | None, vocabulary_size: int | None) -> ShardReport:
+    """Read one shard from end to end."""
+    findings: list[Finding] = []
+    offsets, sha256, examples = [0], hashlib.sha256(), 0
+    if not filesystem.exists(path):
+        return ShardReport(0, 0, [Finding(path, "the shard is missing")])
+    size = filesystem.size(path)
+    if claim and size != claim.bytes:
+        findings.append(Finding(path, f"the file has {size} bytes and the manifest says {claim.bytes}"))
+    try:
+        with filesystem.open_read(path) as file:
+            for offset, payload in tfrecord.scan(file, path):
+                sha256.update(tfrecord.frame(payload))
+                offsets.append(offset + len(payload) + tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES)
+                for problem in check_record(payload, vocabulary_size):
+                    findings.append(Finding(path, f"record {examples} at byte {offset}: {problem}"))
+                examples += 1
+    except RecordError as error:
+        findings.append(Finding(path, str(error)))
+    if claim:
+        if examples != claim.examples:
+            findings.append(Finding(path, f"{examples} records can be read and the manifest says {claim.examples}"))
+        if sha256.hexdigest() != claim.sha256:
+            findings.append(Finding(path, "the SHA-256 of the file is not the one in the manifest"))
+        findings += _check_companions(path, offsets, claim)
+    return ShardReport(examples, size, findings[:_MOST_PER_SHARD])
+
+
+def _check_companions(path: str, offsets: list[int], claim: Shard) -> list[Finding]:
+    findings = []
+    index, sidecar = index_path(path), stats_path(path)
+    if not filesystem.exists(index):
+        findings.append(Finding(index, "the index is missing"))
+    elif filesystem.read_bytes(index) != np.array(offsets, "<u8").tobytes():
+        findings.append(Finding(index, "the index does not list the records of its shard"))
+    if not filesystem.exists(sidecar):
+        findings.append(Finding(sidecar, "the statistics are missing"))
+    else:
+        try:
+            held = json.loads(filesystem.read_bytes(sidecar))
+            if held["shard"] != vars(claim) or len(held["runs"]) != claim.examples:
+                findings.append(Finding(sidecar, "the statistics are those of another shard"))
+        except (ValueError, KeyError, TypeError) as error:
+            findings.append(Finding(sidecar, f"the statistics cannot be read ({type(error).__name__})"))
+    return findings
+
+
+def check_record(payload: bytes, vocabulary_size: int | None) -> list[str]:
+    """What is wrong with one record, in sentences."""
+    try:
+        parsed = parse_example(payload)
+    except RecordError as error:
+        return [str(error)]
+    features = record.parse(payload)
+    problems = []
+    for i, placed in enumerate(parsed.segments):
+        where, segment = f"c{i:02d}", placed.segment
+        for kind, data in (("image", segment.image), ("spectrogram", segment.spectrogram)):
+            stated = features.get(f"{where}/{kind}/key/sha256")
+            if stated and stated[0].decode("ascii", "replace") != hashlib.sha256(data).hexdigest():
+                problems.append(f"the SHA-256 of {where}/{kind} does not match its bytes")
+        problems += [f"{where}: {problem}" for problem in _check_segment(segment, vocabulary_size)]
+    return [*problems, *_check_runs(parsed)]
+
+
+def _check_segment(segment: Segment, vocabulary_size: int | None) -> Iterator[str]:
+    if segment.speed not in (1, 2, 3):
+        yield f"the playback speed is {segment.speed}, not 1, 2 or 3"
+    elif abs(segment.end - segment.start - 5 * segment.speed) > 0.02:
+        yield f"{segment.start:.2f} to {segment.end:.2f} s is not 5 s at speed {segment.speed}"
+    if segment.magic <= 0 or not np.isfinite(segment.magic):
+        yield f"the magic number is {segment.magic}"
+    if len(segment.tokens) and segment.tokens.min() < FIRST_TEXT_ID:
+        yield f"the text holds the special token {segment.tokens.min()}"
+    if vocabulary_size and len(segment.tokens) and segment.tokens.max() >= vocabulary_size:
+        yield f"the text holds the token {segment.tokens.max()}, the vocabulary has {vocabulary_size}"
+    if not (np.isfinite(segment.token_starts).all() and np.isfinite(segment.token_ends).all()):
+        yield "a token time is not a number"
+    for kind, data, size in (
+        ("image", segment.image, (segment.width, segment.height)),
+        ("spectrogram", segment.spectrogram, (SPECTROGRAM_COLUMNS, MEL_BANDS)),
+    ):
+        try:
+            found = Image.open(io.BytesIO(data)).size
+        except (OSError, SyntaxError, ValueError):
+            yield f"the {kind} is no picture"
+            continue
+        if found != size:
+            yield f"the {kind} is {found[0]}x{found[1]} instead of {size[0]}x{size[1]}"
+
+
+def _check_runs(parsed: Example) -> Iterator[str]:
+    for (i, a), (_, b) in itertools.pairwise(enumerate(parsed.segments)):
+        same_video = a.text.video_id == b.text.video_id
+        if same_video and abs(a.segment.end - b.segment.start) > 0.011:
+            yield f"segment {i + 1} does not start where segment {i} of the same video ends"
+        if not same_video and b.run not in (a.run + 1, 1):
+            yield f"segment {i + 1} starts another video and its run number is {b.run} after {a.run}"
