@@ -33,7 +33,7 @@ from pipelines.demo import captions, scenes, script, sounds, voice
 from pipelines.demo.encoding import EncodingError, encode
 from shards import filesystem
 
-_VOICE_PEAK = 0.6  # full scale = 1
+_VOICE_PEAK = 0.5  # full scale = 1
 _SPARE_SECONDS = 0.25  # silence that each stretch keeps around its speech
 _SUFFIXES = (".mp4", ".en.vtt", ".en-manual.vtt", ".info.json", ".truth.json")  # the truth is written last
 _LICENCE = "CC0-1.0"

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+Rgb = tuple[int, int, int]
+
 COLOURS = {
     "red": (222, 40, 44),
     "yellow": (240, 212, 40),
@@ -51,7 +53,7 @@ ALL_SCENES = tuple(Scene(*words) for words in itertools.product(*ATTRIBUTES.valu
 class Look:
     """What varies between two stretches with the same scene: background (RGB), tilt in degrees, phase in [0, 1)."""
 
-    background: tuple[int, int, int]
+    background: Rgb
     tilt: float
     phase: float
 
@@ -75,9 +77,9 @@ def pose(motion: str, seconds: float, phase: float) -> Pose:
     if motion == "spinning":
         return Pose(0.0, 0.0, RADIUS, 360 * (seconds / 2.5 + phase))
     if motion == "growing":
-        return Pose(0.0, 0.0, RADIUS * (0.45 + 0.9 * ((seconds / _SIZE_CYCLE + phase) % 1)), 0.0)
+        return Pose(0.0, 0.0, RADIUS * (0.6 + 0.8 * ((seconds / _SIZE_CYCLE + phase) % 1)), 0.0)
     if motion == "shrinking":
-        return Pose(0.0, 0.0, RADIUS * (1.35 - 0.9 * ((seconds / _SIZE_CYCLE + phase) % 1)), 0.0)
+        return Pose(0.0, 0.0, RADIUS * (1.4 - 0.8 * ((seconds / _SIZE_CYCLE + phase) % 1)), 0.0)
     if motion == "shaking":
         swing = math.sin(2 * math.pi * (3.3 * seconds + phase))
         return Pose(0.05 * swing, 0.04 * math.cos(2 * math.pi * 4.1 * seconds), RADIUS, 14 * swing)
@@ -122,10 +124,11 @@ def draw(scene: Scene, look: Look, seconds: float, width: int, height: int) -> n
     if scene.motion == "growing":
         # Its past lies inside the shape, where it would be covered: there it is a shadow, the deeper the older.
         for age, ghost in enumerate(reversed(past), start=1):
-            _fill(canvas, image.size, scene.shape, ghost, look.tilt, _mix(colour, (0, 0, 0), 0.11 * age))
+            _fill(canvas, image.size, scene.shape, ghost, look.tilt, _mix(colour, (0, 0, 0), 0.06 * age))
     for ghost in past:
         _outline(canvas, image.size, scene.shape, ghost, look.tilt, _mix(colour, (0, 0, 0), 0.45))
-    _mark(canvas, image.size, now, look.tilt, _mix(colour, (0, 0, 0), 0.7))
+    for age, spot in enumerate([*past, now], start=5 - len(past)):
+        _mark(canvas, image.size, scene.shape, spot, look.tilt, _mix(colour, (0, 0, 0), 0.14 * age))
     return np.asarray(image.reduce(_SUPERSAMPLING))
 
 
@@ -152,20 +155,23 @@ def _place(points: np.ndarray, size: tuple[int, int], at: Pose, tilt: float) -> 
     return [tuple(point) for point in (at.radius * height * points @ turn + centre).tolist()]
 
 
-def _fill(canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour) -> None:
+def _fill(canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour: Rgb) -> None:
     canvas.polygon(_place(corners(shape), size, at, tilt), fill=colour)
 
 
-def _outline(canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour) -> None:
+def _outline(
+    canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour: Rgb
+) -> None:
     edge = corners("circle" if shape == "ring" else shape)
     points = _place(edge, size, at, tilt)
     canvas.line([*points, points[0]], fill=colour, width=_SUPERSAMPLING)
 
 
-def _mark(canvas: ImageDraw.ImageDraw, size: tuple[int, int], at: Pose, tilt: float, colour) -> None:
+def _mark(canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour: Rgb) -> None:
     """A dark spot above the centre, without which a spinning circle would stand still."""
-    canvas.polygon(_place(np.array([0, -0.68]) + 0.11 * corners("circle"), size, at, tilt), fill=colour)
+    centre = np.array([0, -0.75 if shape == "ring" else -0.5])
+    canvas.polygon(_place(centre + 0.11 * corners("circle"), size, at, tilt), fill=colour)
 
 
-def _mix(start: tuple[int, int, int], end: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+def _mix(start: Rgb, end: Rgb, share: float) -> Rgb:
     return tuple(round(a + share * (b - a)) for a, b in zip(start, end, strict=True))

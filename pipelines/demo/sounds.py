@@ -1,7 +1,6 @@
 """What is heard beside the voice: six kinds of sound that differ in pitch, in band and in rhythm.
 
-Each is synthesised from formulas and brought to the same loudness, so a model can tell them apart only by what they
-are.
+Each is synthesised from a formula and brought to about the same loudness, which therefore tells nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ import numpy as np
 
 from pipelines.demo.scenes import SOUNDS
 
-LOUDNESS = 0.06  # root mean square, full scale = 1
-_PEAK = 0.4
+LOUDNESS = 0.05  # root mean square, full scale = 1
+_PEAK = 0.5
 _FADE = 0.03  # seconds
 
 
