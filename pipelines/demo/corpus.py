@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,17 +127,19 @@ class Made:
 def make_corpus(out: str, spec: Spec, processes: int = 1, progress: Callable[[Made], None] = lambda made: None) -> None:
     """Make or complete the corpus in the folder `out` and write its `corpus.json` last.
 
-    `progress` is called for each finished video. Raises `CorpusError`, `StorageError`.
+    `progress` is called for each finished video. Raises `SpecError`, `StorageError`, and `CorpusError` also when the
+    folder holds other videos, which a job that reads it would take for part of the corpus.
     """
     if processes < 1:
         raise SpecError(f"processes is {processes}; give at least 1")
     with filesystem.exclusive(filesystem.join(out, ".corpus.lock")):
         filesystem.remove_temporary_files(out)
+        order = {script.name(spec.seed, index): index for index in range(spec.videos)}
+        _refuse_strangers(out, set(order))
         made = []
         for video in _make_all(out, spec, processes):
             progress(video)
             made.append(video)
-        order = {script.name(spec.seed, index): index for index in range(spec.videos)}
         made.sort(key=lambda video: order[video.name])
         _write_json(filesystem.join(out, "corpus.json"), describe(spec, made))
 
@@ -152,7 +154,7 @@ def make_video(out: str, spec: Spec, index: int) -> Made:
         plan.name, plan.role, f"{plan.role}/{plan.name}", plan.duration, len(plan.stretches), len(asked), digest, False
     )
     if _is_made(base, digest):
-        return Made(**{**asdict(made), "kept": True})
+        return replace(made, kept=True)
     # Without its truth a video counts as unfinished, whatever else lies there.
     filesystem.remove(base + ".truth.json")
     try:
@@ -309,10 +311,28 @@ def _make_all(out: str, spec: Spec, processes: int) -> Iterator[Made]:
             pool.shutdown(cancel_futures=True)
 
 
+def _refuse_strangers(out: str, names: set[str]) -> None:
+    """Raise `CorpusError` if a video that is not one of `names` lies in a folder of the corpus."""
+    found = [
+        path
+        for purpose in (script.TRAIN, script.VALIDATION, script.QUESTIONS)
+        for path in filesystem.list_files(filesystem.join(out, purpose), ".mp4")
+        if Path(path).stem not in names
+    ]
+    if found:
+        raise CorpusError(
+            f"{out!r} already holds {len(found)} videos that are not part of this corpus, such as {found[0]!r}; "
+            "give another folder, or remove them"
+        )
+
+
 def _is_made(base: str, digest: str) -> bool:
     if not all(filesystem.exists(base + suffix) for suffix in _SUFFIXES):
         return False
-    return json.loads(filesystem.read_bytes(base + ".truth.json"))["digest"] == digest
+    try:
+        return json.loads(filesystem.read_bytes(base + ".truth.json"))["digest"] == digest
+    except (ValueError, KeyError):
+        return False  # not a truth file of ours, so the video is made again
 
 
 def _write_json(path: str, content: dict) -> None:
@@ -321,7 +341,7 @@ def _write_json(path: str, content: dict) -> None:
 
 def main() -> int:
     """The command line; returns the exit code: 0 made, 1 failed, 2 bad usage."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         options = tyro.cli(Options, description=Options.__doc__)
         kept = _run(options, console)

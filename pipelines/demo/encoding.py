@@ -45,6 +45,7 @@ def encode(path: Path, frames: Iterable[np.ndarray], fps: int, waveform: np.ndar
             "pix_fmt": "yuv420p",
             "acodec": "aac",
             "audio_bitrate": "64k",
+            "aac_coder": "fast",  # the default one costs as much as the picture
             "threads": 1,
             "movflags": "+faststart",
             "map_metadata": -1,

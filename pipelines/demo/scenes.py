@@ -7,6 +7,7 @@ to tell the motion from it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -86,8 +87,12 @@ def pose(motion: str, seconds: float, phase: float) -> Pose:
     raise ValueError(f"{motion!r} is not a motion; choose one of {', '.join(MOTIONS)}")
 
 
+@functools.cache
 def corners(shape: str) -> np.ndarray:
-    """Corners of a shape of radius 1 around the origin, `[n, 2] float64`, y downwards; a ring is cut open once."""
+    """Corners of a shape of radius 1 around the origin, `[n, 2] float64`, y downwards; a ring is cut open once.
+
+    The array is shared: do not write to it.
+    """
     if shape == "circle":
         return _regular(_CIRCLE_CORNERS)
     if shape == "square":

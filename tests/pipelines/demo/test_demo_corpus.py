@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.demo.corpus import Made, Spec, SpecError, make_corpus
+from pipelines.demo.corpus import CorpusError, Made, Spec, SpecError, make_corpus
 from pipelines.demo.encoding import EncodingError, encode
 from pipelines.demo.scenes import COLOURS
 
@@ -122,6 +122,15 @@ def test_a_second_run_makes_only_what_is_missing_stale_or_new(tmp_path):
     larger: list[Made] = []
     make_corpus(str(tmp_path), Spec(videos=4, shortest=1, longest=1), progress=larger.append)
     assert [video.kept for video in larger] == [True, True, True, False]
+
+
+def test_a_folder_with_videos_of_another_corpus_is_refused(corpus):
+    before = contents(corpus)
+    with pytest.raises(CorpusError, match=r"already holds 4 videos .* give another folder"):
+        make_corpus(str(corpus), Spec(videos=4, seed=4, shortest=1, longest=1))
+    with pytest.raises(CorpusError, match="already holds 2 videos"):
+        make_corpus(str(corpus), Spec(videos=2, seed=3, shortest=3, longest=4))
+    assert contents(corpus) == before
 
 
 @pytest.mark.parametrize(
