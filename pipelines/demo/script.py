@@ -74,20 +74,26 @@ class HeldOut:
     colour_shape: tuple[tuple[str, str], ...]
     motion_sound: tuple[tuple[str, str], ...]
 
-    def covers(self, scene: Scene) -> bool:
-        """Whether a scene shows one of the pairs."""
-        return (scene.colour, scene.shape) in self.colour_shape or (scene.motion, scene.sound) in self.motion_sound
+    def kinds(self, scene: Scene) -> tuple[str, ...]:
+        """The attributes of a scene that make up a held-out pair; none in a scene fit for training."""
+        seen = ("colour", "shape") if (scene.colour, scene.shape) in self.colour_shape else ()
+        heard = ("motion", "sound") if (scene.motion, scene.sound) in self.motion_sound else ()
+        return seen + heard
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some seconds of one scene; `spoken` are the attributes that `text` names, `delay` the silence before it."""
+    """Some seconds of one scene.
+
+    `held_out` are the attributes that form a held-out pair, `spoken` those that `text` names, in its order; `delay` is
+    the silence before the text.
+    """
 
     start: float
     end: float
     scene: Scene
     look: Look
-    held_out: bool
+    held_out: tuple[str, ...]
     spoken: tuple[str, ...]
     text: str
     voice: str
@@ -148,7 +154,7 @@ def write_script(seed: int, index: int, shortest: int, longest: int, stretch_sec
                 end=round(start + stretch_seconds, 3),
                 scene=scene,
                 look=Look(_background(draw), draw.uniform(-10, 10), draw.random()),
-                held_out=wanted,
+                held_out=pairs.kinds(scene),
                 spoken=spoken,
                 text=write_text(draw, scene, spoken),
                 voice=draw.choice(VOICES),
@@ -188,7 +194,7 @@ def questions(script: Script) -> list[dict]:
                     "prompt": PROMPTS[kind].format(MASK),
                     "options": list(ATTRIBUTES[kind]),
                     "answer": getattr(stretch.scene, kind),
-                    "held_out": stretch.held_out,
+                    "held_out": kind in stretch.held_out,
                 }
             )
     return asked
@@ -204,7 +210,7 @@ def _next_scene(draw: random.Random, before: Scene | None, pairs: HeldOut, wante
     candidates = [
         scene
         for scene in ALL_SCENES
-        if pairs.covers(scene) == wanted
+        if bool(pairs.kinds(scene)) == wanted
         and (before is None or all(getattr(scene, kind) != getattr(before, kind) for kind in ATTRIBUTES))
     ]
     return draw.choice(candidates)
