@@ -9,8 +9,10 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from shards.errors import UserError
 
-class ProgramMissingError(RuntimeError):
+
+class ProgramMissingError(UserError):
     """A program is neither on PATH nor in the environment; the message says how to get it."""
 
 

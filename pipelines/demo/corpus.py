@@ -28,10 +28,10 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from ingest.ffmpeg import ProgramMissingError
 from pipelines.demo import captions, scenes, script, sounds, voice
 from pipelines.demo.encoding import EncodingError, encode
 from shards import filesystem
+from shards.errors import UsageError, UserError, run_command
 
 _VOICE_PEAK = 0.5  # full scale = 1
 _SPARE_SECONDS = 0.25  # silence that each stretch keeps around its speech
@@ -55,11 +55,11 @@ _LICENCES = (
 )
 
 
-class SpecError(ValueError):
+class SpecError(UsageError):
     """A setting of the corpus is out of range; the message says which and what is allowed."""
 
 
-class CorpusError(RuntimeError):
+class CorpusError(UserError):
     """A video could not be made; the message says which and why."""
 
 
@@ -343,18 +343,11 @@ def _write_json(path: str, content: dict) -> None:
     filesystem.write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def main() -> int:
-    """The command line; returns the exit code: 0 made, 1 failed, 2 bad usage."""
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    try:
-        options = tyro.cli(Options, description=Options.__doc__)
-        kept = _run(options, console)
-    except SpecError as error:
-        console.print(str(error))
-        return 2
-    except (CorpusError, ProgramMissingError, filesystem.StorageError) as error:
-        console.print(str(error))
-        return 1
+    options = tyro.cli(Options, description=Options.__doc__, args=argv, prog="python -m pipelines.demo.corpus")
+    kept = _run(options, console)
     console.print(f"{options.spec.videos} videos in {options.out}, {kept} of them kept from before")
     return 0
 
@@ -376,4 +369,4 @@ def _run(options: Options, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -1,0 +1,52 @@
+# Every target is one plain command of the README; `make` alone lists them.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked
+OUT ?= out
+DEMO ?= demo
+EXTRAS ?= --extra demo --extra dev
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup doctor demo test test-faults lint preprocess stats bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## make .venv from the lock file; needs Python 3.11 and the package registry only
+
+$(STAMP): pyproject.toml uv.lock
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; install Python 3.11 or pass PYTHON=..."; exit 1; }
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --inexact --quiet $(EXTRAS)
+	touch $(STAMP)
+
+doctor: $(STAMP) ## say what this machine has and lacks
+	$(RUN) -m pipelines.doctor
+
+demo: $(STAMP) ## the whole chain on videos made on this machine (DEMO=folder)
+	$(RUN) -m pipelines.demo --out "$(DEMO)"
+
+test: $(STAMP) ## every test that needs no accelerator and no network
+	$(RUN) -m pytest -m "not faults and not network and not gpu"
+
+test-faults: $(STAMP) ## kills, races and scale
+	$(RUN) -m pytest -m faults
+
+lint: $(STAMP) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=folder [ARGS=...]
+	$(RUN) -m pipelines.preprocess $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(IDS),--ids "$(IDS)") $(if $(RAW),--raw "$(RAW)") --out "$(OUT)" $(ARGS)
+
+stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
+	$(RUN) -m shards stats "$(DATA)"
+
+bench: $(STAMP) ## the benchmarks, each beside its baseline
+	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,92 @@
+"""Is this machine ready? One line per thing that the commands need, with the way out where it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ingest.ffmpeg import ProgramMissingError, ffmpeg_path, ffprobe_path
+from shards import fetch
+from shards.errors import run_command
+
+_LEAST_FREE_GB = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing: its name, whether it is there, whether the job fails without it, and what was found or to do."""
+
+    name: str
+    found: bool
+    needed: bool
+    detail: str
+
+
+def checks() -> Iterator[Check]:
+    """Looks at everything, one thing at a time."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("Python", sys.version_info[:2] >= (3, 11), True, f"{version} at {sys.executable}")
+    for name, find in (("ffmpeg", ffmpeg_path), ("ffprobe", ffprobe_path)):
+        try:
+            yield Check(name, True, True, find())
+        except ProgramMissingError as error:
+            yield Check(name, False, True, str(error))
+    runtime = next((path for name in ("deno", "node", "bun", "qjs") if (path := _program(name))), None)
+    yield Check("JavaScript runtime", bool(runtime), False, runtime or "YouTube downloads need deno; run `make setup`")
+    for remote in (fetch.TOKENIZER, fetch.TIMING_MODEL):
+        place = fetch.cache_folder() / remote.name
+        missing = f"downloaded on first use to {place}"
+        yield Check(remote.name, place.is_file(), False, str(place) if place.is_file() else missing)
+    credentials = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    default = Path.home() / ".config" / "gcloud" / "application_default_credentials.json"
+    held = credentials or (str(default) if default.is_file() else None)
+    yield Check("Google credentials", bool(held), False, held or "none; only gs:// paths and Dataflow need them")
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    yield Check("disk", free > _LEAST_FREE_GB, True, f"{free:.0f} GB free here")
+    yield Check("memory", True, False, f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB")
+    yield Check("cores", True, False, str(len(os.sched_getaffinity(0))))
+    yield _accelerator()
+
+
+def _program(name: str) -> str | None:
+    beside = Path(sys.executable).with_name(name)
+    return shutil.which(name) or (str(beside) if beside.is_file() else None)
+
+
+def _accelerator() -> Check:
+    if importlib.util.find_spec("jax") is None:
+        return Check("accelerator", False, False, "jax is not installed")
+    # In a process of its own: a driver that hangs or crashes must not take the other answers with it.
+    ask = "import jax; print(', '.join(sorted({d.device_kind for d in jax.devices()})), len(jax.devices()))"
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", ask], capture_output=True, text=True, timeout=120, check=True
+        ).stdout.strip()
+    except subprocess.SubprocessError as error:
+        return Check("accelerator", False, False, f"jax cannot start: {error}")
+    return Check("accelerator", not answer.startswith("cpu"), False, answer)
+
+
+def main() -> int:
+    """Print the table; 1 if something is missing that every job needs."""
+    table = Table("", "", "", show_header=False, box=None)
+    broken = False
+    for check in checks():
+        broken |= check.needed and not check.found
+        mark = "[green]ok[/green]" if check.found else "[red]missing[/red]" if check.needed else "[yellow]none[/yellow]"
+        table.add_row(mark, check.name, check.detail)
+    Console().print(table)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

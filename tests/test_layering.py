@@ -1,0 +1,81 @@
+"""The house rules, read from the imports: who may import whom, and which packages stay out of which room."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("shards", "ingest", "model", "train", "pipelines")
+ALLOWED = {
+    "shards": {"shards"},
+    "ingest": {"ingest", "shards"},
+    "model": {"model", "shards.tokens", "shards.fetch", "shards.filesystem", "shards.errors"},
+    "train": {"train", "model", "shards"},
+    "pipelines": set(ROOMS),
+}
+FORBIDDEN = {
+    "shards": {"apache_beam", "jax", "flax", "yt_dlp"},
+    "ingest": {"apache_beam", "tensorflow", "jax"},
+    "model": {"tensorflow", "apache_beam", "librosa", "yt_dlp"},
+    "train": {"apache_beam", "yt_dlp", "tensorflow"},
+    "pipelines": set(),
+}
+MAY_IMPORT_TENSORFLOW = {"shards/reader.py"}
+
+
+def modules(room):
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path):
+    """Dotted names a module imports, `from a import b` counted as `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(name, places):
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_their_floor(room):
+    for path in modules(room):
+        for name in imports(path):
+            top = name.split(".")[0]
+            if top in ROOMS:
+                assert inside(name, ALLOWED[room]), f"{path.relative_to(ROOT)} imports {name}"
+            assert top not in FORBIDDEN[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_tensorflow_stays_in_the_reader():
+    for room in ROOMS:
+        for path in modules(room):
+            if str(path.relative_to(ROOT)) not in MAY_IMPORT_TENSORFLOW:
+                assert not any(inside(name, {"tensorflow"}) for name in imports(path)), path
+
+
+def test_modules_have_a_door_plate_and_one_duty():
+    for room in ROOMS:
+        for path in modules(room):
+            text = path.read_text()
+            assert ast.get_docstring(ast.parse(text)), f"{path} says nothing about itself"
+            assert len(text.splitlines()) <= 500, f"{path} is too long for one duty"
+            assert path.stem not in {"utils", "helpers", "common", "misc"}, path
+
+
+def test_workers_start_light():
+    """What a Beam worker and its decoder import must not pull in TensorFlow or JAX, nor the decoder Beam."""
+    code = (
+        "import sys; import pipelines.decoder;"
+        "heavy = {'tensorflow', 'jax', 'apache_beam', 'librosa'} & set(sys.modules); assert not heavy, heavy;"
+        "import pipelines.transforms;"
+        "heavy = {'tensorflow', 'jax', 'librosa'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
