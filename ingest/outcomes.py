@@ -27,7 +27,6 @@ class Outcome(enum.Enum):
     CAPTIONS_UNREADABLE = "captions-unreadable"
     NO_WORD_TIMES = "no-word-times"
     NO_WORDS = "no-words"
-    TITLE_MISSING = "title-missing"
     TOO_LONG = "too-long"
     DURATION_UNKNOWN = "duration-unknown"
     CATEGORY = "category"
@@ -53,6 +52,7 @@ class Outcome(enum.Enum):
     BOT_CHECK = "bot-check"
     CAPTIONS_REFUSED = "captions-refused"
     NOT_YET = "not-yet"
+    FORBIDDEN = "forbidden"
     DOWNLOAD = "download"
 
     PRIVATE = "private"
@@ -60,10 +60,10 @@ class Outcome(enum.Enum):
     AGE_RESTRICTED = "age-restricted"
     GEO_BLOCKED = "geo-blocked"
     MEMBERS_ONLY = "members-only"
-    FORBIDDEN = "forbidden"
     NOT_FOUND = "not-found"
     LIVE = "live"
     NO_FORMAT = "no-format"
+    SKIPPED = "skipped"
 
     @property
     def kind(self) -> Kind:
@@ -90,7 +90,6 @@ _TABLE = {
         "No caption track has a time for every word; --transcript aligned or the [asr] extra can supply them.",
     ),
     _O.NO_WORDS: (_K.REJECTED, "The caption track holds no words."),
-    _O.TITLE_MISSING: (_K.REJECTED, "The metadata has no title."),
     _O.TOO_LONG: (_K.REJECTED, "The video is longer than the limit."),
     _O.DURATION_UNKNOWN: (_K.REJECTED, "Neither the metadata nor the media say how long the video is."),
     _O.CATEGORY: (_K.REJECTED, "The video's category is excluded."),
@@ -121,10 +120,11 @@ _TABLE = {
     _O.AGE_RESTRICTED: (_K.FAILED_FINAL, "The video asks for a confirmed age."),
     _O.GEO_BLOCKED: (_K.FAILED_FINAL, "The video is not available from this country."),
     _O.MEMBERS_ONLY: (_K.FAILED_FINAL, "The video is for members only."),
-    _O.FORBIDDEN: (_K.FAILED_FINAL, "The server refuses access to the video."),
+    _O.FORBIDDEN: (_K.FAILED_RETRYABLE, "The server refuses access for now."),
     _O.NOT_FOUND: (_K.FAILED_FINAL, "There is no video with this id."),
     _O.LIVE: (_K.FAILED_FINAL, "The item is a live stream."),
     _O.NO_FORMAT: (_K.FAILED_FINAL, "No format matches the wanted one."),
+    _O.SKIPPED: (_K.FAILED_FINAL, "A download archive or a filter of yt-dlp passes over the video."),
 }
 _KINDS = {outcome: kind for outcome, (kind, _) in _TABLE.items()}
 _SENTENCES = {outcome: sentence for outcome, (_, sentence) in _TABLE.items()}

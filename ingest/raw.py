@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,23 +85,38 @@ def from_folder(media: str) -> RawVideo:
     return RawVideo(path.stem, str(path), tracks, info)
 
 
+@dataclass(frozen=True)
+class LayoutPaths:
+    """Where the files of one video are in the raw layout."""
+
+    media: Path
+    info: Path
+
+
+def layout_paths(folder: str, video_id: str) -> LayoutPaths:
+    """The places of a video under `folder/youtube_dump/ID/` (spec ingest.md 3)."""
+    place = Path(folder) / "youtube_dump" / video_id
+    return LayoutPaths(place / f"{video_id}.mp4", place / f"{video_id}.v2.info.json.gz")
+
+
 def from_layout(folder: str, video_id: str) -> RawVideo:
     """The raw video in `folder/youtube_dump/ID/` (spec ingest.md 3), captions inside the info object."""
-    place = Path(folder) / "youtube_dump" / video_id
-    info_file, media = place / f"{video_id}.v2.info.json.gz", place / f"{video_id}.mp4"
+    places = layout_paths(folder, video_id)
     info: dict[str, Any] = {}
-    if info_file.is_file():
+    if places.info.is_file():
         try:
-            info = parse_info(gzip.decompress(info_file.read_bytes()))
-        except (OSError, EOFError) as error:
-            raise RawError(f"{info_file} is not a gzip file: {error}") from None
-    transcripts = info.pop("transcripts", None)
+            info = parse_info(gzip.decompress(places.info.read_bytes()))
+        except (OSError, EOFError, zlib.error) as error:
+            raise RawError(f"{places.info} is not a gzip file: {error}") from None
+    transcripts, others = info.pop("transcripts", None), info.pop("_captions", None)
     tracks = [
         CaptionTrack(code, "vtt", text)
         for code, text in sorted((transcripts if isinstance(transcripts, dict) else {}).items())
         if isinstance(text, str)
     ]
-    return RawVideo(video_id, str(media) if media.is_file() else None, tracks, info)
+    for code, track in sorted((others if isinstance(others, dict) else {}).items()):
+        tracks.append(CaptionTrack(code, track["form"], track["text"]))
+    return RawVideo(video_id, str(places.media) if places.media.is_file() else None, tracks, info)
 
 
 def list_layout(folder: str) -> list[str]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from ingest.raw import RawVideo
 from ingest.segmentation import Window, segment
 from ingest.text import neutralise
 from ingest.timing import TimingModel
-from ingest.transcript import TranscriptError, spoken_words
+from ingest.transcript import Spoken, TranscriptError, spoken_words
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
@@ -113,13 +114,11 @@ def _models(tokenizer: str, timing_model: str) -> _Models:
     )
 
 
-def _timing_file(timing_model: str):
+def _timing_file(timing_model: str) -> Path | None:
     if timing_model == "none":
         return None
     if timing_model == "published":
         return fetch.fetch(fetch.TIMING_MODEL, flag="--timing-model")
-    from pathlib import Path
-
     return Path(timing_model)
 
 
@@ -128,13 +127,51 @@ def check_config(config: VideoConfig) -> None:
     _models(config.tokenizer, config.timing_model)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A video whose text passed: its words, what the media say, and the length both agree on."""
+
+    spoken: Spoken
+    probe: media.Probe
+    duration: float
+    scores: dict[str, Any]
+
+
+def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
+    """How a video ends by its text and metadata alone, before its media are there; `None` if it may go on."""
+    judged = _judge(raw, config, media.Probe(_stated_duration(raw), True, True), None)
+    return judged if isinstance(judged, Result) else None
+
+
 def process(raw: RawVideo, config: VideoConfig) -> Result:
     """Turn one raw video into segments, or say by which rule it ended and with which scores."""
-    scores: dict[str, Any] = {}
-    text = VideoText(raw.id)
+    judged = _judge(raw, config, *_probe(raw))
+    if isinstance(judged, Result):
+        return judged
+    models = _models(config.tokenizer, config.timing_model)
+    words = judged.spoken.words
+    pieces = _encode(models.tokenizer, [w.text for w in words])
+    if models.timing:
+        words = models.timing.correct(words, [len(p) for p in pieces])
+    windows = segment(words, judged.duration, generator(config.seed, "segment", raw.id).random)
     try:
-        models = _models(config.tokenizer, config.timing_model)
-        text = _video_text(raw, models.tokenizer)
+        _check_streams(judged.probe, windows)
+        images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
+        spectrograms, sound_scores = _spectrograms(raw.media, windows)
+    except MediaError as error:
+        return Result(error.outcome, str(error), judged.scores, VideoText(raw.id))
+    segments = [
+        _segment(window, image, sound, words, pieces)
+        for window, image, sound in zip(windows, images, spectrograms, strict=True)
+    ]
+    text = _video_text(raw, models.tokenizer)
+    return Result(Outcome.EXTRACTED, "", judged.scores | sound_scores, text, segments)
+
+
+def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None) -> _Judged | Result:
+    """Everything that can be said without decoding; the text is judged before a problem of the media counts."""
+    scores: dict[str, Any] = {}
+    try:
         spoken = spoken_words(
             raw,
             config.language,
@@ -143,43 +180,41 @@ def process(raw: RawVideo, config: VideoConfig) -> Result:
             repair=config.repair_text,
         )
         scores |= {"caption_track": spoken.code, "caption_kind": spoken.kind.value}
-        probe, problem = _probe(raw)
-        duration = _duration(raw, probe)
-        broken, judged = filters.judge(
-            Facts(
-                spoken.words,
-                duration,
-                _string(raw.info.get("title")),
-                _string(raw.info.get("description")),
-                _strings(raw.info.get("categories")),
-                config.language.split("-")[0],
-            ),
-            config.filters,
+        stated = [d for d in (_stated_duration(raw), probe.duration) if d]
+        # Either may be too long: metadata count whole seconds, and streams can end early.
+        duration = min(stated, default=None)
+        facts = Facts(
+            spoken.words,
+            duration,
+            _string(raw.info.get("title")),
+            _string(raw.info.get("description")),
+            _strings(raw.info.get("categories")),
+            config.language.split("-")[0],
         )
+        broken, judged = filters.judge(facts, config.filters)
         scores |= judged
-        if broken:
-            return Result(broken, broken.sentence, scores, text)
-        if problem:
+        if problem and broken in (None, Outcome.DURATION_UNKNOWN):
             raise problem
-        pieces = _encode(models.tokenizer, [w.text for w in spoken.words])
-        words = models.timing.correct(spoken.words, [len(p) for p in pieces]) if models.timing else spoken.words
-        windows = segment(words, duration, generator(config.seed, "segment", raw.id).random)
-        if not windows:
-            raise MediaError(Outcome.NO_SEGMENTS, Outcome.NO_SEGMENTS.sentence)
-        if not probe.has_picture:
-            raise MediaError(Outcome.NO_PICTURE, Outcome.NO_PICTURE.sentence)
-        if not probe.has_sound:
-            raise MediaError(Outcome.NO_SOUND, Outcome.NO_SOUND.sentence)
-        images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
-        spectrograms, sound_scores = _spectrograms(raw.media, windows)
-        scores |= sound_scores
     except (TranscriptError, MediaError) as error:
-        return Result(error.outcome, str(error), scores, text)
-    segments = [
-        _segment(window, image, sound, words, pieces)
-        for window, image, sound in zip(windows, images, spectrograms, strict=True)
-    ]
-    return Result(Outcome.EXTRACTED, "", scores, text, segments)
+        return Result(error.outcome, str(error), scores, VideoText(raw.id))
+    if broken:
+        return Result(broken, broken.sentence, scores, VideoText(raw.id))
+    return _Judged(spoken, probe, duration, scores)
+
+
+def _check_streams(probe: media.Probe, windows: list[Window]) -> None:
+    for there, outcome in (
+        (windows, Outcome.NO_SEGMENTS),
+        (probe.has_picture, Outcome.NO_PICTURE),
+        (probe.has_sound, Outcome.NO_SOUND),
+    ):
+        if not there:
+            raise MediaError(outcome, outcome.sentence)
+
+
+def _stated_duration(raw: RawVideo) -> float | None:
+    stated = raw.info.get("duration")
+    return float(stated) if isinstance(stated, int | float) and 0 < stated < 1e7 else None
 
 
 def _video_text(raw: RawVideo, tokenizer: Tokenizer) -> VideoText:
@@ -214,13 +249,6 @@ def _probe(raw: RawVideo) -> tuple[media.Probe, MediaError | None]:
         return media.probe(raw.media), None
     except MediaError as error:
         return nothing, error
-
-
-def _duration(raw: RawVideo, probe: media.Probe) -> float | None:
-    """The smaller of what metadata and media state, for either may be too long."""
-    stated = raw.info.get("duration")
-    known = [float(d) for d in (stated, probe.duration) if isinstance(d, int | float) and 0 < d < 1e7]
-    return min(known, default=None)
 
 
 def _images(path: str, times: Sequence[float]) -> list[tuple[bytes, int, int]]:

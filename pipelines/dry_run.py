@@ -6,6 +6,7 @@ of workers.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -14,9 +15,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ingest.outcomes import Kind
 from ingest.raw import RawVideo
-from pipelines.extraction import Extracted, Extractor
+from pipelines.extraction import Extractor
 from pipelines.transforms import Fetch, Item
 from shards.randomness import digest
 
@@ -62,20 +62,19 @@ def measure(sample: list[Item], options: PreprocessOptions) -> tuple[Counter[tup
     """Outcomes by (kind, name), and the cost, of really processing the sample."""
     outcomes: Counter[tuple[str, str]] = Counter()
     cpu, size, started = 0.0, 0, time.monotonic()
-    extractor = Extractor(options.video, options.limits)
-    try:
-        for item in sample:
-            extracted = _process(item, extractor)
-            outcome = extracted.result.outcome
-            outcomes[outcome.kind.value, outcome.value] += 1
-            cpu += extracted.cpu_seconds
-            if outcome.kind is Kind.DONE:
-                size += sum(len(s.image) + len(s.spectrogram) + 12 * len(s.tokens) for s in extracted.result.segments)
-    finally:
-        extractor.close()
+    with tempfile.TemporaryDirectory() as scratch:
+        fetch = Fetch(options.video, options.download, scratch)
+        fetch.setup()
+        extractor = Extractor(options.video, options.limits)
+        try:
+            for item in sample:
+                for element in fetch.process(item):
+                    extracted = extractor(element) if isinstance(element, RawVideo) else element
+                    outcome = extracted.result.outcome
+                    outcomes[outcome.kind.value, outcome.value] += 1
+                    cpu += extracted.cpu_seconds
+                    segments = extracted.result.segments
+                    size += sum(len(s.image) + len(s.spectrogram) + 12 * len(s.tokens) for s in segments)
+        finally:
+            extractor.close()
     return outcomes, Cost(len(sample), cpu, time.monotonic() - started, size)
-
-
-def _process(item: Item, extractor: Extractor) -> Extracted:
-    element = next(iter(Fetch().process(item)))
-    return extractor(element) if isinstance(element, RawVideo) else element

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from ingest.download import DownloadConfig
 from ingest.video import VideoConfig
 from pipelines.extraction import Limits
 from shards.errors import UsageError
@@ -58,13 +59,17 @@ class PreprocessOptions:
     """Wall time that decoding one video may take."""
     decode_memory_mb: int = 2048
     """Memory that decoding one video may take."""
-    video: Annotated[VideoConfig, tyro.conf.arg(name="")] = field(default_factory=VideoConfig)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
 
     def check(self) -> None:
         """Raises `UsageError` for values that make no sense together."""
         given = [name for name in ("videos", "raw", "ids") if getattr(self, name)]
         if self.stage != "assemble" and (not given or ("videos" in given and len(given) > 1)):
             raise UsageError("give exactly one source: --videos DIR, --raw PATH, or --ids FILE (with or without --raw)")
+        if self.stage == "download" and not (self.ids and self.raw):
+            raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
+        self.download.options()
         if not (self.split.isascii() and self.split.isalnum()):
             raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
         for name, least in (("shard_bytes", 1), ("segments_per_example", 1), ("decode_memory_mb", 256), ("limit", 1)):
@@ -73,6 +78,11 @@ class PreprocessOptions:
                 raise UsageError(f"--{name.replace('_', '-')} {value} must be at least {least}")
         if self.segments_per_example > 100:
             raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
+
+    @property
+    def keep_media(self) -> bool:
+        """Whether media stay after extraction: always but for downloads that no --raw folder was given for."""
+        return self.ids is None or self.raw is not None
 
     @property
     def limits(self) -> Limits:

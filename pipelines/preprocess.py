@@ -19,14 +19,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from ingest import raw as raw_videos
+from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, check_config
 from pipelines import dry_run
+from pipelines.breaker import Breaker
 from pipelines.execution import run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
-from pipelines.transforms import Commit, Extract, Fetch, Item, WriteShard, entry_of
+from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of
 from shards import filesystem, generations, manifest, stats, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
@@ -42,10 +44,10 @@ LOG_NAME = "job.log"
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, beam_options = parse(argv)
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     if options.stage != "assemble":
         check_config(options.video)
-    items = list_items(options) if options.stage != "assemble" else []
+    items = list_items(options, console) if options.stage != "assemble" else []
     if options.dry_run:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
@@ -65,12 +67,18 @@ def keep_log(path: str) -> None:
     logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
 
 
-def list_items(options: PreprocessOptions) -> list[Item]:
+def list_items(options: PreprocessOptions, console: Console) -> list[Item]:
     """The videos the command names. Raises `RawError` if there is nothing to read."""
     if options.videos:
-        items = [Item(Path(path).stem, "folder", path) for path in raw_videos.list_folder(options.videos)]
+        items = [Item(Path(path).stem, Source.FOLDER, path) for path in raw_videos.list_folder(options.videos)]
+    elif options.ids:
+        listed = read_ids(options.ids)
+        if listed.bad:
+            shown = ", ".join(map(repr, listed.bad[:5]))
+            console.print(f"{len(listed.bad)} entries of {options.ids} are no ids of videos and are left out: {shown}")
+        items = [Item(video_id, Source.YOUTUBE, options.raw or "") for video_id in listed.ids]
     else:
-        items = [Item(video_id, "layout", options.raw) for video_id in raw_videos.list_layout(options.raw)]
+        items = [Item(video_id, Source.LAYOUT, options.raw) for video_id in raw_videos.list_layout(options.raw)]
     return items[: options.limit]
 
 
@@ -105,7 +113,7 @@ def extract(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> None:
     """Commit the segments, or the reason, of every item that has none yet."""
-    pending = _pending(items, options, config)
+    pending, breaker = _pending(items, options, config), Breaker(options.out)
     console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
     if not pending:
         return
@@ -115,10 +123,12 @@ def extract(
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
             | "Spread them over the workers" >> beam.Reshuffle()
-            | "Fetch captions and metadata" >> beam.ParDo(Fetch())
-            | "Filter, align, segment and extract" >> beam.ParDo(Extract(options.video, options.limits, options.out))
+            | "Fetch" >> beam.ParDo(Fetch(options.video, options.download, options.out))
+            | "Filter, align, segment and extract"
+            >> beam.ParDo(Extract(options.video, options.limits, options.out, options.keep_media))
             | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config))
         )
+        breaker.close()
         run_to_end(pipeline, progress.tick)
         progress.tick()
         console.print(progress.sentence().rsplit(",", 1)[0])
@@ -198,7 +208,15 @@ def summarize(items: list[Item], options: PreprocessOptions, console: Console) -
     reasons = Counter((e.kind, e.outcome) for e in named if e.kind != Kind.DONE.value)
     for (kind, outcome), count in sorted(reasons.items()):
         example = next(e for e in named if e.outcome == outcome)
-        console.print(f"{count} {kind}: {outcome} ({example.id!r}: {example.detail or Outcome(outcome).sentence})")
+        sentence = Outcome(outcome).sentence
+        more = "" if example.detail == sentence else f" {example.detail}"
+        console.print(f"{count} {kind}: {outcome}. {sentence} For example {example.id!r}.{more}")
+    if Breaker(options.out).is_open():
+        left = len(items) - len(named)
+        raise UserError(
+            f"downloading stopped ({Breaker(options.out).reason().sentence}); {left} videos were not tried, what was"
+            " finished is kept, run the same command again some hours later"
+        )
     if not any(e.kind == Kind.DONE.value for e in entries.values()):
         raise UserError("no video became segments; the reasons are above and in the ledger")
     if _has_manifest(options.out):

@@ -5,12 +5,15 @@ An element is a small value; pictures and sound travel only between steps that B
 
 from __future__ import annotations
 
+import enum
 import os
 import socket
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -18,51 +21,99 @@ from apache_beam.metrics import Metrics
 from ingest import raw as raw_videos
 from ingest.outcomes import Outcome
 from ingest.raw import RawError, RawVideo
-from ingest.video import Result, VideoConfig
+from ingest.video import Result, VideoConfig, screen
+from pipelines.breaker import Breaker
 from pipelines.extraction import Extracted, Extractor, Limits
-from shards import writer
+from shards import filesystem, writer
 from shards.generations import ShardPlan
 from shards.ledger import Entry, Ledger
 from shards.manifest import Shard
 from shards.segments import SegmentStore, VideoText, segments_folder
 
+if TYPE_CHECKING:
+    from ingest.download import DownloadConfig, Downloader
+
+
+class Source(enum.Enum):
+    """Where an item comes from, and so what its `place` is."""
+
+    FOLDER = "a media file in a folder of videos"
+    LAYOUT = "a folder in the raw layout"
+    YOUTUBE = "a folder in the raw layout that downloads go to; empty for one in the data folder"
+
 
 @dataclass(frozen=True)
 class Item:
-    """One video to process: its id and where it is, a media file (`folder`) or a raw layout (`layout`)."""
+    """One video to process: its id, where it comes from, and the place."""
 
     id: str
-    kind: str
+    source: Source
     place: str
 
 
 class Fetch(beam.DoFn):
-    """Item -> RawVideo, or the Extracted end of an item that cannot be read."""
+    """Item -> RawVideo, or the Extracted end of an item that cannot be had.
+
+    Downloading stops, for every worker of the job, as soon as one is asked for proof of a person or several times to
+    slow down; items that were not tried then have no outcome and are tried by the next run.
+    """
+
+    def __init__(self, config: VideoConfig, download: DownloadConfig, out: str):
+        self.config, self.download, self.out = config, download, out
+
+    def setup(self) -> None:
+        """Nothing is opened before the first download."""
+        self.downloaders: dict[str, Downloader] = {}
+        self.breaker = Breaker(self.out)
 
     def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
-        """Read captions and metadata; the media stay where they are."""
+        """Read captions and metadata; download them and the media where they are not here yet."""
         try:
-            if item.kind == "folder":
+            if item.source is Source.FOLDER:
                 yield raw_videos.from_folder(item.place)
-            else:
-                yield raw_videos.from_layout(item.place, item.id)
+            elif item.source is Source.LAYOUT or raw_videos.layout_paths(self._place(item), item.id).media.is_file():
+                yield raw_videos.from_layout(self._place(item), item.id)
+            elif not self.breaker.is_open():
+                fetched = self._downloader(self._place(item))(item.id)
+                if isinstance(fetched, Result):
+                    self.breaker.note(fetched.outcome)
+                    fetched = Extracted(fetched, 0.0)
+                yield fetched
         except (RawError, OSError) as error:
             yield Extracted(Result(Outcome.MEDIA_UNREADABLE, str(error), {}, VideoText(item.id)), 0.0)
+
+    def _place(self, item: Item) -> str:
+        return item.place or filesystem.join(self.out, "raw")
+
+    def _downloader(self, folder: str) -> Downloader:
+        # yt-dlp costs a second to import, which jobs on files should not pay.
+        from ingest.download import Downloader
+
+        if folder not in self.downloaders:
+            self.downloaders[folder] = Downloader(
+                folder, self.download, self.config.language, lambda raw: screen(raw, self.config)
+            )
+        return self.downloaders[folder]
 
 
 class Extract(beam.DoFn):
     """RawVideo -> Extracted, in a child process with limits."""
 
-    def __init__(self, config: VideoConfig, limits: Limits, scratch: str):
-        self.config, self.limits, self.scratch = config, limits, scratch
+    def __init__(self, config: VideoConfig, limits: Limits, scratch: str, keep_media: bool):
+        self.config, self.limits, self.scratch, self.keep_media = config, limits, scratch, keep_media
 
     def setup(self) -> None:
         """Prepare the child; it starts with the first video."""
         self.extractor = Extractor(self.config, self.limits, self.scratch)
 
     def process(self, element: RawVideo | Extracted) -> Iterator[Extracted]:
-        """The result of one video."""
-        yield self.extractor(element) if isinstance(element, RawVideo) else element
+        """The result of one video; downloaded media that nobody wants to keep go at once."""
+        if isinstance(element, Extracted):
+            yield element
+            return
+        yield self.extractor(element)
+        if not self.keep_media and element.media:
+            Path(element.media).unlink(missing_ok=True)
 
     def teardown(self) -> None:
         """End the child."""

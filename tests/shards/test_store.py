@@ -79,7 +79,7 @@ def test_unreadable_and_unwritable_paths_are_named(tmp_path):
     with pytest.raises(StorageError, match=r"cannot access '.*absent'"):
         filesystem.read_bytes(str(tmp_path / "absent"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file exists|not a directory"):
+    with pytest.raises(StorageError, match=r"file exists|not a directory"):
         filesystem.write_bytes(str(tmp_path / "file" / "x"), b"")
 
 

@@ -1,0 +1,70 @@
+"""Lists of video ids, as people write them: a CSV with a `video_id` column, or one id or address a line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from ingest.raw import RawError, decode_text
+
+_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+_HOSTS = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"))
+_PATHS = frozenset(("shorts", "embed", "live", "v"))
+COLUMN = "video_id"
+
+
+@dataclass(frozen=True)
+class IdList:
+    """The ids of a list in order, each once, and the entries that are no ids."""
+
+    ids: list[str]
+    bad: list[str]
+
+
+def read_ids(path: str) -> IdList:
+    """The ids in a file. Raises `RawError` if it cannot be read, is empty, or is a CSV without the column."""
+    try:
+        text = decode_text(Path(path).read_bytes())
+    except OSError as error:
+        raise RawError(f"the list of ids {path!r} cannot be read: {error.strerror}") from None
+    entries = _entries(text, path)
+    if not entries:
+        raise RawError(f"the list of ids {path!r} is empty")
+    found = {entry: video_id(entry) for entry in entries}
+    return IdList(
+        list(dict.fromkeys(i for i in found.values() if i)),
+        [entry for entry, i in found.items() if i is None],
+    )
+
+
+def _entries(text: str, path: str) -> list[str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    header = next(csv.reader(lines[:1]), [])
+    if COLUMN in [name.strip() for name in header]:
+        column = [name.strip() for name in header].index(COLUMN)
+        rows = csv.reader(lines[1:])
+        return [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
+    if len(header) > 1:
+        raise RawError(f"the CSV {path!r} has no column {COLUMN!r}; it has {', '.join(header)[:200]}")
+    return [line.strip() for line in lines if not line.lstrip().startswith("#")]
+
+
+def video_id(entry: str) -> str | None:
+    """The id that an entry names, itself or as an address of YouTube; `None` if it names none."""
+    if _ID.fullmatch(entry):
+        return entry
+    try:
+        parts = urlsplit(entry if "//" in entry else f"https://{entry}")
+    except ValueError:
+        return None
+    first, _, rest = parts.path.strip("/").partition("/")
+    if parts.hostname == "youtu.be":
+        candidate = first
+    elif parts.hostname in _HOSTS:
+        candidate = rest.split("/")[0] if first in _PATHS else parse_qs(parts.query).get("v", [""])[0]
+    else:
+        return None
+    return candidate if _ID.fullmatch(candidate) else None

