@@ -45,9 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, beam_options = parse(argv)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    items = []
     if options.stage != "assemble":
+        items = list_items(options, console)
         check_config(options.video)
-    items = list_items(options, console) if options.stage != "assemble" else []
     if options.dry_run:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         keep_log(filesystem.join(options.out, LOG_NAME))
         filesystem.remove_temporary_files(options.out)
         config = settle_config(options)
+        if options.stage == "download":
+            return download(items, options, config, beam_options, console)
         if options.stage in ("extract", "all"):
             extract(items, options, config, beam_options, console)
         if options.stage in ("assemble", "all"):
@@ -132,6 +135,33 @@ def extract(
         run_to_end(pipeline, progress.tick)
         progress.tick()
         console.print(progress.sentence().rsplit(",", 1)[0])
+
+
+def download(
+    items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
+) -> int:
+    """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
+    pending = [
+        i for i in _pending(items, options, config) if not raw_videos.layout_paths(i.place, i.id).media.is_file()
+    ]
+    breaker = Breaker(options.out)
+    breaker.close()
+    pipeline = beam.Pipeline(options=beam_options)
+    _ = (
+        pipeline
+        | "Name the videos" >> beam.Create(pending, reshuffle=False)
+        | "Spread them over the workers" >> beam.Reshuffle()
+        | "Fetch" >> beam.ParDo(Fetch(options.video, options.download, options.out))
+        | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched, Extracted))
+        | "Record what did not" >> beam.ParDo(Commit(options.out, options.split, config))
+    )
+    if pending:
+        run_to_end(pipeline, lambda: None)
+    here = sum(raw_videos.layout_paths(i.place, i.id).media.is_file() for i in items)
+    console.print(f"{here} of {len(items)} videos are in {options.raw}")
+    if breaker.is_open():
+        raise UserError(f"downloading stopped: {breaker.reason().sentence} Run the same command again some hours later")
+    return 0
 
 
 def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list[Item]:

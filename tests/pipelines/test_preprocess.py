@@ -156,8 +156,16 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
         (["--out", "{tmp}/o", "--videos", "{tmp}/absent"], 1, "there is no folder"),
         (["--out", "{tmp}/o", "--videos", "{tmp}"], 1, "holds no videos"),
         (["--out", "{tmp}/o", "--videos", "{tmp}", "--no-such-flag=1"], 2, "unknown argument '--no-such-flag=1'"),
-        (["--out", "{tmp}/o", "--videos", "{corpus}", "--tokenizer", "{tmp}/none"], 1, "there is no tokenizer file"),
-        (["--out", "{tmp}/o", "--videos", "{corpus}", "--tokenizer", __file__], 1, "is not a tokenizer file"),
+        (
+            ["--out", "{tmp}/o", "--videos", "{corpus}", "--timing-model", "none", "--tokenizer", "{tmp}/none"],
+            1,
+            "there is no tokenizer file",
+        ),
+        (
+            ["--out", "{tmp}/o", "--videos", "{corpus}", "--timing-model", "none", "--tokenizer", __file__],
+            1,
+            "is not a tokenizer file",
+        ),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--split", "a/b"], 2, "must be letters and digits"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--shard-bytes", "0"], 2, "--shard-bytes 0 must be at least 1"),
         (["--out", "{file}/o", "--videos", "{corpus}", "{settings}"], 1, "cannot access"),

@@ -1,0 +1,94 @@
+"""The job over ids: real yt-dlp in real workers, against a server on this machine."""
+
+import json
+import os
+
+import pytest
+import youtube_server
+
+from shards.ledger import Ledger
+
+IDS = [f"video{i:06d}" for i in range(6)]
+YT_DLP = "--retries 0 --retry-sleep 0 --extractor-retries 0 --socket-timeout 5"
+
+
+@pytest.fixture
+def site(corpus):
+    video = sorted((corpus / "train").glob("*.mp4"))[0]
+    built = youtube_server.Site(
+        media=video.read_bytes(),
+        captions=video.with_suffix(".en.vtt").read_text(),
+        info=json.loads(video.with_suffix(".info.json").read_text()),
+    )
+    with youtube_server.serve(built) as served:
+        yield served
+
+
+@pytest.fixture
+def job(site, tmp_path, run, quick):
+    ids = tmp_path / "ids.csv"
+    ids.write_text("title,video_id\n" + "".join(f'"a, title",{i}\n' for i in [*IDS, IDS[0], "not an id"]))
+    env = {"RESERVOIR_TEST_YOUTUBE": site.address, "PYTHONPATH": os.pathsep.join([str(youtube_server.PLUGIN)])}
+
+    def start(*more):
+        return run.preprocess("--ids", ids, "--out", tmp_path / "out", *quick, f"--yt-dlp={YT_DLP}", *more, env=env)
+
+    return start
+
+
+def outcomes(folder):
+    return {name: entry.outcome for name, entry in Ledger(str(folder)).entries().items()}
+
+
+def test_ids_become_shards_and_only_retryable_failures_run_again(site, job, tmp_path):
+    site.faults = {IDS[1]: "text:Private video", IDS[2]: "status:500", IDS[3]: "no-captions", IDS[4]: "too-long"}
+    ran = job()
+    assert ran.status == 0, ran.err
+    assert outcomes(tmp_path / "out") == {
+        IDS[0]: "extracted",
+        IDS[1]: "private",
+        IDS[2]: "server",
+        IDS[3]: "no-captions",
+        IDS[4]: "too-long",
+        IDS[5]: "extracted",
+    }
+    assert "1 entries of" in ran.err
+    assert "'not an id'" in ran.err
+    assert site.hits[f"media/{IDS[4]}"] == 0, "a rejected video costs no media"
+    assert not list((tmp_path / "out").rglob("*.mp4")), "media go when their segments are committed"
+    entry = Ledger(str(tmp_path / "out")).entries()[IDS[0]]
+    assert entry.scores["caption_kind"] == "asr-original"
+
+    site.faults = {IDS[1]: "text:Private video"}
+    site.hits.clear()
+    ran = job("--retry-failed")
+    assert ran.status == 0, ran.err
+    assert outcomes(tmp_path / "out")[IDS[2]] == "extracted"
+    assert {path.split("/")[1] for path in site.hits} == {IDS[2]}
+
+
+def test_raw_is_kept_where_asked_and_used_as_it_is(site, job, tmp_path):
+    raw = tmp_path / "raw"
+    ran = job("--raw", raw, "--stage", "download", "--limit", "2")
+    assert ran.status == 0, ran.err
+    assert sorted(p.name for p in raw.rglob("*.mp4")) == [f"{i}.mp4" for i in IDS[:2]]
+    site.hits.clear()
+    ran = job("--raw", raw, "--limit", "2")
+    assert ran.status == 0, ran.err
+    assert outcomes(tmp_path / "out") == {IDS[0]: "extracted", IDS[1]: "extracted"}
+    assert not site.hits
+    assert len(list(raw.rglob("*.mp4"))) == 2
+
+
+@pytest.mark.parametrize(("fault", "tried"), [("text:Sign in to confirm you're not a bot", 1), ("info-status:429", 3)])
+def test_a_server_that_says_stop_is_obeyed(site, job, tmp_path, fault, tried):
+    site.faults = dict.fromkeys(IDS, fault)
+    ran = job()
+    assert ran.status == 1
+    assert "downloading stopped" in ran.err
+    assert f"{len(IDS) - tried} videos were not tried" in ran.err
+    assert len(outcomes(tmp_path / "out")) == tried
+    site.faults = {}
+    ran = job("--retry-failed")
+    assert ran.status == 0, ran.err
+    assert set(outcomes(tmp_path / "out").values()) == {"extracted"}
