@@ -46,7 +46,7 @@ stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
 	$(RUN) -m shards stats "$(DATA)"
 
 bench: $(STAMP) ## the benchmarks, each beside its baseline
-	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -150,7 +151,7 @@ class _Cursor:
     def frame_at(self, time: float) -> np.ndarray | None:
         """The picture at `time`, or `None` past the last frame."""
         # ffmpeg reads times to the millisecond, and so do the published shards.
-        target = (Fraction(round(time * 1000), 1000) + self.origin) / self.stream.time_base
+        target = math.ceil((Fraction(round(time * 1000), 1000) + self.origin) / self.stream.time_base)
         if self.last is not None and self.last.pts >= target:
             frame = self.last
         elif self._near(target):
@@ -166,19 +167,19 @@ class _Cursor:
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
-    def _near(self, target: Fraction) -> bool:
+    def _near(self, target: int) -> bool:
         """Whether decoding on gets to `target` without passing a key frame that a seek could jump to."""
         if self.packets is None:
             return False
         entries = self.stream.index_entries
-        found = entries.search_timestamp(int(target), backward=True) if len(entries) else -1
+        found = entries.search_timestamp(target, backward=True) if len(entries) else -1
         return found >= 0 and entries[found].timestamp <= self.demuxed
 
-    def _seek(self, target: Fraction) -> av.VideoFrame | None:
+    def _seek(self, target: int) -> av.VideoFrame | None:
         """Jump to a key frame before `target`; if the file's index lies and it is after it, try further back."""
         first_pts = self.stream.start_time or 0
         for margin in _SEEK_MARGINS:
-            back = float(target) - margin / float(self.stream.time_base)
+            back = target - margin / float(self.stream.time_base)
             at_start = back <= first_pts
             with contextlib.suppress(av.error.FFmpegError):
                 self.container.seek(first_pts if at_start else int(back), stream=self.stream, backward=True)
@@ -188,7 +189,7 @@ class _Cursor:
                 return frame
         return None
 
-    def _advance(self, target: Fraction) -> tuple[av.VideoFrame | None, bool]:
+    def _advance(self, target: int) -> tuple[av.VideoFrame | None, bool]:
         """The first frame at or after `target`, and whether an earlier one (a proof of no gap) was seen before it."""
         earlier = False
         while True:
@@ -202,7 +203,7 @@ class _Cursor:
             if not self.pending:
                 return None, earlier
 
-    def _decode(self, target: Fraction) -> list[av.VideoFrame]:
+    def _decode(self, target: int) -> list[av.VideoFrame]:
         """The next decoded frames; empty at the end of the stream."""
         failures = 0
         for packet in self.packets or ():
@@ -253,9 +254,14 @@ def _spool_sound(container: av.container.InputContainer, sample_rate: int, spool
             continue
         for frame in decoded:
             for piece in resampler.resample(frame):
-                spool.write(piece.to_ndarray().tobytes())
+                _write_samples(piece, spool)
     for piece in resampler.resample(None):
-        spool.write(piece.to_ndarray().tobytes())
+        _write_samples(piece, spool)
+
+
+def _write_samples(piece: av.AudioFrame, spool: io.BufferedIOBase) -> None:
+    # A plane is padded; its samples come first.
+    spool.write(memoryview(piece.planes[0])[: 2 * piece.samples])
 
 
 class Content:

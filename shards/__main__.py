@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from shards import dataset, filesystem, show, stats, verify
+from shards import dataset, filesystem, repair, show, stats, verify
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
 from shards.records.example import RecordError
@@ -83,19 +83,33 @@ class Verify:
     """Only this split."""
     processes: int = len(os.sched_getaffinity(0))
     """Shards checked at the same time."""
+    repair: bool = False
+    """Write damaged shards again from segments that were kept (--keep-segments), then check again."""
 
     def run(self, console: Console) -> int:
         """Print what is wrong, or that nothing is."""
         opened = dataset.open_data(self.data, self.split)
+        damaged = self._check(opened, console)
+        if damaged and self.repair:
+            for name in repair.repair(opened, damaged):
+                console.print(f"{name} was written again")
+            damaged = self._check(opened, console)
+        return 1 if damaged else 0
+
+    def _check(self, opened: dataset.DataSet, console: Console) -> set[str]:
+        """The names of the shards (or other files) that something is wrong with."""
+        damaged: set[str] = set()
         examples = size = wrong = 0
         for report in verify.verify(opened, self.processes):
             examples, size = examples + report.examples, size + report.bytes
             wrong += len(report.findings)
             for finding in report.findings:
                 console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
+                name = finding.file.rpartition("/")[2].removesuffix(".index").removesuffix(".stats.json")
+                damaged.add(name if name.endswith(dataset.SUFFIX) else name + dataset.SUFFIX)
         verdict = f"{wrong} problems" if wrong else "nothing is wrong"
         console.print(f"{len(opened.shards)} shards, {examples} examples, {size / 1e6:.1f} MB: {verdict}")
-        return 1 if wrong else 0
+        return damaged
 
 
 @dataclass(frozen=True)
