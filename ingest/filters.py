@@ -67,7 +67,8 @@ def language_of(title: str, description: str, words: list[Word]) -> tuple[str, f
     """The most likely language of a video's text and its probability (spec ingest.md 5.1, first 1,024 bytes)."""
     plain = [t for t in description.split() if not any(mark in t for mark in ("#", "http", "@", "www"))]
     text = "\n".join([title, *([" ".join(plain[:100])] if description else []), " ".join(w.text for w in words[:400])])
-    language, probability = _identifier().classify(text.encode()[:1024].decode(errors="ignore"))
+    # Shouting is not another language, and the identifier was trained on ordinary case.
+    language, probability = _identifier().classify(text.lower().encode()[:1024].decode(errors="ignore"))
     return language, float(probability)
 
 
