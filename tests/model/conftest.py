@@ -124,6 +124,16 @@ def golden_table():
 
 
 @pytest.fixture(scope="session")
+def golden_folder():
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def named_parameter():
+    return parameter_from_name
+
+
+@pytest.fixture(scope="session")
 def make_config():
     return golden_config
 
