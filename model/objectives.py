@@ -43,6 +43,25 @@ def pretraining_outputs(
     return module.apply({"params": params}, batch, rng, method=_forward)
 
 
+def batch_shapes(config: ReserveConfig, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays of a batch of `examples` that `pretraining_outputs` takes (spec model.md 15.1)."""
+    tokens = {
+        "text2audio": (config.groups * config.text2audio_sequences, config.text_length),
+        "audio2text": (config.groups * config.audio2text_sequences, config.text_length),
+        "audio_text_matching": (1, config.sequence_length),
+    }
+    if config.random_text_sequences:
+        tokens["random_text"] = (config.random_text_sequences, config.sequence_length)
+    ints = {f"{kind}{part}": shape for kind, shape in tokens.items() for part in ("", "/audio_ptr", "/text_ptr")}
+    ints |= {"text_spans": (config.spans_per_example, config.span_length), "video_src_index": (config.segments,)}
+    floats = {
+        "images": (config.segments * config.patches, config.patch_values),
+        "audio_clips": (config.audio_spans * config.audio_frames, config.mel_bands + 1),
+    }
+    shapes = {name: jax.ShapeDtypeStruct((examples, *shape), jnp.int32) for name, shape in ints.items()}
+    return shapes | {name: jax.ShapeDtypeStruct((examples, *s), config.dtype) for name, s in floats.items()}
+
+
 def one_hot_pool(
     do_pool: jax.Array, idx: jax.Array, v: jax.Array, size: int, real_bsize: int | None = None
 ) -> tuple[jax.Array, jax.Array]:

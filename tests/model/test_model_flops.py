@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,29 +14,10 @@ from model.reserve import MerlotReserve, parameter_shapes
 from model.transformer import attention_backend
 
 
-def batch_shapes(config, examples):
-    """The arrays of a pretraining batch as shapes."""
-    groups = config.groups
-    tokens = {
-        "text2audio": (groups * config.text2audio_sequences, config.text_length),
-        "audio2text": (groups * config.audio2text_sequences, config.text_length),
-        "audio_text_matching": (1, config.sequence_length),
-        "random_text": (config.random_text_sequences, config.sequence_length),
-    }
-    ints = {f"{kind}{part}": shape for kind, shape in tokens.items() for part in ("", "/audio_ptr", "/text_ptr")}
-    ints |= {"text_spans": (config.spans_per_example, config.span_length), "video_src_index": (config.segments,)}
-    floats = {
-        "images": (config.segments * config.patches, config.patch_values),
-        "audio_clips": (config.audio_spans * config.audio_frames, config.mel_bands + 1),
-    }
-    shapes = {name: jax.ShapeDtypeStruct((examples, *shape), jnp.int32) for name, shape in ints.items()}
-    return shapes | {name: jax.ShapeDtypeStruct((examples, *s), jnp.float32) for name, s in floats.items()}
-
-
 def _counted(config):
     """Operations of the unrolled forward by the compiler's count; nothing is compiled or allocated."""
     forward = functools.partial(objectives.pretraining_outputs, MerlotReserve(config))
-    lowered = jax.jit(forward).lower(parameter_shapes(config), batch_shapes(config, 1), jax.random.key(0))
+    lowered = jax.jit(forward).lower(parameter_shapes(config), objectives.batch_shapes(config, 1), jax.random.key(0))
     return lowered.cost_analysis()["flops"]
 
 
