@@ -51,6 +51,17 @@ class GoldenFile:
         WORST[self.name] = (*((error, name) if error > worst else (worst, array)), count + 1)
         assert error <= tolerance, f"{self.name} {name}: error {error:.2e}"
 
+    def check_norms(self, prefix, arrays, tolerance=1e-4):
+        """Compare norms by path; those that are zero but for rounding must be so in ours too."""
+        expected = {path: float(norm) for path, norm in self.under(prefix).items()}
+        negligible = 1e-6 * max(expected.values())
+        for path, norm in expected.items():
+            ours = np.linalg.norm(np.asarray(arrays[path], np.float64))
+            if norm < negligible:
+                assert ours < 2 * negligible, path
+            else:
+                self.check(f"{prefix}{path}", ours, tolerance)
+
 
 @functools.cache
 def golden_file(name):

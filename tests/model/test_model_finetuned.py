@@ -1,12 +1,14 @@
 """The classifiers of VCR and TVQA, put together from the model's public parts, against golden logits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from model.config import BASE, LARGE
-from model.published import CheckpointError, verify
+from model.published import DROPPED_BY_TASK, CheckpointError, verify
 from model.reserve import JointInputs, MerlotReserve, parameter_shapes
 from shards.tokens import AUDIOSPAN, MASK
 
@@ -50,27 +52,40 @@ def _tvqa(model, images, clips, textonly, audio, projection):
     return _logits(model, inputs, tokens, projection).reshape(2, batch, answers)
 
 
-@pytest.fixture(scope="module")
-def projection(params, named_parameter):
-    return named_parameter("proj/kernel", (params["head"]["bias"].shape[0], 1))
+def _cross_entropy(logits, labels):
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1).mean()
 
 
-def test_vcr_logits(golden, params, config, compiled, projection):
+def _vcr_loss(config, params, batch):
+    arrays = (batch["image"], batch["answers"], params["proj"]["kernel"])
+    logits = MerlotReserve(config).apply({"params": params}, *arrays, method=_vcr)
+    return _cross_entropy(logits, batch["labels"]), {"logits": logits}
+
+
+def _tvqa_loss(config, params, batch):
+    arrays = [batch[name] for name in ("images", "audio_clips", "textonly_seqs", "audio_seqs")]
+    heard, read = MerlotReserve(config).apply({"params": params}, *arrays, params["proj"]["kernel"], method=_tvqa)
+    losses = {"loss_info/loss_audio": _cross_entropy(heard, batch["labels"])}
+    losses["loss_info/loss_text"] = _cross_entropy(read, batch["labels"])
+    return sum(losses.values()), {"logits_audio": heard, "logits_text": read, **losses}
+
+
+@pytest.mark.parametrize(("task", "loss"), [("vcr", _vcr_loss), ("tvqa", _tvqa_loss)])
+def test_logits_loss_and_gradients(golden, params, config, named_parameter, leaf_paths, task, loss):
     file = golden(FILE)
-    kept = {name: tree for name, tree in params.items() if name not in ("audio_encoder", "head", "span_encoder")}
-    logits = compiled(_vcr, config)(kept, file["vcr/batch/image"], file["vcr/batch/answers"], projection)
-    file.check("vcr/logits", logits)
-    log_odds = jax.nn.log_softmax(logits)
-    file.check("vcr/loss", -np.take_along_axis(log_odds, file["vcr/batch/labels"][..., None], axis=-1).mean())
-
-
-def test_tvqa_logits(golden, params, config, compiled, projection):
-    file = golden(FILE)
-    kept = {name: tree for name, tree in params.items() if name not in ("head", "span_encoder")}
-    arrays = [file[f"tvqa/batch/{name}"] for name in ("images", "audio_clips", "textonly_seqs", "audio_seqs")]
-    heard, read = compiled(_tvqa, config)(kept, *arrays, projection)
-    file.check("tvqa/logits_audio", heard)
-    file.check("tvqa/logits_text", read)
+    kept = {name: tree for name, tree in params.items() if name not in DROPPED_BY_TASK[task]}
+    kept["proj"] = {"kernel": named_parameter("proj/kernel", (config.hidden_size, 1))}
+    batch = {name: jnp.asarray(array) for name, array in file.under(f"{task}/batch/").items()}
+    run = jax.jit(jax.value_and_grad(functools.partial(loss, config), has_aux=True))
+    (total, found), gradients = run(kept, batch)
+    file.check(f"{task}/loss", total)
+    for name, ours in found.items():
+        file.check(f"{task}/{name}", ours)
+    ours = leaf_paths(gradients)
+    file.check_norms(f"{task}/grad_l2/", ours)
+    for path, expected in file.under(f"{task}/grad/").items():
+        slices = tuple(slice(0, size) for size in expected.shape)
+        file.check(f"{task}/grad/{path}", ours[path][slices], 1e-4)
 
 
 @pytest.mark.parametrize(("name", "config"), [("base", BASE), ("large", LARGE)])
