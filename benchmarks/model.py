@@ -1,6 +1,6 @@
 """Speed, memory and compile time of the network against the same network written plainly, in one run.
 
-    python -m benchmarks.model [--sizes tiny mid base] [--examples 2] [--steps 3]
+    python -m benchmarks.model [--sizes tiny mid base] [--examples 2] [--rounds 3]
 
 "plain" is float32 with unrolled layers, attention as explicit products and softmax, and nothing recomputed. A train
 step is the pretraining forward, its losses, their gradients and a plain descent update. Memory is what the compiler
@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -106,31 +106,56 @@ def random_parameters(config: ReserveConfig) -> dict:
     return jax.tree_util.tree_map_with_path(one, parameter_shapes(config))
 
 
-def timed(run, repeats: int) -> float:
-    """Median seconds of a call after a first one that is not counted."""
-    jax.block_until_ready(run())
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+@dataclasses.dataclass
+class Run:
+    """One variant, compiled, with the seconds of each of its calls."""
+
+    config: ReserveConfig
+    step: Callable[[], object]
+    forward: Callable[[], object]
+    compile_s: float
+    memory_mib: float
+    step_s: list[float] = dataclasses.field(default_factory=list)
+    forward_s: list[float] = dataclasses.field(default_factory=list)
 
 
-def measure(config: ReserveConfig, examples: int, steps: int) -> dict[str, float]:
-    """Compile seconds, step and forward seconds, and MiB of one variant."""
-    params, batch, rng = random_parameters(config), random_batch(config, examples), jax.random.key(0)
-    batch = jax.device_put(batch)
-    start = time.perf_counter()
+def compiled(config: ReserveConfig, params: dict, examples: int) -> Run:
+    """Trace, lower and compile one variant, in seconds of this process's CPU, which other jobs disturb least.
+
+    The forward pass is compiled apart and not counted.
+    """
+    batch, rng = jax.device_put(random_batch(config, examples)), jax.random.key(0)
+    start = time.process_time()
     step = jax.jit(functools.partial(train_step, config)).lower(params, batch, rng).compile()
-    compile_s = time.perf_counter() - start
+    seconds = time.process_time() - start
     forward = jax.jit(functools.partial(loss, config)).lower(params, batch, rng).compile()
-    return {
-        "compile_s": compile_s,
-        "step_s": timed(lambda: step(params, batch, rng), steps),
-        "forward_s": timed(lambda: forward(params, batch, rng), steps),
-        "memory_mib": step.memory_analysis().temp_size_in_bytes / 2**20,
-    }
+    memory = step.memory_analysis().temp_size_in_bytes / 2**20
+    arrays = (params, batch, rng)
+    return Run(config, functools.partial(step, *arrays), functools.partial(forward, *arrays), seconds, memory)
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Seconds of one call, until its results are there."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def measure(configs: dict[str, ReserveConfig], examples: int, rounds: int) -> dict[str, Run]:
+    """Compile all variants, then time them in turns, so that a busy machine is busy for all."""
+    trees: dict[bool, dict] = {}
+    runs = {}
+    for name, config in configs.items():
+        if config.scan_layers not in trees:
+            trees[config.scan_layers] = random_parameters(config)
+        runs[name] = compiled(config, trees[config.scan_layers], examples)
+    for index in range(rounds + 1):
+        for run in runs.values():  # the first round only warms up
+            times = seconds_of(run.step), seconds_of(run.forward)
+            if index:
+                run.step_s.append(times[0])
+                run.forward_s.append(times[1])
+    return runs
 
 
 def utilisation(config: ReserveConfig, examples: int, step_s: float) -> float | None:
@@ -146,7 +171,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny", "mid"])
     parser.add_argument("--variants", nargs="+", help="names of variants; all by default")
     parser.add_argument("--examples", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="timed calls of each variant; the fastest counts")
     args = parser.parse_args()
     console = Console(width=120)
     for size in args.sizes:
@@ -155,7 +180,7 @@ def main() -> None:
         table = Table(title=title)
         for column in (
             "",
-            "compile s",
+            "compile CPU s",
             "step s",
             "forward s",
             "memory MiB",
@@ -165,23 +190,21 @@ def main() -> None:
             "compile",
         ):
             table.add_column(column, justify="left" if not column else "right")
-        first = None
-        for name, config in variants(SIZES[size]).items():
-            if args.variants and name not in args.variants:
-                continue
-            found = measure(config, args.examples, args.steps)
-            first = first or found
-            share = utilisation(config, args.examples, found["step_s"])
+        configs = {n: c for n, c in variants(SIZES[size]).items() if not args.variants or n in args.variants}
+        runs = measure(configs, args.examples, args.rounds)
+        first = next(iter(runs.values()))
+        for name, run in runs.items():
+            share = utilisation(run.config, args.examples, min(run.step_s))
             table.add_row(
                 name,
-                f"{found['compile_s']:.1f}",
-                f"{found['step_s']:.3f}",
-                f"{found['forward_s']:.3f}",
-                f"{found['memory_mib']:.0f}",
-                f"{args.examples / found['step_s']:.2f}",
+                f"{run.compile_s:.1f}",
+                f"{min(run.step_s):.3f}",
+                f"{min(run.forward_s):.3f}",
+                f"{run.memory_mib:.0f}",
+                f"{args.examples / min(run.step_s):.2f}",
                 "-" if share is None else f"{share:.1%}",
-                f"{first['step_s'] / found['step_s']:.2f}x",
-                f"{first['compile_s'] / found['compile_s']:.2f}x",
+                f"{min(first.step_s) / min(run.step_s):.2f}x",
+                f"{first.compile_s / run.compile_s:.2f}x",
             )
         console.print(table)
 

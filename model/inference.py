@@ -81,8 +81,8 @@ def window_inputs(
 ) -> WindowInputs:
     """One window as arrays: the prompt in one segment, sound or text in the others.
 
-    `prompt_segment` counts within the window, negative from its end. Text that does not fit the model's `text_length`
-    is dropped segment by segment from the end, a sound never in parts; a prompt that does not fit raises `InputError`.
+    `prompt_segment` counts within the window, negative from its end. What does not fit the model's `text_length`
+    is cut from the end, a sound never in parts; a prompt that does not fit raises `InputError`.
     """
     cfg = model.config
     if len(window) > MAX_SEGMENTS:
