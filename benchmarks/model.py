@@ -41,6 +41,8 @@ MID = dataclasses.replace(
 )
 """As deep as the large model, but narrow and short: what scanning the layers saves shows without its arithmetic."""
 
+COLUMNS = ("compile s", "CPU s", "MiB", "step s", "forward s", "examples/s", "utilisation", "step", "compile")
+
 SIZES = {"tiny": TINY, "mid": MID, "base": BASE, "large": LARGE}
 PEAK_FLOPS = {"NVIDIA H200": 989e12, "NVIDIA H100": 989e12, "NVIDIA A100": 312e12}
 """Dense bfloat16 peaks by the start of the device's name."""
@@ -113,6 +115,7 @@ class Run:
     config: ReserveConfig
     step: Callable[[], object]
     forward: Callable[[], object]
+    compile_cpu_s: float
     compile_s: float
     memory_mib: float
     step_s: list[float] = dataclasses.field(default_factory=list)
@@ -120,18 +123,18 @@ class Run:
 
 
 def compiled(config: ReserveConfig, params: dict, examples: int) -> Run:
-    """Trace, lower and compile one variant, in seconds of this process's CPU, which other jobs disturb least.
+    """Trace, lower and compile one variant; the forward pass is compiled apart and not counted.
 
-    The forward pass is compiled apart and not counted.
+    The seconds of this process's CPU are given too, since other jobs disturb them least.
     """
     batch, rng = jax.device_put(random_batch(config, examples)), jax.random.key(0)
-    start = time.process_time()
+    start, wall_start = time.process_time(), time.perf_counter()
     step = jax.jit(functools.partial(train_step, config)).lower(params, batch, rng).compile()
-    seconds = time.process_time() - start
+    seconds, wall = time.process_time() - start, time.perf_counter() - wall_start
     forward = jax.jit(functools.partial(loss, config)).lower(params, batch, rng).compile()
     memory = step.memory_analysis().temp_size_in_bytes / 2**20
     arrays = (params, batch, rng)
-    return Run(config, functools.partial(step, *arrays), functools.partial(forward, *arrays), seconds, memory)
+    return Run(config, functools.partial(step, *arrays), functools.partial(forward, *arrays), seconds, wall, memory)
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -149,7 +152,7 @@ def measure(configs: dict[str, ReserveConfig], examples: int, rounds: int) -> di
         if config.scan_layers not in trees:
             trees[config.scan_layers] = random_parameters(config)
         runs[name] = compiled(config, trees[config.scan_layers], examples)
-    for index in range(rounds + 1):
+    for index in range(rounds + 1 if rounds else 0):
         for run in runs.values():  # the first round only warms up
             times = seconds_of(run.step), seconds_of(run.forward)
             if index:
@@ -171,41 +174,33 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny", "mid"])
     parser.add_argument("--variants", nargs="+", help="names of variants; all by default")
     parser.add_argument("--examples", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3, help="timed calls of each variant; the fastest counts")
+    parser.add_argument("--rounds", type=int, default=3, help="timed calls; the fastest counts; 0: compile only")
     args = parser.parse_args()
     console = Console(width=120)
     for size in args.sizes:
         tera = sum(pretraining_flops(SIZES[size]).values()) / 1e12
         title = f"{size}, {args.examples} examples on {jax.devices()[0].device_kind}, {tera:.3g} TFLOP forward each"
         table = Table(title=title)
-        for column in (
-            "",
-            "compile CPU s",
-            "step s",
-            "forward s",
-            "memory MiB",
-            "examples/s",
-            "utilisation",
-            "step",
-            "compile",
-        ):
+        for column in ("", *COLUMNS):
             table.add_column(column, justify="left" if not column else "right")
         configs = {n: c for n, c in variants(SIZES[size]).items() if not args.variants or n in args.variants}
         runs = measure(configs, args.examples, args.rounds)
         first = next(iter(runs.values()))
         for name, run in runs.items():
-            share = utilisation(run.config, args.examples, min(run.step_s))
-            table.add_row(
-                name,
-                f"{run.compile_s:.1f}",
-                f"{min(run.step_s):.3f}",
-                f"{min(run.forward_s):.3f}",
-                f"{run.memory_mib:.0f}",
-                f"{args.examples / min(run.step_s):.2f}",
-                "-" if share is None else f"{share:.1%}",
-                f"{min(first.step_s) / min(run.step_s):.2f}x",
-                f"{first.compile_s / run.compile_s:.2f}x",
-            )
+            compile_cells = [f"{run.compile_s:.1f}", f"{run.compile_cpu_s:.1f}"]
+            times = ["-"] * 5
+            if run.step_s:
+                step_s = min(run.step_s)
+                share = utilisation(run.config, args.examples, step_s)
+                times = [
+                    f"{step_s:.3f}",
+                    f"{min(run.forward_s):.3f}",
+                    f"{args.examples / step_s:.2f}",
+                    "-" if share is None else f"{share:.1%}",
+                    f"{min(first.step_s) / step_s:.2f}x",
+                ]
+            compile_ratio = f"{first.compile_s / run.compile_s:.2f}x"
+            table.add_row(name, *compile_cells, f"{run.memory_mib:.0f}", *times, compile_ratio)
         console.print(table)
 
 
