@@ -43,6 +43,11 @@ def attention_mask(segment_ids: jax.Array) -> jax.Array:
     return same & (segment_ids >= 0)[..., None, :]
 
 
+def attention_bias(segment_ids: jax.Array, dtype: str) -> jax.Array:
+    """What is added to scores, `[batch, 1, n, n]`: 0, or -1e10 where a token must not look; finite, so no row is NaN."""
+    return jnp.where(attention_mask(segment_ids), 0, _MASKED).astype(dtype)[:, None]
+
+
 def attention_backend(config: ReserveConfig, length: int, masked: bool, platform: str | None = None) -> str:
     """ "cudnn" (flash attention) on GPUs for what it can do, else "xla".
 
@@ -56,9 +61,9 @@ def attention_backend(config: ReserveConfig, length: int, masked: bool, platform
 
 
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, config: ReserveConfig
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, config: ReserveConfig
 ) -> jax.Array:
-    """Scaled dot-product attention over `[batch, n, heads, head]` under a mask `[batch, n, n]`.
+    """Scaled dot-product attention over `[batch, n, heads, head]` with a bias `[batch, 1, n, n]`.
 
     Scores and softmax are float32, with `config.parity` in the model's dtype. A row that may attend to nothing attends
     to everything alike.
@@ -70,13 +75,13 @@ def attend(
             query,
             key,
             value,
-            mask=None if mask is None else mask[:, None],
+            bias=bias,
             scale=1.0,
-            implementation=attention_backend(config, query.shape[1], mask is not None),
+            implementation=attention_backend(config, query.shape[1], bias is not None),
         )
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
-    if mask is not None:
-        scores = scores + jnp.where(mask[:, None], 0, _MASKED).astype(scores.dtype)
+    if bias is not None:
+        scores = scores + bias
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), value)
 
 
@@ -86,12 +91,12 @@ class Attention(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: RotaryTable, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
         """`x [batch, n, hidden]` mixed over n."""
         cfg = self.config
         qkv = nn.DenseGeneral((3 * cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=kernel_init, name="qkv")(x)
         query, key, value = jnp.split(qkv, 3, axis=-2)
-        mixed = attend(positions.apply(query), positions.apply(key), value, mask, cfg)
+        mixed = attend(positions.apply(query), positions.apply(key), value, bias, cfg)
         return nn.DenseGeneral(
             cfg.hidden_size, axis=(-2, -1), use_bias=False, dtype=cfg.dtype, kernel_init=kernel_init, name="attn_proj"
         )(mixed)
@@ -118,10 +123,10 @@ class Layer(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: RotaryTable, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
         """`x [batch, n, hidden]` to the same shape."""
         attention = Attention(self.config, name="attention_layer")
-        x = x + attention(layer_norm(self.config, "pre_attn_ln")(x), positions, mask)
+        x = x + attention(layer_norm(self.config, "pre_attn_ln")(x), positions, bias)
         return x + FeedForward(self.config, name="mlp_layer")(layer_norm(self.config, "pre_mlp_ln")(x))
 
 
@@ -155,9 +160,9 @@ class Transformer(nn.Module):
             coordinates = _with_zero_in_front(coordinates, axis=-2)
             segment_ids = None if segment_ids is None else _with_zero_in_front(segment_ids, axis=-1)
         positions = self._positions(coordinates)
-        mask = None if segment_ids is None else attention_mask(segment_ids)
+        bias = None if segment_ids is None else attention_bias(segment_ids, cfg.dtype)
         x = layer_norm(cfg, "pre_ln")(x)
-        x = self._run_layers(x, positions, mask)
+        x = self._run_layers(x, positions, bias)
         y = layer_norm(cfg, "final_ln")(x)
         if not self.summary:
             return None, y
@@ -170,7 +175,7 @@ class Transformer(nn.Module):
             return table(coordinates.astype(cfg.dtype), cfg.rotary_size, cfg.head_size, "parity")
         return table(coordinates.astype(jnp.float32), cfg.rotary_size, cfg.head_size, cfg.rotary)
 
-    def _run_layers(self, x: jax.Array, positions: RotaryTable, mask: jax.Array | None) -> jax.Array:
+    def _run_layers(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
         layer_class = Layer
         if self.remat != "none":
             dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -179,11 +184,11 @@ class Transformer(nn.Module):
             )
         if not self.config.scan_layers:
             for index in range(self.layers):
-                x = layer_class(self.config, name=f"layer_{index:02d}")(x, positions, mask)
+                x = layer_class(self.config, name=f"layer_{index:02d}")(x, positions, bias)
             return x
 
-        def one_layer(layer: Layer, x: jax.Array, positions: RotaryTable, mask: jax.Array | None):
-            return layer(x, positions, mask), None
+        def one_layer(layer: Layer, x: jax.Array, positions: RotaryTable, bias: jax.Array | None):
+            return layer(x, positions, bias), None
 
         scan = nn.scan(
             one_layer,
@@ -192,7 +197,7 @@ class Transformer(nn.Module):
             in_axes=(nn.broadcast, nn.broadcast),
             length=self.layers,
         )
-        return scan(layer_class(self.config, name=_SCANNED), x, positions, mask)[0]
+        return scan(layer_class(self.config, name=_SCANNED), x, positions, bias)[0]
 
 
 def stack_layers(params: dict) -> dict:
