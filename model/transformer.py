@@ -44,7 +44,7 @@ def attention_mask(segment_ids: jax.Array) -> jax.Array:
 
 
 def attention_bias(segment_ids: jax.Array, dtype: str) -> jax.Array:
-    """What is added to scores, `[batch, 1, n, n]`: 0, or -1e10 where a token must not look; finite, so no row is NaN."""
+    """What is added to scores, `[batch, 1, n, n]`: 0, or -1e10 where a token must not look; finite, so no NaN."""
     return jnp.where(attention_mask(segment_ids), 0, _MASKED).astype(dtype)[:, None]
 
 
