@@ -1,1 +1,4 @@
-"""The network, its losses, inference and published weights: JAX and Flax, nothing of video or Beam."""
+"""The network of MERLOT Reserve, its losses, inference with it and its published weights.
+
+Needs jax, flax, numpy and msgpack only, so it also runs where TensorFlow is not installed.
+"""

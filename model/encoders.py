@@ -1,0 +1,143 @@
+"""The encoders of single modalities: images, sound, tokens and short texts.
+
+Each turns raw arrays into a summary vector and, for images and sound, into pooled tokens for the joint transformer
+(spec model.md 7).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from model import rotary
+from model.config import ReserveConfig
+from model.transformer import Transformer, kernel_init
+
+
+class Encoded(NamedTuple):
+    """One batch of images or sounds: summaries `[n, hidden]`, sequences and pooled tokens `[n, tokens, hidden]`."""
+
+    summary: jax.Array
+    sequence: jax.Array
+    pooled: jax.Array
+
+
+class AttentionPool(nn.Module):
+    """Multi-head attention of a window's mean over the window, with biases and without positions."""
+
+    config: ReserveConfig
+
+    @nn.compact
+    def __call__(self, windows: jax.Array) -> jax.Array:
+        """One vector for each window: `[..., size, hidden]` to `[..., hidden]`."""
+        cfg = self.config
+
+        def project(x: jax.Array, name: str) -> jax.Array:
+            init = nn.initializers.lecun_normal()
+            return nn.DenseGeneral((cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=init, name=name)(x)
+
+        query = project(windows.mean(axis=-2), "query")
+        key, value = project(windows, "key"), project(windows, "value")
+        # The windows are tiny: fused products and sums are faster here than batches of 1 x size matrix products.
+        score_type = cfg.dtype if cfg.parity else jnp.float32
+        scores = (query[..., None, :, :].astype(score_type) * key / cfg.head_size**0.5).sum(-1, dtype=score_type)
+        weights = jax.nn.softmax(scores, axis=-2).astype(cfg.dtype)
+        mixed = (weights[..., None] * value).sum(axis=-3)
+        return nn.DenseGeneral(
+            cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=nn.initializers.lecun_normal(), name="out"
+        )(mixed)
+
+
+class VisionEncoder(nn.Module):
+    """A vision transformer over the patches of one image."""
+
+    config: ReserveConfig
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> Encoded:
+        """Patches `[n, rows * columns, 3 * patch_size**2]`, row by row, RGB in [0, 1]."""
+        cfg = self.config
+        x = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_init, name="embedding")(images)
+        stack = Transformer(cfg, cfg.vision_layers, cfg.remat.vision, name="transformer")
+        summary, sequence = stack(x, jnp.asarray(rotary.plane(*cfg.grid)))
+        side = cfg.pooling_ratio
+        rows, columns = cfg.pooled_grid
+        windows = sequence.reshape(-1, rows, side, columns, side, cfg.hidden_size).swapaxes(2, 3)
+        windows = windows.reshape(-1, rows * columns, side * side, cfg.hidden_size)
+        return Encoded(summary, sequence, AttentionPool(cfg, name="seq_attnpool")(windows))
+
+
+class AudioEncoder(nn.Module):
+    """A transformer over one span of a log-mel spectrogram."""
+
+    config: ReserveConfig
+
+    @nn.compact
+    def __call__(self, clips: jax.Array) -> Encoded:
+        """Spectrograms `[n, frames, bands + 1]`; the last channel is the playback speed."""
+        cfg = self.config
+        count, frames, channels = clips.shape
+        # A convolution whose width is its stride is one dense layer over the frames of each step.
+        steps = clips.reshape(count, frames // cfg.audio_patch_size, cfg.audio_patch_size, channels)
+        x = nn.DenseGeneral(cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=kernel_init, name="embedding")(
+            steps
+        )
+        length = x.shape[1]
+        coordinates = rotary.line(length, centred=True)[:, None] / length
+        stack = Transformer(cfg, cfg.audio_layers, cfg.remat.audio, name="transformer")
+        summary, sequence = stack(x, jnp.asarray(coordinates))
+        windows = sequence.reshape(count, cfg.audio_tokens, length // cfg.audio_tokens, cfg.hidden_size)
+        return Encoded(summary, sequence, AttentionPool(cfg, name="seq_attnpool")(windows))
+
+
+class EmbeddingTable(nn.Module):
+    """The token embeddings as one parameter."""
+
+    config: ReserveConfig
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Vectors `[..., hidden]` of ids `[...]`; an id outside the vocabulary is read as the nearest one."""
+        cfg = self.config
+        narrow = cfg.hidden_size <= 768
+        init = nn.initializers.normal(0.02) if narrow else nn.initializers.xavier_uniform()
+        embedding = self.param("embedding", init, (cfg.vocabulary_size, cfg.hidden_size))
+        return jnp.take(embedding, tokens, axis=0, mode="clip").astype(cfg.dtype)
+
+
+class TokenEncoder(nn.Module):
+    """Looks up the tokens of several arrays at once."""
+
+    config: ReserveConfig
+
+    @nn.compact
+    def __call__(self, tokens: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Embeddings under the names of the token arrays, each with one more axis."""
+        embed = EmbeddingTable(self.config, name="Embed_0")
+        flat = embed(jnp.concatenate([ids.reshape(-1) for ids in tokens.values()]))
+        out, start = {}, 0
+        for name, ids in tokens.items():
+            out[name] = flat[start : start + ids.size].reshape(*ids.shape, -1)
+            start += ids.size
+        return out
+
+
+class SpanEncoder(nn.Module):
+    """A small transformer that makes one vector of a short text."""
+
+    config: ReserveConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """Summaries `[n, hidden]` of token embeddings `[n, length, hidden]` with `valid [n, length]`, length < 16."""
+        cfg = self.config
+        length = x.shape[1]
+        if length >= rotary.SPAN_SCALE:
+            raise ValueError(f"a text span has {length} tokens; at most {rotary.SPAN_SCALE - 1} are allowed")
+        coordinates = rotary.line(length, centred=False)[:, None] / rotary.SPAN_SCALE
+        stack = Transformer(cfg, cfg.span_layers, cfg.remat.span, name="transformer")
+        summary, _ = stack(x, jnp.asarray(coordinates), jnp.where(valid, 0, -1))
+        return summary

@@ -1,0 +1,112 @@
+"""The contrastive losses of pretraining, over all pairs of the global batch.
+
+Each objective asks every vector for its partner among all of them, both ways; the total is the plain sum of the three
+(spec model.md 16). Similarities are made in blocks of rows, so the whole matrix never exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from model.objectives import SPAN_SOURCES
+
+ROWS_PER_BLOCK = 8192
+"""Queries whose similarities are in memory at once."""
+
+_FEW = 1e-5
+
+
+def contrastive(
+    outputs: Mapping[str, Mapping[str, jax.Array]],
+    parity: bool = False,
+    mask_equal_spans: bool = False,
+    rows_per_block: int = ROWS_PER_BLOCK,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The total loss and its parts, float32, from `model.objectives.pretraining_outputs`.
+
+    Keys of the parts that start with `_` are not in the total: the span loss by source, and how many pairs each
+    objective left out as invalid. `parity` takes products in the vectors' own dtype; `mask_equal_spans` keeps other
+    pairs with the same text out of the denominators.
+    """
+    info = {}
+    for objective, arrays in outputs.items():
+        same = _text_ids(arrays["_tokens"]) if mask_equal_spans and "_tokens" in arrays else None
+        forward, backward = _both_ways(arrays, same, parity, rows_per_block)
+        valid = arrays.get("_valid")
+        info[objective] = (_mean(forward, valid) + _mean(backward, valid)) / 2
+        if valid is not None:
+            info[f"_{objective}_invalid"] = jnp.sum(~valid).astype(jnp.float32)
+        if "_sources" in arrays:
+            for label, source in enumerate(SPAN_SOURCES):
+                weights = (arrays["_sources"] == label) & (True if valid is None else valid)
+                parts = [(loss * weights).sum() / (weights.sum() + _FEW) for loss in (forward, backward)]
+                info[f"_{objective}_from_{source}"] = sum(parts) / 2
+    total = sum(value for name, value in info.items() if not name.startswith("_"))
+    return total, info
+
+
+def _both_ways(
+    arrays: Mapping[str, jax.Array], same: jax.Array | None, parity: bool, rows_per_block: int
+) -> tuple[jax.Array, jax.Array]:
+    """The losses `[pairs]` of finding `y` from `x`, extras included, and `x` from `y`."""
+    x, y, valid = arrays["x"], arrays["y"], arrays.get("_valid")
+    extra = arrays.get("y_extra")
+    targets = y if extra is None else jnp.concatenate([y, extra])
+    target_valid = valid
+    if valid is not None and extra is not None:
+        target_valid = jnp.concatenate([valid, jnp.ones(len(extra), bool)])
+    product_type = x.dtype if parity else jnp.float32
+    forward = _nll(x, targets, target_valid, same, product_type, rows_per_block)
+    return forward, _nll(y, x, valid, same, product_type, rows_per_block)
+
+
+def _nll(
+    queries: jax.Array,
+    keys: jax.Array,
+    key_valid: jax.Array | None,
+    same: jax.Array | None,
+    product_type: jnp.dtype,
+    rows_per_block: int,
+) -> jax.Array:
+    """`logsumexp_j(q_i . k_j) - q_i . k_i` for every query; key `i` is the partner of query `i`.
+
+    The partner is always in the denominator, so an invalid pair stays finite.
+    """
+    count = len(queries)
+
+    def block(start: jax.Array, rows: jax.Array) -> jax.Array:
+        logits = jnp.einsum("qh,kh->qk", rows, keys, preferred_element_type=product_type).astype(jnp.float32)
+        own = start + jnp.arange(len(rows))
+        partner = jnp.arange(len(keys)) == own[:, None]
+        allowed = True if key_valid is None else key_valid
+        if same is not None:
+            allowed = allowed & (same[jnp.minimum(own, count - 1), None] != same)
+        if allowed is not True:
+            logits = jnp.where(partner | allowed, logits, -jnp.inf)
+        return jax.nn.logsumexp(logits, axis=-1) - jnp.where(partner, logits, 0).sum(axis=-1)
+
+    if count <= rows_per_block:
+        return block(jnp.int32(0), queries)
+    blocks = -(-count // rows_per_block)
+    padded = jnp.pad(queries, ((0, blocks * rows_per_block - count), (0, 0)))
+    starts = jnp.arange(blocks) * rows_per_block
+    losses = jax.lax.map(
+        lambda part: jax.checkpoint(block)(*part), (starts, padded.reshape(blocks, rows_per_block, -1))
+    )
+    return losses.reshape(-1)[:count]
+
+
+def _mean(values: jax.Array, valid: jax.Array | None) -> jax.Array:
+    if valid is None:
+        return values.mean()
+    return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
+
+
+def _text_ids(tokens: jax.Array) -> jax.Array:
+    """A 32-bit fingerprint of each row of tokens `[n, length]`."""
+    factors = jnp.cumprod(jnp.full(tokens.shape[-1], 1_000_003, jnp.uint32))
+    mixed = tokens.astype(jnp.uint32) * jnp.uint32(2_654_435_761)
+    return ((mixed ^ (mixed >> 15)) * factors).sum(axis=-1, dtype=jnp.uint32)

@@ -1,0 +1,159 @@
+"""Golden arrays, parameters made from names, compiled functions shared by the tests, and the table of worst errors."""
+
+import functools
+import json
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from model.config import ReserveConfig
+from model.reserve import MerlotReserve, parameter_shapes
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "model"
+DEVIATIONS = {"kernel": 0.08, "bias": 0.05, "scale": 0.1, "cls": 0.02, "embedding": 0.02}
+WORST = {}
+
+
+def pytest_terminal_summary(terminalreporter):
+    if WORST:
+        terminalreporter.section("parity: worst error of each golden file, relative to the array's largest value")
+        for file, (error, array, count) in sorted(WORST.items()):
+            terminalreporter.line(f"{file:36} {error:9.1e}   {count:4} arrays   worst: {array}")
+
+
+class GoldenFile:
+    """One file of golden arrays that records how far ours are."""
+
+    def __init__(self, name):
+        self.name = name
+        with np.load(GOLDEN / name) as arrays:
+            self.arrays = dict(arrays)
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+    def under(self, prefix):
+        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+    def check(self, name, ours, tolerance=1e-5, where=None, expected=None):
+        """Compare with the array of this name (or `expected`), at `where` only, and note the error."""
+        expected = self.arrays[name] if expected is None else expected
+        ours = np.asarray(ours, np.float64)
+        assert ours.shape == expected.shape, name
+        difference = np.abs(ours - expected)
+        if where is not None:
+            difference, expected = difference[where], expected[where]
+        error = float(difference.max() / max(np.abs(expected).max(), 1e-30))
+        worst, array, count = WORST.get(self.name, (-1.0, "", 0))
+        WORST[self.name] = (*((error, name) if error > worst else (worst, array)), count + 1)
+        assert error <= tolerance, f"{self.name} {name}: error {error:.2e}"
+
+    def check_norms(self, prefix, arrays, tolerance=1e-4):
+        """Compare norms by path; those that are zero but for rounding must be so in ours too."""
+        expected = {path: float(norm) for path, norm in self.under(prefix).items()}
+        negligible = 1e-6 * max(expected.values())
+        for path, norm in expected.items():
+            ours = np.linalg.norm(np.asarray(arrays[path], np.float64))
+            if norm < negligible:
+                assert ours < 2 * negligible, path
+            else:
+                self.check(f"{prefix}{path}", ours, tolerance)
+
+
+@functools.cache
+def golden_file(name):
+    return GoldenFile(name)
+
+
+@functools.cache
+def golden_json(name):
+    return json.loads((GOLDEN / name).read_text())
+
+
+@functools.cache
+def golden_config(name="tiny", **changes):
+    mapping = golden_json("config.json")[name]
+    config = ReserveConfig.from_published({"model": mapping["model"], "data": mapping["data"]})
+    return config if not changes else config.__class__(**{**vars(config), **changes})
+
+
+@pytest.fixture(scope="session")
+def leaf_paths():
+    """Leaves of a tree by slash-joined path."""
+
+    def paths(tree):
+        return {"/".join(k.key for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+    return paths
+
+
+def parameter_from_name(path, shape):
+    """The golden parameter of a path: normal numbers seeded by its name."""
+    leaf = path.rsplit("/", 1)[-1]
+    if leaf == "contrastive_scales":
+        return np.ones(shape, np.float32)
+    numbers = np.random.RandomState(zlib.crc32(path.encode()) & 0x7FFFFFFF).standard_normal(shape)
+    return (DEVIATIONS[leaf] * numbers + (leaf == "scale")).astype(np.float32)
+
+
+@functools.cache
+def golden_parameters(name="tiny"):
+    def make(path, leaf):
+        return parameter_from_name("/".join(key.key for key in path), leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(make, parameter_shapes(golden_config(name)))
+
+
+@functools.cache
+def jitted(method, config):
+    """One compiled method of a module, `(params, *arrays)`."""
+    module = MerlotReserve(config)
+    return jax.jit(lambda params, *args: module.apply({"params": params}, *args, method=method))
+
+
+@pytest.fixture(scope="session")
+def params():
+    return golden_parameters()
+
+
+@pytest.fixture(scope="session")
+def config():
+    return golden_config()
+
+
+@pytest.fixture(scope="session")
+def golden():
+    return golden_file
+
+
+@pytest.fixture(scope="session")
+def golden_table():
+    return golden_json
+
+
+@pytest.fixture(scope="session")
+def golden_folder():
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def named_parameter():
+    return parameter_from_name
+
+
+@pytest.fixture(scope="session")
+def make_config():
+    return golden_config
+
+
+@pytest.fixture(scope="session")
+def make_parameters():
+    return golden_parameters
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    return jitted
