@@ -6,6 +6,7 @@ started it does, even in the middle of a video.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import resource
@@ -17,6 +18,7 @@ import time
 from ingest.outcomes import Outcome
 from ingest.video import Result, process
 from pipelines.extraction import LENGTH, Extracted, send
+from shards.filesystem import StorageError
 from shards.segments import VideoText
 
 
@@ -34,6 +36,12 @@ def serve(lifeline: int, memory_bytes: int) -> None:
             result = process(raw, config)
         except MemoryError:
             result = Result(Outcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB", {}, VideoText(raw.id))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Not this video's fault, and the next one would meet the same.
+            send(answers, StorageError(f"cannot decode {raw.id!r}: {error.strerror.lower()}; make room and go on"))
+            continue
         send(answers, Extracted(result, time.process_time() - started))
 
 

@@ -6,15 +6,27 @@ process watches its workers; when one is gone and the pipeline does not end, the
 
 from __future__ import annotations
 
+import logging
+import os
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import apache_beam as beam
 import psutil
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from shards.errors import UserError
 
+WORKER = "pipelines.worker"
+JOB_VARIABLE = "RESERVOIR_JOB"
+"""Environment variable by which a worker knows the process id of its job."""
+
+_LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 """How long a pipeline may take to end after its workers did."""
@@ -22,6 +34,19 @@ _GRACE_SECONDS = 20.0
 
 class WorkerLostError(UserError):
     """A worker process died while the pipeline still needed it."""
+
+
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """A pipeline for these options; local worker processes are ours, which end with this one."""
+    direct = options.view_as(DirectOptions)
+    if options.view_as(StandardOptions).runner != "FnApiRunner" or direct.direct_running_mode != "multi_processing":
+        return beam.Pipeline(options=options)
+    os.environ[JOB_VARIABLE] = str(os.getpid())
+    command = f"{shlex.quote(sys.executable)} -m {WORKER}"
+    environment = SubprocessSDKEnvironment.from_command_string(command_string=command)
+    # The runner would put its own worker in the place of ours.
+    direct.direct_running_mode = "in_memory"
+    return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=options)
 
 
 def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
@@ -35,6 +60,8 @@ def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
         except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
+    # A dead worker's thread would print its traceback; what matters of it is said below.
+    threading.excepthook = lambda raised: _LOG.error("in thread %s: %s", raised.thread, raised.exc_value)
     thread = threading.Thread(target=run, name="pipeline", daemon=True)
     thread.start()
     workers: set[psutil.Process] = set()
@@ -59,7 +86,7 @@ def _workers() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         try:
-            if any("sdk_worker_main" in part for part in child.cmdline()):
+            if WORKER in child.cmdline():
                 found.append(child)
         except psutil.Error:
             continue

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.video import Result, VideoConfig
-from shards.filesystem import TEMPORARY_PREFIX
+from shards.filesystem import TEMPORARY_PREFIX, StorageError
 from shards.segments import VideoText
 
 LENGTH = struct.Struct("<Q")
@@ -59,7 +59,10 @@ class Extractor:
         self._child: _Child | None = None
 
     def __call__(self, raw: RawVideo) -> Extracted:
-        """The result of a raw video; a lost child gives timed-out, crashed or out-of-memory."""
+        """The result of a raw video; a lost child gives timed-out, crashed or out-of-memory.
+
+        Raises `StorageError` when there is no room for its temporary files.
+        """
         if self._child is None:
             self._child = _Child(self.limits, self.scratch)
         try:
@@ -68,6 +71,8 @@ class Extractor:
             return self._lost(raw, Outcome.TIMED_OUT, f"no result after {self.limits.seconds:g} s")
         except EOFError:
             return self._lost(raw, Outcome.CRASHED, self._child.last_words())
+        if isinstance(extracted, StorageError):
+            raise extracted
         if extracted.result.outcome is Outcome.OUT_OF_MEMORY:
             self.close()
         return extracted
@@ -102,7 +107,7 @@ class _Child:
         )
         os.close(lifeline)
 
-    def ask(self, request: object, seconds: float) -> Extracted:
+    def ask(self, request: object, seconds: float) -> Extracted | StorageError:
         """The answer to a request. Raises `TimeoutError`, or `EOFError` when the child is gone."""
         deadline = time.monotonic() + seconds
         try:

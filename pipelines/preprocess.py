@@ -24,7 +24,7 @@ from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, check_config
 from pipelines import dry_run
 from pipelines.breaker import Breaker
-from pipelines.execution import run_to_end
+from pipelines.execution import new_pipeline, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
@@ -121,7 +121,7 @@ def extract(
     if not pending:
         return
     with ExtractionProgress(options.out, len(pending), console) as progress:
-        pipeline = beam.Pipeline(options=beam_options)
+        pipeline = new_pipeline(beam_options)
         _ = (
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
@@ -146,7 +146,7 @@ def download(
     ]
     breaker = Breaker(options.out)
     breaker.close()
-    pipeline = beam.Pipeline(options=beam_options)
+    pipeline = new_pipeline(beam_options)
     _ = (
         pipeline
         | "Name the videos" >> beam.Create(pending, reshuffle=False)
@@ -207,7 +207,7 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
     if plan:
         generations.discard_unfinished(options.out, held, plan)
         if plan.shards:
-            pipeline = beam.Pipeline(options=beam_options)
+            pipeline = new_pipeline(beam_options)
             _ = (
                 pipeline
                 | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)

@@ -130,7 +130,7 @@ def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, 
     process = start(command, out)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (
-        workers := [p for p in family(process) if any("sdk_worker_main" in part for part in p.cmdline()[-1:])]
+        workers := [p for p in family(process) if p.cmdline()[-1:] == ["pipelines.worker"]]
     ):
         time.sleep(0.2)
     time.sleep(3)
