@@ -83,6 +83,8 @@ class Verify:
     """Only this split."""
     processes: int = len(os.sched_getaffinity(0))
     """Shards checked at the same time."""
+    reader: bool = False
+    """Also make the training arrays of every example and check what must hold of them."""
 
     def run(self, console: Console) -> int:
         """Print what is wrong, or that nothing is."""
@@ -91,8 +93,13 @@ class Verify:
         for report in verify.verify(opened, self.processes):
             examples, size = examples + report.examples, size + report.bytes
             wrong += len(report.findings)
-            for finding in report.findings:
-                console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
+            print_findings(console, report.findings)
+        if self.reader:
+            from shards import invariants
+
+            findings = list(invariants.check_data(self.data, self.split))
+            wrong += len(findings)
+            print_findings(console, findings)
         verdict = f"{wrong} problems" if wrong else "nothing is wrong"
         console.print(f"{len(opened.shards)} shards, {examples} examples, {size / 1e6:.1f} MB: {verdict}")
         return 1 if wrong else 0
@@ -121,6 +128,12 @@ class TrainTokenizer:
         filesystem.write_bytes(self.out, tokenizer.to_str(pretty=True).encode())
         console.print(f"{self.out}: {tokenizer.get_vocab_size()} tokens")
         return 0
+
+
+def print_findings(console: Console, findings: list[verify.Finding]) -> None:
+    """One line per finding."""
+    for finding in findings:
+        console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
 
 
 def stats_tables(summary: stats.Summary) -> list[Table]:

@@ -44,8 +44,8 @@ class Placement:
 def decode(jpeg: bytes) -> np.ndarray:
     """The picture in JPEG bytes: `uint8 [h, w, 3]` RGB. Raises `RecordError` if it is none."""
     try:
-        # The exact transforms, named: a platform's default must not decide about grey levels.
-        return simplejpeg.decode_jpeg(jpeg, "RGB", fastdct=False, fastupsample=False)
+        # The transforms that the published models were trained on, named so that no platform's default decides.
+        return simplejpeg.decode_jpeg(jpeg, "RGB", fastdct=True, fastupsample=False)
     except ValueError as error:
         raise RecordError(f"a frame of {len(jpeg)} bytes is no JPEG picture: {error}") from None
 
