@@ -59,18 +59,25 @@ _KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
 @lru_cache(maxsize=4096)
 def taps(source: int, target: int, method: str) -> Taps:
     """The weights that resize an axis of `source` pixels to `target` pixels."""
-    centres = (np.arange(target) + 0.5) * (source / target)
+    # All in float32, as in TensorFlow: where a pixel lies on the edge of a kernel, rounding decides about it.
+    ratio = (
+        np.float32(source) / np.float32(target)
+        if method == "nearest"
+        else 1 / (np.float32(target) / np.float32(source))
+    )
+    centres = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * ratio
     if method == "nearest":
         return np.minimum(centres.astype(np.int32), source - 1), np.ones((target, 1), np.float32)
     if method == "area":
         return _normalised(*_coverage(source, target))
     radius, kernel = _KERNELS[method]
     # Shrinking widens the kernel, which is what antialiasing means here.
-    stretch = max(source / target, 1.0)
+    stretch = max(ratio, np.float32(1))
     first = np.clip(np.ceil(centres - radius * stretch - 0.5), 0, source - 1).astype(np.int32)
     last = np.clip(np.floor(centres + radius * stretch - 0.5), 0, source - 1).astype(np.int32)
     index = first[:, None] + np.arange((last - first).max() + 1)
-    weights = kernel(np.abs(index + 0.5 - centres[:, None]) / stretch)
+    distance = index.astype(np.float32) + np.float32(0.5) - centres[:, None]
+    weights = kernel(np.abs(distance * (1 / stretch)))
     return _normalised(first, np.where(index <= last[:, None], weights, 0))
 
 
