@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from shards import audio, images, masking
+from shards import audio, images, masking, wire
 from shards.errors import UsageError
 from shards.masking import Rows, Sequence
 from shards.random_text import mask_text
 from shards.reader_config import ReaderConfig
 from shards.records.example import RecordError
-from shards.records.pretraining import Example, ExampleSegment, parse_example
+from shards.records.pretraining import Example, ExampleSegment, example_of
 from shards.resampling import to_bfloat16
 from shards.segments import MEL_BANDS
 from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
@@ -90,7 +90,7 @@ class PretrainingParser:
         Raises `RecordError` if the record is damaged, `UsageError` if it is sound but not what the configuration asks
         for.
         """
-        example = parse_example(payload)
+        example = example_of(wire.features(payload))
         self._check(example)
         self._write_images(example, streams, out["images"])
         rows = self._write_audio(example, streams("audio"), out["audio_clips"])
@@ -253,7 +253,7 @@ class PretrainingParser:
 
 def decode_example(payload: bytes) -> tuple[list[DecodedSegment], list[np.ndarray]]:
     """The decoded, unmasked segments of a record, and its web texts. Raises `RecordError`."""
-    example = parse_example(payload)
+    example = example_of(wire.features(payload))
     segments = []
     for placed in example.segments:
         s = placed.segment

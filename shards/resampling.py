@@ -60,11 +60,8 @@ _KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
 def taps(source: int, target: int, method: str) -> Taps:
     """The weights that resize an axis of `source` pixels to `target` pixels."""
     # All in float32, as in TensorFlow: where a pixel lies on the edge of a kernel, rounding decides about it.
-    ratio = (
-        np.float32(source) / np.float32(target)
-        if method == "nearest"
-        else 1 / (np.float32(target) / np.float32(source))
-    )
+    wide, narrow = np.float32(source), np.float32(target)
+    ratio = wide / narrow if method == "nearest" else 1 / (narrow / wide)
     centres = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * ratio
     if method == "nearest":
         return np.minimum(centres.astype(np.int32), source - 1), np.ones((target, 1), np.float32)

@@ -1,6 +1,5 @@
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -229,7 +228,7 @@ def test_damaged_folders_are_refused_with_their_reason(small_data, tmp_path):
 
 
 def test_what_does_not_fit_the_configuration_is_said(small_data, tmp_path):
-    with pytest.raises(UsageError, match="holds 4 segments per example.*asks for 16"):
+    with pytest.raises(UsageError, match=r"holds 4 segments per example.*asks for 16"):
         PretrainingReader(small_data, ReaderConfig(), 2, 0)
     with pytest.raises(UsageError, match="4 segments per example"):
         next(PretrainingReader(f"{small_data}/*.tfrecord", ReaderConfig(), 2, 0))
@@ -261,10 +260,10 @@ def test_an_error_of_the_storage_that_passes_is_waited_for(small_data, tmp_path)
 
     def mend():
         time.sleep(0.3)
-        os.replace(moved, shard)
+        moved.replace(shard)
 
     reader = PretrainingReader(str(folder), VALIDATION, 14, 0)
-    os.replace(shard, moved)
+    shard.replace(moved)
     shard.symlink_to(shard)  # Every access fails with ELOOP until the file is back.
     thread = threading.Thread(target=mend)
     thread.start()

@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 
@@ -177,7 +178,7 @@ def made_examples(draw):
     segments = draw(st.sampled_from([2, 6, 16]))
     cuts = draw(st.sets(st.integers(1, segments - 1), max_size=segments - 1))
     borders = [0, *sorted(cuts), segments]
-    runs = [b - a for a, b in zip(borders, borders[1:], strict=False)]
+    runs = [b - a for a, b in itertools.pairwise(borders)]
     lengths = st.sampled_from([0, 0, 1, 3, 15, 40, 220])
     tokens = draw(st.lists(lengths, min_size=segments, max_size=segments))
     speeds = draw(st.lists(st.integers(1, 3), min_size=segments, max_size=segments))
