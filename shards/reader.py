@@ -7,7 +7,6 @@ finished batches in order. This is the only module that imports TensorFlow, and 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -279,7 +278,6 @@ class _Transport:
         self._tf, self._names, self._make = tf, list(spec), make
         self._reports: dict[int, _BatchReport] = {}
         self._finished = self._taken = 0
-        self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "reader")
         self._starts = iter(starts)
         types = [tf.as_dtype(dtype) for _, dtype in spec.values()]
@@ -314,13 +312,12 @@ class _Transport:
 
     def close(self) -> None:
         """Let the work under way end and start no more."""
-        self._closed.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # Dropping the iterator waits for the batches in work; after that nobody submits to the pool.
+        self._batches = None
+        self._pool.shutdown(wait=True)
 
     def _work(self, start: np.ndarray) -> list[np.ndarray]:
         key = int(start)
-        if self._closed.is_set():
-            raise ReaderError("the reader was closed")
         try:
             batch, self._reports[key] = self._make(key, self._pool)
         except (UserError, RecordError) as error:
