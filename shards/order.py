@@ -39,6 +39,7 @@ class Order:
     def __init__(self, counts: Sequence[int] | np.ndarray, seed: int | None, window: int, name: str = "order"):
         self.counts = np.asarray(counts, np.int64)
         self.records = int(self.counts.sum())
+        self._key = self.counts.tobytes()
         self._seed, self._window, self._name = seed, window, name
         if self.records < 1 or window < 1:
             raise ValueError(f"an order needs records and a window, not {self.records} and {window}")
@@ -46,7 +47,7 @@ class Order:
     def locate(self, position: int) -> Place:
         """The record at a position of the stream."""
         epoch, left = divmod(position, self.records)
-        shards, starts = _epoch_layout(self.counts.tobytes(), self._seed, self._name, epoch)
+        shards, starts = _epoch_layout(self._key, self._seed, self._name, epoch)
         if self._seed is not None:
             ends = np.append(starts[self._window :: self._window], self.records)
             block = int(np.searchsorted(ends, left, side="right"))

@@ -111,10 +111,15 @@ class Reader:
             self._transport = _Transport(self._parser.spec(), self._starts(), self._make_batch, self._options.threads)
         begun = time.perf_counter()
         self._started = self._started or begun
-        batch, report = self._transport.next()
+        try:
+            batch, report = self._transport.next()
+        except UserError:
+            self.close()
+            raise
         self._waited += time.perf_counter() - begun
         self._bad |= report.bad
         if len(self._bad) > self._options.bad_records:
+            self.close()
             named = "; ".join(list(self._bad.values())[:5])
             raise ReaderError(f"{len(self._bad)} damaged records, {self._options.bad_records} are allowed: {named}")
         for name, count in report.counts.items():
@@ -211,7 +216,6 @@ class Reader:
         place = order.locate(self._origins[number] + rank)
         epoch, shard, record = place.epoch if self._options.training else 0, place.shard, place.record
         bad: dict[tuple[int, int, int], str] = {}
-        replacements = generator(self._seed, "replacement", epoch, source.name(shard, record))
         while True:
             name = source.name(shard, record)
             try:
@@ -221,8 +225,9 @@ class Reader:
                 bad[number, shard, record] = f"{source.where(shard, record)}: {error}"
             if len(bad) > self._options.bad_records:
                 return 0, {}, bad
-            shard = int(replacements.choice(source.counts.size, p=source.counts / source.counts.sum()))
-            record = int(replacements.integers(source.counts[shard]))
+            rng = generator(self._seed, "replacement", epoch, name)
+            shard = int(rng.choice(source.counts.size, p=source.counts / source.counts.sum()))
+            record = int(rng.integers(source.counts[shard]))
 
 
 class PretrainingReader(Reader):
@@ -277,7 +282,6 @@ class _Transport:
         tf = _tensorflow()
         self._tf, self._names, self._make = tf, list(spec), make
         self._reports: dict[int, _BatchReport] = {}
-        self._finished = self._taken = 0
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "reader")
         self._starts = iter(starts)
         types = [tf.as_dtype(dtype) for _, dtype in spec.values()]
@@ -303,12 +307,11 @@ class _Transport:
             if failure is None:
                 raise
             raise failure from None
-        self._taken += 1
         return dict(zip(self._names, arrays, strict=True)), self._reports.pop(start)
 
     def ready(self) -> int:
         """Finished batches that nobody has taken."""
-        return max(self._finished - self._taken, 0)
+        return len(self._reports)
 
     def close(self) -> None:
         """Let the work under way end and start no more."""
@@ -324,7 +327,6 @@ class _Transport:
             # TensorFlow would pass on the text only; the consumer raises the error itself in its turn.
             self._reports[key] = _BatchReport(failure=error)
             raise
-        self._finished += 1
         return [batch[name] for name in self._names]
 
 
@@ -347,7 +349,7 @@ def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def _row(batch: Arrays, i: int) -> Arrays:
-    return {name: array[i] for name, array in batch.items()}
+    return {name: array[i, ...] for name, array in batch.items()}
 
 
 def _streams(seed: int, epoch: int, record: str) -> Streams:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reader_data import make_example, write_data
+from reader_data import write_data
 
-from shards import manifest
+from shards import manifest, tfrecord
 from shards.errors import UsageError
 from shards.filesystem import StorageError
 from shards.manifest import index_path, shard_name
-from shards.reader import PretrainingReader, ReaderConfig, ReaderError, StreamOptions, examples
+from shards.reader import PretrainingReader, Reader, ReaderConfig, ReaderError, StreamOptions, examples
 from shards.resampling import METHODS, taps
 from shards.source import ShardError
 from shards.vocabulary import VocabularyError
@@ -340,6 +340,39 @@ def test_a_missing_file_is_named(small_data, tmp_path):
         next(reader)
 
 
-def test_an_example_of_the_helper_is_whole():
-    example = make_example(np.random.default_rng(0), "x", [2, 1], [0, 3, 250], [1, 2, 3])
-    assert [placed.run for placed in example.segments] == [0, 0, 1]
+class NumberParser:
+    """Records of eight bytes, for a reader of something else than videos."""
+
+    def spec(self):
+        return {"number": ((), np.dtype(np.int64)), "draw": ((2,), np.dtype(np.float32))}
+
+    def __call__(self, payload, streams, out):
+        out["number"][...] = int.from_bytes(payload, "little")
+        out["draw"][:] = streams("draw").random(2)
+        return {"odd": int(out["number"]) % 2}
+
+
+def test_any_record_format_has_the_same_order_and_states(tmp_path):
+    for shard in range(3):
+        framed = [tfrecord.frame((shard * 10 + i).to_bytes(8, "little")) for i in range(10)]
+        (tmp_path / f"train{shard}.tfrecord").write_bytes(b"".join(framed))
+    reader = Reader(str(tmp_path), NumberParser(), 6, seed=5)
+    first = take(reader, 5)
+    assert sorted(np.concatenate([batch["number"] for batch in first])) == list(range(30))
+    state = reader.state()
+    later = take(reader, 2)
+    other = Reader(str(tmp_path), NumberParser(), 6, seed=5)
+    other.restore(state)
+    assert_equal(take(other, 2), later)
+    assert reader.metrics()["odd"] == sum(int((batch["number"] % 2).sum()) for batch in [*first, *later])
+
+
+def test_after_an_error_the_reader_stays_where_it_was(small_data, tmp_path):
+    folder, shard = copied(small_data, tmp_path)
+    whole = shard.read_bytes()
+    reader = PretrainingReader(str(folder), VALIDATION, 14, 0)
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(ShardError, match="truncated"):
+        next(reader)
+    shard.write_bytes(whole)
+    assert len(ids(next(reader))) == 14

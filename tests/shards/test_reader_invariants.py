@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reader_data import make_example, write_data
 
-from shards import tfrecord, vocabulary
+from shards import tfrecord, tokenizer, vocabulary
 from shards.errors import UsageError
 from shards.invariants import check_data, check_example
 from shards.pretraining import PretrainingParser
@@ -269,6 +270,30 @@ def test_verifying_with_the_reader_finds_records_that_cannot_be_read(tmp_path, g
     findings = list(check_data(str(tmp_path / "wrong.tfrecord")))
     assert len(findings) == 1
     assert "speed" in findings[0].problem
+
+
+def test_a_trained_vocabulary_spells_its_own_headers(tmp_path, base):
+    trained = tokenizer.train_tokenizer(["the title: of a description: and its tags: ok"] * 3, 300)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(trained.to_str())
+    held = vocabulary.of_data(str(tmp_path), None)
+    assert held.size == trained.get_vocab_size()
+    assert held.digest == tokenizer.digest(path)
+    assert trained.decode(list(held.headers["title:"])).strip() == "title:"
+    spoken = [trained.decode([int(i)]) for i in np.flatnonzero(held.spoken)]
+    assert all(re.fullmatch(r"[ A-Za-z0-9']+", text) for text in spoken)
+    config = replace(base, segments=2, random_text_sequences=0, grid=(2, 3))
+    parser = PretrainingParser(config, held)
+    arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in parser.spec().items()}
+    rng = np.random.default_rng(0)
+    silent = make_example(rng, "silent", [2], [0, 0], [1, 1], header=0).serialize()
+    parser(silent, lambda purpose: generator(0, purpose), arrays)
+    matching = arrays["audio_text_matching"][0].tolist()
+    assert matching[1 : 1 + len(held.headers["title:"])] == list(held.headers["title:"])
+    foreign = make_example(rng, "foreign", [2], [5, 5], [1, 1], header=0)
+    foreign.segments[0].segment.tokens[:] = 5000
+    with pytest.raises(RecordError, match="token 5000"):
+        parser(foreign.serialize(), lambda purpose: generator(0, purpose), arrays)
 
 
 def test_the_valid_tokens_are_the_published_ones(golden, published_tokenizer):
