@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Source:
         if not self.counts.sum():
             raise UsageError(f"{data!r} holds no examples")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What the order of the records depends on: the names of the shards and their sizes."""
         names = [(path.rpartition("/")[2], int(n)) for path, n in zip(self._paths, self.counts, strict=True)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reader_data import make_example, write_data
 
 from shards import tfrecord, tokenizer, vocabulary
+from shards.__main__ import main
 from shards.errors import UsageError
 from shards.invariants import check_data, check_example
 from shards.pretraining import PretrainingParser
@@ -270,6 +271,8 @@ def test_verifying_with_the_reader_finds_records_that_cannot_be_read(tmp_path, g
     findings = list(check_data(str(tmp_path / "wrong.tfrecord")))
     assert len(findings) == 1
     assert "speed" in findings[0].problem
+    assert main(["verify", "--reader", str(golden / "train00000of00001.tfrecord")]) == 0
+    assert main(["verify", "--reader", str(tmp_path / "wrong.tfrecord")]) == 1
 
 
 def test_a_trained_vocabulary_spells_its_own_headers(tmp_path, base):
