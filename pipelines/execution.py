@@ -26,6 +26,9 @@ WORKER = "pipelines.worker"
 JOB_VARIABLE = "RESERVOIR_JOB"
 """Environment variable by which a worker knows the process id of its job."""
 
+LOG_VARIABLE = "RESERVOIR_LOG"
+"""Environment variable with the file that takes what workers print."""
+
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
@@ -36,12 +39,12 @@ class WorkerLostError(UserError):
     """A worker process died while the pipeline still needed it."""
 
 
-def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
-    """A pipeline for these options; local worker processes are ours, which end with this one."""
+def new_pipeline(options: PipelineOptions, log: str) -> beam.Pipeline:
+    """A pipeline for these options; local worker processes are ours, which end with this one and write to `log`."""
     direct = options.view_as(DirectOptions)
     if options.view_as(StandardOptions).runner != "FnApiRunner" or direct.direct_running_mode != "multi_processing":
         return beam.Pipeline(options=options)
-    os.environ[JOB_VARIABLE] = str(os.getpid())
+    os.environ |= {JOB_VARIABLE: str(os.getpid()), LOG_VARIABLE: log}
     command = f"{shlex.quote(sys.executable)} -m {WORKER}"
     environment = SubprocessSDKEnvironment.from_command_string(command_string=command)
     # The runner would put its own worker in the place of ours.

@@ -121,7 +121,7 @@ def extract(
     if not pending:
         return
     with ExtractionProgress(options.out, len(pending), console) as progress:
-        pipeline = new_pipeline(beam_options)
+        pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
         _ = (
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
@@ -146,7 +146,7 @@ def download(
     ]
     breaker = Breaker(options.out)
     breaker.close()
-    pipeline = new_pipeline(beam_options)
+    pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
     _ = (
         pipeline
         | "Name the videos" >> beam.Create(pending, reshuffle=False)
@@ -207,7 +207,7 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
     if plan:
         generations.discard_unfinished(options.out, held, plan)
         if plan.shards:
-            pipeline = new_pipeline(beam_options)
+            pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
             _ = (
                 pipeline
                 | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
