@@ -110,7 +110,8 @@ class Verify:
         if self.reader:
             from shards import invariants
 
-            findings = list(invariants.check_data(self.data, self.split))
+            splits = [self.split] if self.split or not opened.manifest else opened.manifest.splits()
+            findings = [finding for split in splits for finding in invariants.check_data(self.data, split)]
             wrong += len(findings)
             damaged |= {_shard_of(finding.file) for finding in findings}
             print_findings(console, findings)
