@@ -85,6 +85,8 @@ class Verify:
     """Shards checked at the same time."""
     repair: bool = False
     """Write damaged shards again from segments that were kept (--keep-segments), then check again."""
+    reader: bool = False
+    """Also make the training arrays of every example and check what must hold of them."""
 
     def run(self, console: Console) -> int:
         """Print what is wrong, or that nothing is."""
@@ -103,10 +105,15 @@ class Verify:
         for report in verify.verify(opened, self.processes):
             examples, size = examples + report.examples, size + report.bytes
             wrong += len(report.findings)
-            for finding in report.findings:
-                console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
-                name = finding.file.rpartition("/")[2].removesuffix(".index").removesuffix(".stats.json")
-                damaged.add(name if name.endswith(dataset.SUFFIX) else name + dataset.SUFFIX)
+            print_findings(console, report.findings)
+            damaged |= {_shard_of(finding.file) for finding in report.findings}
+        if self.reader:
+            from shards import invariants
+
+            findings = list(invariants.check_data(self.data, self.split))
+            wrong += len(findings)
+            damaged |= {_shard_of(finding.file) for finding in findings}
+            print_findings(console, findings)
         verdict = f"{wrong} problems" if wrong else "nothing is wrong"
         console.print(f"{len(opened.shards)} shards, {examples} examples, {size / 1e6:.1f} MB: {verdict}")
         return damaged
@@ -135,6 +142,18 @@ class TrainTokenizer:
         filesystem.write_bytes(self.out, tokenizer.to_str(pretty=True).encode())
         console.print(f"{self.out}: {tokenizer.get_vocab_size()} tokens")
         return 0
+
+
+def _shard_of(file: str) -> str:
+    """The shard's name, for a finding in it or in one of its companions."""
+    name = file.rpartition("/")[2].removesuffix(".index").removesuffix(".stats.json")
+    return name if name.endswith(dataset.SUFFIX) else name + dataset.SUFFIX
+
+
+def print_findings(console: Console, findings: list[verify.Finding]) -> None:
+    """One line per finding."""
+    for finding in findings:
+        console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
 
 
 def stats_tables(summary: stats.Summary) -> list[Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,7 +62,11 @@ def arrange(runs: list[tuple[VideoText, list[Segment]]], random_text: list[np.nd
 
 def parse_example(data: bytes) -> Example:
     """The record behind the bytes. Raises `RecordError` naming the feature that is missing or misshapen."""
-    features = example.parse(data)
+    return example_of(example.parse(data))
+
+
+def example_of(features: Mapping[str, Feature]) -> Example:
+    """The record behind its features. Raises `RecordError` naming the feature that is missing or misshapen."""
     count = sum(1 for name in features if name.endswith("/image/encoded"))
     if not count or any(f"c{i:02d}/image/encoded" not in features for i in range(count)):
         raise RecordError("the record holds no segments c00, c01, ...: it is not a pretraining record")
@@ -118,7 +123,7 @@ def _real(value: float) -> np.ndarray:
 class _View:
     """The features of one segment, with the type and number of values that the schema asks for."""
 
-    def __init__(self, features: dict[str, Feature], prefix: str):
+    def __init__(self, features: Mapping[str, Feature], prefix: str):
         self.features, self.prefix = features, prefix
 
     def _get(self, name: str) -> Feature:

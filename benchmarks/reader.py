@@ -1,0 +1,249 @@
+"""How many examples the reader makes per CPU-second, beside a straightforward TensorFlow graph of the same arrays.
+
+    python -m benchmarks.reader SHARD [--batches 30]
+
+Both read the same shard again and again in batches of 8 with random zoom, all eight resize methods and bfloat16 images;
+the baseline is the obvious `tf.io`, `tf.image` and `tf.ragged` graph with AUTOTUNE everywhere. The share of CPU time of
+each stage follows, and the distance to the cost of decoding the JPEG pictures alone, which no reader can avoid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from shards import audio, images, tfrecord, wire
+from shards.pretraining import PretrainingParser
+from shards.randomness import generator
+from shards.reader import PretrainingReader, ReaderConfig, StreamOptions
+from shards.records.pretraining import Example, example_of, parse_example
+from shards.vocabulary import published
+
+BATCH = 8
+CONFIG = ReaderConfig(random_text_spans=38, matching_audio_rate=0.5, image_dtype="bfloat16", audio_dtype="bfloat16")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Milliseconds of CPU per example and examples a second of wall time."""
+
+    cpu: float
+    rate: float
+
+
+def measure(batches: Iterator, count: int, warm: int = 4) -> Cost:
+    """The cost of `count` batches after `warm` others."""
+    for _ in range(warm):
+        next(batches)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        next(batches)
+    examples = count * BATCH
+    return Cost((time.process_time() - cpu) / examples * 1e3, examples / (time.perf_counter() - wall))
+
+
+def baseline(shard: str, config: ReaderConfig) -> Iterator:
+    """The same arrays from a plain TensorFlow graph, with a fresh random draw for everything that is random."""
+    import tensorflow as tf
+
+    segments, rows, targets = config.segments, config.rows, config.targets
+    height, width = config.grid[0] * config.patch_size, config.grid[1] * config.patch_size
+    features = {}
+    for i in range(segments):
+        prefix = f"c{i:02d}/"
+        for name in ("image/encoded", "spectrogram/encoded"):
+            features[prefix + name] = tf.io.FixedLenFeature((), tf.string)
+        for name in ("spectrogram/magic_number", "start_time", "end_time"):
+            features[prefix + name] = tf.io.FixedLenFeature((), tf.float32)
+        features[prefix + "playback_speed"] = tf.io.FixedLenFeature((), tf.int64)
+        for name in ("tok_ids", "title", "description", "tags", "random_text"):
+            features[prefix + name] = tf.io.VarLenFeature(tf.int64)
+        for name in ("tok_start_times", "tok_end_times"):
+            features[prefix + name] = tf.io.VarLenFeature(tf.float32)
+    methods = ("area", "bicubic", "bilinear", "gaussian", "lanczos3", "lanczos5", "mitchellcubic", "nearest")
+
+    def image(encoded):
+        pixels = tf.image.convert_image_dtype(tf.io.decode_jpeg(encoded, channels=3), tf.float32)
+        size = tf.shape(pixels)[:2]
+        turned = tf.pad(tf.image.rot90(pixels), ((0, 0), (4, 4), (0, 0)), constant_values=0.5)
+        pixels = tf.cond(3 * size[0] >= 4 * size[1], lambda: turned, lambda: pixels)
+        size = tf.cast(tf.shape(pixels)[:2], tf.float32)
+        factor = tf.random.uniform((), config.scale_min, config.scale_max)
+        scale = tf.reduce_min(tf.floor(factor * (height, width)) / size)
+        scaled = tf.cast(size * scale, tf.int32)
+        branches = [lambda m=m: tf.image.resize(pixels, scaled, m, antialias=True) for m in methods]
+        pixels = tf.switch_case(tf.random.uniform((), maxval=len(methods), dtype=tf.int32), branches)
+        pixels = tf.clip_by_value(pixels, 0, 1)
+        room = tf.cast(tf.maximum(scaled - (height, width), 0), tf.float32)
+        corner = tf.cast(room * tf.random.uniform((2,)), tf.int32)
+        pixels = pixels[corner[0] : corner[0] + height, corner[1] : corner[1] + width]
+        pixels = tf.image.pad_to_bounding_box(pixels, 0, 0, height, width)
+        patches = tf.reshape(pixels, (config.grid[0], config.patch_size, config.grid[1], config.patch_size, 3))
+        return tf.reshape(tf.transpose(patches, (0, 2, 1, 3, 4)), (config.grid[0] * config.grid[1], -1))
+
+    def sound(encoded, magic, speed):
+        pixels = tf.transpose(tf.io.decode_jpeg(encoded, channels=1)[..., 0])
+        draws = tf.cumsum(tf.random.uniform((config.subsegments + 1,)))
+        slack = 188 - config.subsegments * config.audio_frames
+        starts = tf.cast(slack * draws[:-1] / draws[-1], tf.int32) + config.audio_frames * tf.range(config.subsegments)
+        clips = tf.gather(pixels, starts[:, None] + tf.range(config.audio_frames)[None])
+        clips = tf.cast(clips, tf.float32) / magic
+        last = tf.fill((config.subsegments, config.audio_frames, 1), tf.cast(speed, tf.float32))
+        return tf.concat((clips, last), -1), (tf.cast(starts, tf.float32) + config.audio_frames / 2) * audio.HOP_SECONDS
+
+    def sequence(tokens, kinds, mask, base):
+        """Rows of text, masks or sound as one ragged tensor of (id, audio pointer, text pointer)."""
+        target = tf.equal(kinds, 1)
+        masked = tf.RaggedTensor.from_row_lengths(
+            tf.tile(mask, [tf.reduce_sum(tf.cast(target, tf.int32))]), tf.where(target, tf.size(mask), 0)
+        )
+        heard = tf.where(tf.equal(kinds, 2), config.audio_tokens, 0)
+        heard = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(heard)], 5), heard)
+        said = tf.ragged.boolean_mask(tokens, tf.ones_like(tokens, tf.bool) & tf.equal(kinds, 0)[:, None])
+        merged = tf.concat((said, masked, heard), axis=1)
+        row = merged.value_rowids()
+        rank = tf.where(target, base + tf.cumsum(tf.cast(target, tf.int32)) - 1, -1)
+        flat = tf.stack((merged.values, tf.cast(row, tf.int32), tf.gather(rank, row)), -1)
+        parts = []
+        for group in range(config.groups):
+            part = tf.boolean_mask(flat, tf.equal(row // (rows // config.groups), group))[: config.text_length]
+            parts.append(tf.pad(part, ((0, config.text_length - tf.shape(part)[0]), (0, 0))))
+        return tf.stack(parts)
+
+    def parse(record):
+        held = tf.io.parse_single_example(record, features)
+        pictures, clips, words, lengths, times = [], [], [], [], []
+        for i in range(segments):
+            prefix = f"c{i:02d}/"
+            pictures.append(image(held[prefix + "image/encoded"]))
+            magic, speed = held[prefix + "spectrogram/magic_number"], held[prefix + "playback_speed"]
+            clip, centres = sound(held[prefix + "spectrogram/encoded"], magic, speed)
+            clips.append(clip)
+            middle = (held[prefix + "tok_start_times"].values + held[prefix + "tok_end_times"].values) / 2
+            nearest = tf.argmin(tf.abs(middle[:, None] - centres), axis=1, output_type=tf.int32)
+            nearest = tf.scan(tf.maximum, nearest)
+            words.append(tf.cast(held[prefix + "tok_ids"].values, tf.int32))
+            times.append(middle)
+            lengths.append(tf.math.bincount(nearest, minlength=config.subsegments, maxlength=config.subsegments))
+        spoken = tf.RaggedTensor.from_row_lengths(tf.concat(words, 0), tf.concat(lengths, 0))
+        shuffled = tf.argsort(tf.random.uniform((rows,)))
+        chosen = [tf.sort(shuffled[i * targets : (i + 1) * targets]) for i in range(2)]
+        is_target = [tf.scatter_nd(c[:, None], tf.ones(targets, tf.int32), (rows,)) > 0 for c in chosen]
+        beside = tf.roll(is_target[1], 1, 0) | tf.roll(is_target[1], -1, 0)
+        beside &= tf.random.uniform((rows,)) < config.neighbour_text_rate
+        kinds = tf.where(is_target[1], 1, tf.where(beside, 0, 2))
+        spans = tf.concat([tf.gather(spoken, c) for c in chosen], 0).to_tensor(shape=(2 * targets, config.span_length))
+        text = tf.cast(held["c00/random_text"].values[: config.sequence_length], tf.int32)
+        pools = []
+        for _ in range(segments):
+            pools.append(tf.concat(([6], tf.fill([config.subsegments * config.audio_tokens], 5)), 0))
+        header = [held["c00/" + name].values for name in ("title", "description", "tags")]
+        matching = tf.concat((tf.cast(tf.concat(header, 0), tf.int32), *pools), 0)[: config.sequence_length]
+        return {
+            "images": tf.cast(tf.concat(pictures, 0), tf.bfloat16),
+            "audio_clips": tf.cast(tf.concat(clips, 0), tf.bfloat16),
+            "text2audio": sequence(spoken, tf.cast(is_target[0], tf.int32), [3, 4], 0),
+            "audio2text": sequence(spoken, kinds, [3], targets),
+            "text_spans": spans,
+            "random_text": text,
+            "audio_text_matching": tf.pad(matching, ((0, config.sequence_length - tf.size(matching)),)),
+        }
+
+    dataset = tf.data.TFRecordDataset(shard).repeat().shuffle(64)
+    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    return dataset.as_numpy_iterator()
+
+
+def stages(payloads: list[bytes]) -> list[tuple[str, float]]:
+    """Milliseconds of CPU per example of each stage alone, and of all of them in one thread."""
+    examples = [parse_example(payload) for payload in payloads]
+    parser = PretrainingParser(CONFIG, published())
+    out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in parser.spec().items()}
+    still = PretrainingParser(dataclasses.replace(CONFIG, blank_images=True, blank_audio=True), published())
+    pictures = [[images.turn(images.decode(p.segment.image)) for p in e.segments] for e in examples]
+    patches = out["images"].view("uint16")[: CONFIG.grid[0] * CONFIG.grid[1]]
+    target = (CONFIG.grid[0] * CONFIG.patch_size, CONFIG.grid[1] * CONFIG.patch_size)
+    rng = generator(0, "benchmark")
+
+    def resize(pixels: list) -> None:
+        for image in pixels:
+            place = images.place(*image.shape[:2], target, CONFIG.scaling, rng)
+            images.write_patches(image, place, CONFIG.grid, CONFIG.patch_size, patches)
+
+    def decode(example: Example) -> None:
+        for placed in example.segments:
+            images.decode(placed.segment.image)
+
+    def hear(example: Example) -> None:
+        for placed in example.segments:
+            audio.decode(placed.segment.spectrogram)
+
+    def streams(purpose: str):
+        return generator(0, purpose)
+
+    parsing = _per_item(lambda payload: example_of(wire.features(payload)), payloads)
+    return [
+        ("checksum", _per_item(tfrecord.masked_crc, payloads)),
+        ("protobuf", parsing),
+        ("JPEG decode", _per_item(decode, examples)),
+        ("spectrogram decode", _per_item(hear, examples)),
+        ("resize, crop, patches", _per_item(resize, pictures)),
+        ("words, masks, sequences", _per_item(lambda p: still(p, streams, out), payloads) - parsing),
+        ("all in one thread", _per_item(lambda p: parser(p, streams, out), payloads)),
+    ]
+
+
+def _per_item(work: Callable, items: list, rounds: int = 6) -> float:
+    for item in items:
+        work(item)
+    begun = time.process_time()
+    for _ in range(rounds):
+        for item in items:
+            work(item)
+    return (time.process_time() - begun) / rounds / len(items) * 1e3
+
+
+def main() -> None:
+    """Print the comparison and the stages."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("shard", help="one shard file")
+    options.add_argument("--batches", type=int, default=30, help="batches measured of each")
+    chosen = options.parse_args()
+    console = Console()
+    with Path(chosen.shard).open("rb") as file:
+        payloads = [payload for _, payload in tfrecord.scan(file, chosen.shard)]
+    parts = stages(payloads)
+    ours: dict[int, Cost] = {}
+    for threads in (1, 2):
+        config = dataclasses.replace(CONFIG, stream=StreamOptions(threads=threads))
+        reader = PretrainingReader(chosen.shard, config, BATCH, seed=0)
+        ours[threads] = measure(reader, chosen.batches)
+        reader.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    plain = measure(baseline(chosen.shard, CONFIG), chosen.batches)
+    table = Table("", "CPU ms per example", "examples per CPU-s", "examples/s", title=f"batches of {BATCH}")
+    for name, cost in (("tf graph", plain), ("reader, 1 thread", ours[1]), ("reader, 2 threads", ours[2])):
+        table.add_row(name, f"{cost.cpu:.1f}", f"{1e3 / cost.cpu:.1f}", f"{cost.rate:.1f}")
+    console.print(table)
+    console.print(f"examples per CPU-second, reader / tf graph: {plain.cpu / ours[2].cpu:.2f}")
+    console.print(f"examples/s, 2 threads / 1 thread: {ours[2].rate / ours[1].rate:.2f}")
+    console.print(f"peak memory with TensorFlow: {peak:.0f} MB")
+    where = Table("stage", "CPU ms per example", title="where the time goes")
+    for name, cost in parts:
+        where.add_row(name, f"{cost:.2f}")
+    console.print(where)
+    decode = dict(parts)["JPEG decode"]
+    console.print(f"times the cost of the JPEG decode: {ours[2].cpu / decode:.2f}")
+
+
+if __name__ == "__main__":
+    main()

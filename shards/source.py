@@ -1,0 +1,152 @@
+"""The records of one data set, each by its shard and number, checked as it is read.
+
+What is wrong with the data is said here: a missing, truncated or exchanged shard, an index of another shard, a flipped
+bit. Errors of the storage that may pass are tried again first.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from shards import dataset, filesystem, tfrecord
+from shards.errors import UsageError, UserError
+from shards.filesystem import StorageError
+from shards.manifest import index_path
+
+_HELD_INDEXES = 512
+_OPENING_THREADS = 16
+_BACKOFF_SECONDS = (0.1, 0.5, 2.0)
+_FINAL = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""Causes that waiting does not cure."""
+
+
+class ShardError(UserError):
+    """A shard or its index is not what it should be; the message names the file and says what to do."""
+
+
+class Source:
+    """A data set whose records can be read in any order.
+
+    `data` is whatever `dataset.open_data` takes; `files` is the number of files of a published pattern. Raises
+    `UsageError` if there is nothing to read or the split must be named, `ShardError` if a shard is missing.
+    """
+
+    def __init__(self, data: str, split: str | None = None, files: int | None = None):
+        opened = dataset.open_data(data, split, files)
+        self.folder, self.manifest, self._paths = opened.folder, opened.manifest, opened.shards
+        if self.manifest and split is None and len(self.manifest.splits()) > 1:
+            raise UsageError(f"{data!r} has the splits {', '.join(self.manifest.splits())}; say which one to read")
+        self._offsets: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        if self.manifest:
+            present = set(filesystem.list_files(self.folder))
+            if missing := [path for path in self._paths if path not in present]:
+                raise ShardError(f"{len(missing)} shards of the manifest are missing, the first is {missing[0]!r}")
+            self._claims = self.manifest.shards(split)
+            self.counts = np.array([shard.examples for shard in self._claims], np.int64)
+        else:
+            self._claims = None
+            with ThreadPoolExecutor(_OPENING_THREADS) as pool:
+                self.counts = np.array(list(pool.map(self._count, range(len(self._paths)))), np.int64)
+        if not self.counts.sum():
+            raise UsageError(f"{data!r} holds no examples")
+
+    @property
+    def digest(self) -> str:
+        """What the order of the records depends on: the names of the shards and their sizes."""
+        names = [(path.rpartition("/")[2], int(n)) for path, n in zip(self._paths, self.counts, strict=True)]
+        return hashlib.sha256(repr(names).encode()).hexdigest()
+
+    def name(self, shard: int, record: int) -> str:
+        """The name of a record, the same wherever the folder is."""
+        return f"{self._paths[shard].rpartition('/')[2]}#{record}"
+
+    def where(self, shard: int, record: int) -> str:
+        """The record's file and place in it, for messages."""
+        return f"record {record} of {self._paths[shard]!r} at byte {int(self._index(shard)[record])}"
+
+    def read(self, shard: int, record: int) -> bytes:
+        """The bytes of a record.
+
+        Raises `RecordError` if its checksum disagrees, `ShardError` if its file is not the one that the index or the
+        manifest describes, `StorageError` if it cannot be read even after waiting.
+        """
+        index = self._index(shard)
+        start, stop = int(index[record]), int(index[record + 1])
+        framed = _patiently(lambda: filesystem.read_bytes(self._paths[shard], start, stop - start))
+        return tfrecord.unframe(framed, self.where(shard, record))
+
+    def _count(self, shard: int) -> int:
+        path = index_path(self._paths[shard])
+        if filesystem.exists(path):
+            return _patiently(lambda: filesystem.size(path)) // 8 - 1
+        return len(self._index(shard)) - 1
+
+    def _index(self, shard: int) -> np.ndarray:
+        with self._lock:
+            held = self._offsets.get(shard)
+            if held is not None:
+                self._offsets.move_to_end(shard)
+                return held
+        offsets = _patiently(lambda: self._load_index(shard))
+        with self._lock:
+            self._offsets[shard] = offsets
+            while len(self._offsets) > _HELD_INDEXES:
+                self._offsets.popitem(last=False)
+        return offsets
+
+    def _load_index(self, shard: int) -> np.ndarray:
+        path, index = self._paths[shard], index_path(self._paths[shard])
+        size = filesystem.size(path)
+        if self._claims and self._claims[shard].bytes != size:
+            raise ShardError(
+                f"{path!r} has {size} bytes and the manifest says {self._claims[shard].bytes}; it is truncated or was"
+                " exchanged, restore the file"
+            )
+        if not filesystem.exists(index):
+            if self._claims:
+                raise ShardError(f"the index {index!r} is missing; restore the file")
+            return _walk(path)
+        content = filesystem.read_bytes(index)
+        if len(content) % 8:
+            raise ShardError(f"the index {index!r} has {len(content)} bytes, not a multiple of 8; restore the file")
+        offsets = np.frombuffer(content, "<u8").astype(np.int64)
+        expected = self._claims[shard].examples if self._claims else max(len(offsets) - 1, 0)
+        if len(offsets) != expected + 1 or offsets[0] or offsets[-1] != size or (np.diff(offsets) <= 0).any():
+            raise ShardError(f"the index {index!r} is not the one of its shard; remove or restore it")
+        return offsets
+
+
+def _walk(path: str) -> np.ndarray:
+    """The offsets of the records and the end of a shard without an index, from the headers alone."""
+    offsets, size = [0], filesystem.size(path)
+    with filesystem.open_read(path) as file:
+        while offsets[-1] < size:
+            file.seek(offsets[-1])
+            header = file.read(tfrecord.HEADER_BYTES)
+            length = int.from_bytes(header[:8], "little")
+            sound = tfrecord.masked_crc(header[:8]).to_bytes(4, "little") == header[8:]
+            offsets.append(offsets[-1] + tfrecord.HEADER_BYTES + length + tfrecord.FOOTER_BYTES)
+            if not sound or offsets[-1] > size:
+                raise ShardError(f"{path!r} is damaged or cut short after byte {offsets[-2]}; restore the file")
+    return np.array(offsets, np.int64)
+
+
+def _patiently(read):
+    """The result of `read`, tried again after errors of the storage that may pass."""
+    for pause in _BACKOFF_SECONDS:
+        try:
+            return read()
+        except StorageError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno in _FINAL:
+                raise
+            time.sleep(pause)
+    return read()
