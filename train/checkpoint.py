@@ -26,12 +26,16 @@ from train.mesh import state_shardings
 from train.step import TrainState
 
 _LOG = logging.getLogger(__name__)
-_DAMAGE = (ValueError, KeyError, TypeError, OSError)
-"""What Orbax and TensorStore raise for missing, truncated and changed files."""
+_UNWRITABLE = (ValueError, OSError)
+"""What Orbax and TensorStore raise for full disks and forbidden places."""
 
 
 class CheckpointError(UserError):
     """A checkpoint could not be written, or none of those there could be read; the message says why."""
+
+
+class _DamagedError(CheckpointError):
+    """One checkpoint that cannot be restored."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,14 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(_tree(state)), beside=ocp.args.JsonSave(beside))
         try:
             self._manager.save(step, args=args)
-        except _DAMAGE as error:
+        except _UNWRITABLE as error:
             raise self._unwritten(step, error) from error
 
     def wait(self) -> None:
         """Return when everything is on disk. Raises `CheckpointError` if it cannot be written."""
         try:
             self._manager.wait_until_finished()
-        except _DAMAGE as error:
+        except _UNWRITABLE as error:
             raise self._unwritten(None, error) from error
 
     def restore(self, shapes: TrainState, mesh: Mesh) -> Restored | None:
@@ -84,8 +88,8 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 restored = self._read(step, shapes, mesh)
-            except _DAMAGE as error:
-                failures[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            except _DamagedError as error:
+                failures[step] = str(error)
                 continue
             for damaged, reason in failures.items():
                 aside = self._move_aside(damaged)
@@ -117,10 +121,14 @@ class Checkpoints:
             state_shardings(mesh, shapes),
         )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(_tree(template)), beside=ocp.args.JsonRestore())
-        held = self._manager.restore(step, args=args)
+        try:
+            # Orbax raises bare exceptions for files it cannot read.
+            held = self._manager.restore(step, args=args)
+        except Exception as error:
+            raise _DamagedError(" ".join(str(error).split())[:160]) from error
         state = TrainState(**held["state"])
         if int(fingerprint(state)) != held["beside"]["fingerprint"]:
-            raise ValueError("its bits are not those that were saved")
+            raise _DamagedError("its bits are not those that were saved")
         return Restored(state, held["beside"]["reader"])
 
     def _move_aside(self, step: int) -> Path:

@@ -104,7 +104,8 @@ def test_same_loss_on_every_mesh(tmp_path, small):
     reference = found[str(MESHES[0])]
     assert reference[0][0] != reference[2][0]
     for name, losses in found.items():
-        np.testing.assert_allclose(losses, reference, rtol=1e-5, err_msg=name)
+        # Adam turns rounding of gradients near zero into sign, so norms after an update agree less than losses.
+        np.testing.assert_allclose(losses, reference, rtol=[1e-5, 1e-3, 1e-5], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,8 @@ def test_published_span_groups(small):
     batch = make_batch(model, 4)
     batch["text_spans"][0] = 0
     copies = jax.tree.map(lambda leaf: leaf[None], params)
-    chosen = step.global_outputs(model, copies, batch, jax.random.key(0))["stuff_to_span"]["_spans"]
+    outputs = jax.jit(lambda batch: step.global_outputs(model, copies, batch, jax.random.key(0)))(batch)
+    chosen = outputs["stuff_to_span"]["_spans"]
     examples = np.asarray(chosen) // model.spans_per_example
     assert examples[:2].tolist() == [1, 1]
     assert set(examples[2:].tolist()) <= {2, 3}
