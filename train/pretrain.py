@@ -72,14 +72,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> Pretrain:
-    """The command line as options: a preset's name, then changes to it. Raises `UsageError` for impossible ones."""
+    """The command line as options: a preset's name, then changes to it.
+
+    Raises `UsageError` for impossible values; what the parser itself finds wrong exits with status 2.
+    """
     presets = {
         name: (f"The {name} run.", Pretrain(tyro.MISSING, tyro.MISSING, config)) for name, config in PRESETS.items()
     }
-    try:
-        return tyro.extras.overridable_config_cli(presets, args=argv, prog="python -m train.pretrain")
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
+    return tyro.extras.overridable_config_cli(presets, args=argv, prog="python -m train.pretrain")
 
 
 def pretrain(options: Pretrain) -> int:

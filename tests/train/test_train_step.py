@@ -48,7 +48,7 @@ for devices, *axes in json.loads(sys.argv[2]):
     state, once, losses = step.initial_state(each, laid), step.make_step(each, laid), []
     for _ in range(3):
         state, metrics = once(state, mesh.to_devices(laid, batch))
-        losses.append([float(metrics[name]) for name in ("loss", "grad_norm", "accuracy/imgs_to_audio")])
+        losses.append([float(metrics[name]) for name in ("loss", "grad_norm", "chance/text_to_audio")])
     found[str((devices, *axes))] = losses
 print(json.dumps(found))
 """
@@ -104,8 +104,9 @@ def test_same_loss_on_every_mesh(tmp_path, small):
     reference = found[str(MESHES[0])]
     assert reference[0][0] != reference[2][0]
     for name, losses in found.items():
+        difference = np.abs(np.array(losses) / reference - 1).max(axis=0)
         # Adam turns rounding of gradients near zero into sign, so norms after an update agree less than losses.
-        np.testing.assert_allclose(losses, reference, rtol=[1e-5, 1e-3, 1e-5], err_msg=name)
+        assert (difference <= [1e-5, 1e-3, 1e-5]).all(), (name, difference)
 
 
 @pytest.fixture(scope="module")
