@@ -1,0 +1,171 @@
+"""The command: a short run on real shards, its files, its refusals, and the limit of skipped updates."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import published
+from shards.errors import UsageError, run_command
+from train import pretrain
+from train.config import TINY
+from train.metrics import MetricsLog
+
+ROOT = Path(__file__).parent.parent.parent
+STEPS = 40
+SMALL = (
+    *("--adapt-to-data", "--batch-size", "2", "--model.hidden-size", "32", "--model.sequence-length", "192"),
+    *("--optimizer.total-steps", "100", "--log-every", "1", "--checkpoint-every", "4"),
+)
+
+
+def _write_data():
+    """The small data sets of the reader's tests."""
+    spec = importlib.util.spec_from_file_location("reader_data", ROOT / "tests" / "shards" / "reader_data.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return _write_data()(tmp_path_factory.mktemp("pretrain") / "data", [5, 4])
+
+
+def arguments(data, workdir, *more):
+    return ["tiny", "--data", str(data), "--workdir", str(workdir), *SMALL, *more]
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in MetricsLog(str(workdir / "metrics.jsonl")).lines()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """A finished run of `STEPS` steps."""
+    workdir = tmp_path_factory.mktemp("run")
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--steps", str(STEPS)))) == 0
+    return workdir
+
+
+def test_a_run_leaves_metrics_checkpoints_and_weights(undisturbed):
+    lines = MetricsLog(str(undisturbed / "metrics.jsonl")).lines()
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    for name in ("loss", "grad_norm", "learning_rate", "accuracy_within_video/stuff_to_span", "scale/text_to_audio"):
+        assert all(np.isfinite(line[name]) for line in lines)
+    assert all(0 <= line["wait_share"] <= 1 for line in lines)
+    stored = json.loads((undisturbed / "config.json").read_text())
+    assert (stored["model"]["vocabulary_size"], stored["model"]["segments"]) == (32_768, 4)
+    loaded = published.load(undisturbed / "export")
+    assert loaded.params["token_encoder"]["Embed_0"]["embedding"].shape == (32_768, 32)
+
+
+def test_the_same_command_continues_and_init_starts_from_weights(undisturbed, data, tmp_path, capsys):
+    command = arguments(data, undisturbed, "--steps", str(STEPS + 2))
+    assert run_command(lambda: pretrain.main(command)) == 0
+    assert f"continuing from step {STEPS}" in capsys.readouterr().err
+    assert list(losses(undisturbed)) == list(range(1, STEPS + 3))
+    weights = str(undisturbed / "export" / f"ckpt_{STEPS}")
+    assert run_command(lambda: pretrain.main(arguments(data, tmp_path, "--steps", "1", "--init", weights))) == 0
+    assert "starting from the weights of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--seed", "5"), "belongs to a run with seed 0, not 5; choose another --workdir"),
+        (("--optimizer.learning-rate", "0.5"), "belongs to a run with optimizer.learning_rate 0.001, not 0.5"),
+        (("--mesh.data", "3"), "a mesh of data 3, fsdp 1 and tensor 1 does not fit 1 devices"),
+        (("--batch-size", "0"), "batch_size is 0; it must be positive"),
+        (("--input.split", "nowhere"), "has no split 'nowhere'; it has train"),
+        (("--no-adapt-to-data",), "the data has 32768 tokens and 4 segments per example and the model 256 and 8"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(undisturbed, data, capsys, more, sentence):
+    assert run_command(lambda: pretrain.main(arguments(data, undisturbed, *more))) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_bad_places_are_one_sentence(data, tmp_path, capsys):
+    empty, file = tmp_path / "empty", tmp_path / "file"
+    empty.mkdir()
+    file.write_text("no folder")
+    missing = str(tmp_path / "none")
+    for argv, status, sentence in (
+        (arguments(empty, tmp_path / "run"), 2, "holds no shards"),
+        (arguments(data, file / "run"), 1, "cannot access"),
+        (arguments(data, tmp_path / "run", "--init", missing), 2, "is no file and no published name"),
+    ):
+        assert run_command(lambda argv=argv: pretrain.main(argv)) == status
+        assert sentence in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_status:
+        pretrain.main(arguments(data, tmp_path / "run", "--learning-rat", "1"))
+    assert exit_status.value.code == 2
+
+
+def test_too_many_skipped_updates_stop_the_run(data, tmp_path, capsys):
+    argv = arguments(data, tmp_path, "--steps", "9", "--skip-limit", "2", "--optimizer.learning-rate", "1e30")
+    assert run_command(lambda: pretrain.main(argv)) == 1
+    error = capsys.readouterr().err
+    assert re.search(
+        r"of 2 steps in a row were not finite, up to step \d+; '.*diverged.json' says which batches", error
+    )
+    named = json.loads((tmp_path / "diverged.json").read_text())
+    assert (named["batches"], named["batch_size"]) == (2, 2)
+    assert named["reader_after_them"]["position"] == 2 * named["step"]
+
+
+def _process(data, workdir, log):
+    command = [sys.executable, "-m", "train.pretrain", *arguments(data, workdir, "--steps", str(STEPS))]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
+
+
+def _wait_for(process, log, path):
+    """Until a checkpoint is complete; fails if the process ends before."""
+    end = time.monotonic() + 200
+    while not path.exists():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, tmp_path, number):
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = _process(data, tmp_path / "run", file)
+        try:
+            _wait_for(process, log, tmp_path / "run" / "checkpoints" / "8")
+            process.send_signal(number)
+            assert process.wait(120) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        finally:
+            process.kill()
+            process.wait()
+    before = log.read_text()
+    if number == signal.SIGTERM:
+        assert re.search(r"stopped at step \d+ of 40; the same command continues", before)
+    with log.open("w") as file:
+        assert _process(data, tmp_path / "run", file).wait(250) == 0
+    assert re.search(r"continuing from step \d+", log.read_text())
+    expected = losses(undisturbed)
+    assert losses(tmp_path / "run") == {step: expected[step] for step in range(1, STEPS + 1)}
+
+
+def test_an_unknown_preset_key_is_refused():
+    with pytest.raises(TypeError):
+        dataclasses.replace(TINY, learning_rat=1)
+    with pytest.raises(UsageError, match="log_every is 0; it must be positive"):
+        dataclasses.replace(TINY, log_every=0)

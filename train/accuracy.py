@@ -1,0 +1,89 @@
+"""How often the right partner is the most similar one: in the whole batch, and among candidates of the same video.
+
+Recognising the video alone already gives a high accuracy in the batch; only the second number tells whether the model
+hears and reads what happens within it. Chance is reported beside each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from model.config import ReserveConfig
+from model.objectives import Outputs
+from shards.tokens import MASK, MASKAUDIO
+
+OBJECTIVES = ("imgs_to_audio", "text_to_audio", "stuff_to_span")
+_NO_VIDEO = -1
+
+
+def accuracies(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig) -> dict[str, jax.Array]:
+    """Shares of the queries `x` that find their partner, from the pairs of a whole batch, in the order of examples.
+
+    Keys are `accuracy/OBJECTIVE` and `accuracy_within_video/OBJECTIVE`, and the same with `chance`. Invalid pairs are
+    neither asked nor candidates; web text has no video and is left out within it.
+    """
+    videos = _videos(outputs, batch, config)
+    found = {}
+    for objective in OBJECTIVES:
+        arrays = outputs[objective]
+        x, keys = arrays["x"], arrays["y"]
+        valid = arrays.get("_valid", jnp.ones(len(x), bool))
+        key_valid, (x_video, key_video) = valid, videos[objective]
+        if "y_extra" in arrays:
+            keys = jnp.concatenate([keys, arrays["y_extra"]])
+            key_valid = jnp.concatenate([valid, jnp.ones(len(arrays["y_extra"]), bool)])
+        logits = jnp.einsum("qh,kh->qk", x, keys, preferred_element_type=jnp.float32)
+        same = (x_video[:, None] == key_video) & (x_video != _NO_VIDEO)[:, None]
+        for name, candidates, asked in (
+            ("", key_valid[None], valid),
+            ("_within_video", key_valid & same, valid & (x_video != _NO_VIDEO)),
+        ):
+            best = jnp.where(candidates, logits, -jnp.inf).argmax(axis=1)
+            right = (best == jnp.arange(len(x))) & asked
+            odds = jnp.where(asked, 1 / jnp.maximum(candidates.sum(axis=1), 1), 0)
+            count = jnp.maximum(asked.sum(), 1)
+            found[f"accuracy{name}/{objective}"] = right.sum() / count
+            found[f"chance{name}/{objective}"] = odds.sum() / count
+    return found
+
+
+def _videos(
+    outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """The video of every query and of every candidate, a number that no other example has."""
+    examples = batch["images"].shape[0]
+    distinct = batch["video_src_index"].max() + 1
+    videos = batch["video_src_index"] + distinct * jnp.arange(examples)[:, None]
+    of_sounds = jnp.repeat(videos, config.subsegments, axis=1)
+    targets = config.targets * config.text2audio_sequences
+    asked, others = jnp.split(_sounds_in_order(batch, config), [targets], axis=1)
+    asked, others = (jnp.take_along_axis(of_sounds, places, axis=1).reshape(-1) for places in (asked, others))
+    of_spans = _videos_of_spans(batch, of_sounds).reshape(-1)[outputs["stuff_to_span"]["_spans"]]
+    return {
+        "imgs_to_audio": (videos.reshape(-1), videos.reshape(-1)),
+        "text_to_audio": (asked, jnp.concatenate([asked, others])),
+        "stuff_to_span": (of_spans, of_spans),
+    }
+
+
+def _sounds_in_order(batch: Mapping[str, jax.Array], config: ReserveConfig) -> jax.Array:
+    """The sounds of every example, those asked for first (spec model.md 15.6), int32 `[examples, sounds]`."""
+    asks = batch["text2audio"] == MASKAUDIO
+    sounds = jnp.arange(config.audio_spans)
+    hits = asks[..., None] & (batch["text2audio/audio_ptr"][..., None] == sounds)
+    return jnp.argsort(-hits.sum(axis=(1, 2)), axis=1, stable=True)
+
+
+def _videos_of_spans(batch: Mapping[str, jax.Array], of_sounds: jax.Array) -> jax.Array:
+    """The video that each text span was spoken in, int32 `[examples, spans]`; -1 for web text."""
+    rows = jnp.arange(batch["text_spans"].shape[1])
+    sound = jnp.full((len(of_sounds), len(rows)), -1)
+    for kind in ("text2audio", "audio2text"):
+        hits = (batch[kind] == MASK)[..., None] & (batch[f"{kind}/text_ptr"][..., None] == rows)
+        places = jnp.where(hits, batch[f"{kind}/audio_ptr"][..., None], -1)
+        sound = jnp.maximum(sound, places.max(axis=(1, 2)))
+    videos = jnp.take_along_axis(of_sounds, jnp.maximum(sound, 0), axis=1)
+    return jnp.where(sound < 0, _NO_VIDEO, videos)

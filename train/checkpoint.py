@@ -1,0 +1,179 @@
+"""Checkpoints of a run: parameters, optimizer, step, random key and the reader's position.
+
+Orbax writes them while training goes on and makes each visible only when it is complete. A fingerprint of all bits is
+stored beside the arrays, so that damage is noticed; the newest sound checkpoint is taken then, and the log says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from model import published
+from shards import filesystem
+from shards.errors import UserError
+from train.mesh import state_shardings
+from train.step import TrainState
+
+_LOG = logging.getLogger(__name__)
+_UNWRITABLE = (ValueError, OSError)
+"""What Orbax and TensorStore raise for full disks and forbidden places."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint could not be written, or none of those there could be read; the message says why."""
+
+
+class _DamagedError(CheckpointError):
+    """One checkpoint that cannot be restored."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A state of training on its mesh, and where the reader stood then."""
+
+    state: TrainState
+    reader: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in a folder: the `keep` newest, and those of every `keep_every`-th step for good."""
+
+    def __init__(self, folder: str, keep: int, keep_every: int | None = None):
+        self.folder = Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def steps(self) -> list[int]:
+        """The steps that complete checkpoints were saved at, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, reader: Mapping[str, Any]) -> None:
+        """Start to save; returns when the state may change again.
+
+        Raises `CheckpointError` if this or the one before it cannot be written.
+        """
+        step = int(state.step)
+        beside = {"reader": dict(reader), "fingerprint": int(fingerprint(state))}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_tree(state)), beside=ocp.args.JsonSave(beside))
+        try:
+            self._manager.save(step, args=args)
+        except _UNWRITABLE as error:
+            raise self._unwritten(step, error) from error
+
+    def wait(self) -> None:
+        """Return when everything is on disk. Raises `CheckpointError` if it cannot be written."""
+        try:
+            self._manager.wait_until_finished()
+        except _UNWRITABLE as error:
+            raise self._unwritten(None, error) from error
+
+    def restore(self, shapes: TrainState, mesh: Mesh) -> Restored | None:
+        """The newest sound checkpoint, laid over the mesh whatever it was saved from; None if there is none at all.
+
+        Damaged ones are moved to the folder `damaged` beside this one. Raises `CheckpointError` if no checkpoint is
+        sound, and touches nothing then.
+        """
+        failures: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                restored = self._read(step, shapes, mesh)
+            except _DamagedError as error:
+                failures[step] = str(error)
+                continue
+            for damaged, reason in failures.items():
+                aside = self._move_aside(damaged)
+                _LOG.warning(
+                    "checkpoint %d is damaged (%s); continuing from %d, it was moved to %s",
+                    damaged,
+                    reason,
+                    step,
+                    aside,
+                )
+            return restored
+        if failures:
+            newest = max(failures)
+            raise CheckpointError(
+                f"none of the {len(failures)} checkpoints in {str(self.folder)!r} can be restored, the newest,"
+                f" {newest}: {failures[newest]}; restore the files or choose another --workdir"
+            )
+        return None
+
+    def close(self) -> None:
+        """Wait and let go of the folder. Raises `CheckpointError` if the last checkpoint cannot be written."""
+        self.wait()
+        self._manager.close()
+
+    def _read(self, step: int, shapes: TrainState, mesh: Mesh) -> Restored:
+        template = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            state_shardings(mesh, shapes),
+        )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(_tree(template)), beside=ocp.args.JsonRestore())
+        try:
+            # Orbax raises bare exceptions for files it cannot read.
+            held = self._manager.restore(step, args=args)
+        except Exception as error:
+            raise _DamagedError(" ".join(str(error).split())[:160]) from error
+        state = TrainState(**held["state"])
+        if int(fingerprint(state)) != held["beside"]["fingerprint"]:
+            raise _DamagedError("its bits are not those that were saved")
+        return Restored(state, held["beside"]["reader"])
+
+    def _move_aside(self, step: int) -> Path:
+        folder = self.folder.with_name("damaged")
+        folder.mkdir(exist_ok=True)
+        taken = sum(1 for entry in folder.iterdir() if entry.name.split("-")[0] == str(step))
+        aside = folder / (f"{step}-{taken}" if taken else str(step))
+        (self.folder / str(step)).rename(aside)
+        self._manager.reload()
+        return aside
+
+    def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
+        which = "the last checkpoint" if step is None else f"checkpoint {step}, or the one before it,"
+        reason = " ".join(str(error).split())[:160]
+        return CheckpointError(
+            f"{which} cannot be written to {str(self.folder)!r}: {reason}; earlier ones are intact, free some space"
+        )
+
+
+@jax.jit
+def fingerprint(tree: Any) -> jax.Array:
+    """The sum of all bit patterns as uint32, the same on any mesh; one flipped bit changes it."""
+    total = jnp.zeros((), jnp.uint32)
+    for leaf in jax.tree.leaves(tree):
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
+        total += bits.sum(dtype=jnp.uint32)
+    return total
+
+
+def export_published(state: TrainState, folder: str, tokenizer: bytes | None = None) -> str:
+    """Write the parameters as `ckpt_STEP` for the published code, beside their `tokenizer.json`; returns the path.
+
+    Raises `CheckpointError` for weights that float16 cannot hold.
+    """
+    step = int(state.step)
+    path = filesystem.join(folder, f"ckpt_{step}")
+    try:
+        published.export(jax.tree.map(np.asarray, state.params), path, step)
+    except published.CheckpointError as error:
+        raise CheckpointError(str(error)) from None
+    if tokenizer is not None:
+        filesystem.write_bytes(filesystem.join(folder, "tokenizer.json"), tokenizer)
+    return path
+
+
+def _tree(state: TrainState) -> dict[str, Any]:
+    """The fields of a state under their names, which is what lies in the files."""
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}

@@ -1,0 +1,257 @@
+"""What a training run is: model, optimizer, batch, mesh and how often things happen, with presets.
+
+A configuration says nothing about where data or results are. What depends on the data (vocabulary, segments in an
+example) is settled against it once, by `fit_to_data`, and the result is stored beside the checkpoints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from model.config import BASE as BASE_MODEL
+from model.config import LARGE as LARGE_MODEL
+from model.config import TINY as TINY_MODEL
+from model.config import ConfigError, ReserveConfig
+from shards.errors import UsageError
+from shards.reader_config import ReaderConfig, StreamOptions
+
+_MOST_SEGMENTS_TOGETHER = 8
+_TOKENS_OF_A_SEGMENT = 24
+"""Entries of a matching sequence per segment that leave room for its sounds and for words (192 for 8 segments)."""
+
+_FROM_PUBLISHED = {
+    "learning_rate": "learning_rate",
+    "num_train_steps": "total_steps",
+    "num_warmup_steps": "warmup_steps",
+    "weight_decay_rate": "weight_decay",
+    "beta_1": "beta_1",
+    "beta_2": "beta_2",
+    "eps": "eps",
+    "final_lr_scale": "final_scale",
+    "do_bias_correction": "bias_correction",
+}
+_NEEDED = ("learning_rate", "num_train_steps", "num_warmup_steps")
+_ELSEWHERE = {"use_bfloat16_adam", "use_bfloat16_weights", "adafactor", "num_train_steps_override"}
+"""Published keys that are translated, refused, or the loop's."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The published base model's optimizer unless told otherwise (spec training.md 1.5).
+
+    `moments` is how Adam's state is stored: "bfloat16" in the published code, half the memory, or plain "float32".
+    """
+
+    learning_rate: float = 4e-4
+    """The peak."""
+    total_steps: int = 750_000
+    """Steps until the schedule has reached its end."""
+    warmup_steps: int = 3_750
+    final_scale: float = 0.02
+    """Share of the peak that is left at the end of pretraining; 1 keeps the rate constant after the warm-up."""
+    weight_decay: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.98
+    eps: float = 1e-6
+    bias_correction: bool = False
+    """Finetuning always corrects."""
+    moments: Literal["bfloat16", "float32"] = "bfloat16"
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
+        steps = 0 <= self.warmup_steps <= self.total_steps
+        _require(steps, "warmup_steps", self.warmup_steps, f"between 0 and the {self.total_steps} total_steps")
+        _require(0 <= self.final_scale <= 1, "final_scale", self.final_scale, "between 0 and 1")
+        for name in ("beta_1", "beta_2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        _require(self.moments in ("bfloat16", "float32"), "moments", self.moments, "bfloat16 or float32")
+
+    @classmethod
+    def from_published(cls, mapping: Mapping[str, Any]) -> OptimizerConfig:
+        """The optimizer of a published configuration, or of its section `optimizer` alone (spec training.md 1.5).
+
+        Raises `UsageError` for keys nobody knows, keys that must be there and are not, and bfloat16 master weights.
+        """
+        section = mapping.get("optimizer", mapping)
+        if unknown := sorted(set(section) - set(_FROM_PUBLISHED) - _ELSEWHERE):
+            raise UsageError(f"section 'optimizer' has unknown keys: {', '.join(map(repr, unknown))}; remove them")
+        if missing := [key for key in _NEEDED if key not in section]:
+            raise UsageError(f"section 'optimizer' has no {', '.join(map(repr, missing))}; set them")
+        if section.get("use_bfloat16_weights") or section.get("adafactor"):
+            raise UsageError("use_bfloat16_weights and adafactor are not implemented; set them to false")
+        values = {ours: section[theirs] for theirs, ours in _FROM_PUBLISHED.items() if theirs in section}
+        moments = "bfloat16" if section.get("use_bfloat16_adam", True) else "float32"
+        return cls(**{"eps": 1e-8, **values}, moments=moments)
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are laid out; the axes multiply to their number.
+
+    `data` copies the weights and splits the batch; `fsdp` splits both; `tensor` splits single layers.
+    """
+
+    data: int = -1
+    """-1 takes all devices that the other axes leave."""
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("fsdp", "tensor"):
+            _require(getattr(self, name) > 0, f"mesh.{name}", getattr(self, name), "positive")
+        _require(self.data > 0 or self.data == -1, "mesh.data", self.data, "positive, or -1 for the devices left over")
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """The choices of the reader that the model does not fix."""
+
+    split: str = "train"
+    matching_audio_rate: float = 0.5
+    """How often the matching sequence holds sounds instead of words."""
+    neighbour_text_rate: float = 0.8
+    """How often a span beside a target is shown as text in audio-to-text."""
+    random_scale: bool = True
+    scale_min: float = 1.05
+    scale_max: float = 1.1
+    window: int = 128
+    """Shards whose records are shuffled together."""
+    bad_records: int = 0
+    """How many damaged records are replaced by others before the run stops."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A pretraining run."""
+
+    model: ReserveConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    batch_size: int = 1024
+    """Examples of a step, on all devices together."""
+    steps: int = 750_000
+    """The step at which the run is finished."""
+    seed: int = 0
+    adapt_to_data: bool = False
+    """Take the vocabulary's size and the segments of an example from the data instead of insisting on the model's."""
+    log_every: int = 50
+    """Steps between two lines of metrics; each tells of one step."""
+    checkpoint_every: int = 7_500
+    keep: int = 3
+    """The newest checkpoints that are kept."""
+    keep_every: int | None = None
+    """Checkpoints of multiples of this step are kept for good."""
+    skip_limit: int = 50
+    """Updates in a row that may be skipped for numbers that are not finite before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+
+    def reader(self) -> ReaderConfig:
+        """The reader whose arrays fit the model. Raises `UsageError` for sizes that no reader can fill."""
+        model, given = self.model, self.input
+        return ReaderConfig(
+            segments=model.segments,
+            groups=model.groups,
+            subsegments=model.subsegments,
+            audio_frames=model.audio_frames,
+            audio_tokens=model.audio_tokens,
+            grid=model.grid,
+            patch_size=model.patch_size,
+            mask_rate=model.mask_rate,
+            text2audio_sequences=model.text2audio_sequences,
+            audio2text_sequences=model.audio2text_sequences,
+            random_text_sequences=model.random_text_sequences,
+            text_length=model.text_length,
+            sequence_length=model.sequence_length,
+            random_text_spans=model.random_text_spans or None,
+            span_length=model.span_length,
+            matching_audio_rate=given.matching_audio_rate,
+            neighbour_text_rate=given.neighbour_text_rate,
+            random_scale=given.random_scale,
+            scale_min=given.scale_min,
+            scale_max=given.scale_max,
+            image_dtype=model.dtype,
+            audio_dtype=model.dtype,
+            stream=StreamOptions(split=given.split, window=given.window, bad_records=given.bad_records),
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that decides the numbers of a run, as JSON: all but its length, rhythm and mesh."""
+        rhythm = ("mesh", "steps", "log_every", "checkpoint_every", "keep", "keep_every", "skip_limit")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in rhythm}
+
+
+def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> TrainConfig:
+    """This run on data of so many tokens and segments per example.
+
+    Raises `UsageError` if they differ from the model's and `config.adapt_to_data` is off.
+    """
+    model = config.model
+    if (model.vocabulary_size, model.segments) == (vocabulary_size, segments):
+        return config
+    if not config.adapt_to_data:
+        raise UsageError(
+            f"the data has {vocabulary_size} tokens and {segments} segments per example and the model"
+            f" {model.vocabulary_size} and {model.segments}; read other data or pass --adapt-to-data"
+        )
+    groups = -(-segments // _MOST_SEGMENTS_TOGETHER)
+    if segments % groups:
+        raise UsageError(f"{segments} segments per example cannot be cut in {groups} equal groups; pack other shards")
+    joint = model.text_length + segments // groups * model.tokens_per_image
+    spoken = int(segments * model.subsegments * model.mask_rate)
+    spans = spoken * (model.text2audio_sequences + model.audio2text_sequences)
+    spans += model.random_text_spans * model.random_text_sequences
+    try:
+        fitted = replace(
+            model,
+            vocabulary_size=vocabulary_size,
+            segments=segments,
+            groups=groups,
+            sequence_length=max(joint, _TOKENS_OF_A_SEGMENT * segments),
+            spans_to_include=min(model.spans_to_include * segments // model.segments, spans),
+        )
+    except ConfigError as error:
+        raise UsageError(f"the model does not fit the data: {error}") from None
+    return replace(config, model=fitted)
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {value!r}; it must be {rule}")
+
+
+TINY = TrainConfig(
+    model=TINY_MODEL,
+    optimizer=OptimizerConfig(
+        learning_rate=1e-3,
+        total_steps=2_000,
+        warmup_steps=50,
+        final_scale=1.0,
+        bias_correction=True,
+        moments="float32",
+    ),
+    batch_size=4,
+    steps=1_000,
+    adapt_to_data=True,
+    log_every=10,
+    checkpoint_every=250,
+)
+"""The demonstration: `python -m train.pretrain tiny --data demo/data --workdir demo/run`, minutes on two CPU cores.
+
+Small batches and a constant rate, because leaving the first plateau takes many cheap steps (docs/training.md)."""
+
+BASE = TrainConfig(model=BASE_MODEL)
+"""The published base run: `python -m train.pretrain base --data gs://... --workdir ...` (spec training.md 4, 5 days on
+512 TPU v3 cores)."""
+
+LARGE = TrainConfig(model=LARGE_MODEL, optimizer=OptimizerConfig(learning_rate=3e-4))
+"""The published large run: `python -m train.pretrain large --data gs://... --workdir ...` (16 days on 512 TPU v3
+cores)."""
+
+PRESETS = {"tiny": TINY, "base": BASE, "large": LARGE}

@@ -1,0 +1,114 @@
+"""The loop: batches, steps, metrics, checkpoints, in that order until the last step or a request to stop.
+
+It knows nothing of command lines or of where data lies; whatever it is handed continues from the state's step.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+from jax.sharding import Mesh
+
+from model.flops import pretraining_flops
+from shards import filesystem
+from shards.errors import UserError
+from shards.reader import Reader
+from train.checkpoint import Checkpoints
+from train.config import TrainConfig
+from train.mesh import to_devices
+from train.metrics import NAME as METRICS_NAME
+from train.metrics import MetricsLog
+from train.step import Metrics, TrainState, make_step
+
+DIVERGED_NAME = "diverged.json"
+
+
+class DivergenceError(UserError):
+    """Too many updates in a row had to be skipped; the message says where the batches are named."""
+
+
+@dataclass
+class _Clock:
+    """Time since the last line of metrics, and how much of it was spent waiting for batches."""
+
+    begun: float
+    steps: int = 0
+    waited: float = 0.0
+
+    def figures(self, examples: int) -> dict[str, float]:
+        """What a line of metrics says about speed; starts anew."""
+        elapsed = max(time.perf_counter() - self.begun, 1e-9)
+        figures = {
+            "seconds_per_step": elapsed / max(self.steps, 1),
+            "examples_per_second": self.steps * examples / elapsed,
+            "wait_share": self.waited / elapsed,
+        }
+        self.begun, self.steps, self.waited = time.perf_counter(), 0, 0.0
+        return figures
+
+
+def train(
+    config: TrainConfig,
+    mesh: Mesh,
+    state: TrainState,
+    reader: Reader,
+    checkpoints: Checkpoints,
+    workdir: str,
+    stop_asked: Callable[[], bool] = lambda: False,
+    report: Callable[[dict[str, float]], None] = lambda metrics: None,
+) -> TrainState:
+    """Train from the state's step to `config.steps` or until `stop_asked`, and save the last state.
+
+    The reader must stand where the state needs it. Every `config.log_every`-th step `report` gets a line of metrics,
+    which process 0 also appends to the file in `workdir`. Raises `DivergenceError` after `config.skip_limit` updates
+    in a row that were not finite.
+    """
+    step_once, log = make_step(config, mesh), MetricsLog(filesystem.join(workdir, METRICS_NAME))
+    flops = 3 * sum(pretraining_flops(config.model).values())
+    step, saved, before = int(state.step), int(state.step), None
+    clock = _Clock(time.perf_counter())
+    while step < config.steps and not stop_asked():
+        asked = time.perf_counter()
+        batch = next(reader)
+        clock.waited += time.perf_counter() - asked
+        state, metrics = step_once(state, to_devices(mesh, batch))
+        step, clock.steps = step + 1, clock.steps + 1
+        if step % config.log_every == 0 or step == config.steps:
+            line = _line(step, metrics) | clock.figures(config.batch_size)
+            line["model_tflops_per_second"] = flops * line["examples_per_second"] / 1e12
+            if jax.process_index() == 0:
+                log.append(line)
+            report(line)
+            if line["skipped_in_a_row"] >= config.skip_limit:
+                raise _diverged(config, step, line, reader, workdir)
+        if step % config.checkpoint_every == 0 and step < config.steps:
+            checkpoints.save(state, reader.state())
+            saved = step
+        # One step runs while the next batch is made; further ahead, batches would pile up on the devices.
+        jax.block_until_ready(before)
+        before = metrics["loss"]
+    if step > saved:
+        checkpoints.save(state, reader.state())
+    checkpoints.wait()
+    return state
+
+
+def _line(step: int, metrics: Metrics) -> dict[str, float]:
+    return {"step": step} | {name: float(value) for name, value in jax.device_get(metrics).items()}
+
+
+def _diverged(config: TrainConfig, step: int, line: dict[str, float], reader: Reader, workdir: str) -> DivergenceError:
+    """Write down where the last batches are in the reader's order, and say so."""
+    path = filesystem.join(workdir, DIVERGED_NAME)
+    end = reader.state()
+    batches = int(line["skipped_in_a_row"])
+    last = {"step": step, "batches": batches, "batch_size": config.batch_size, "reader_after_them": end}
+    filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
+    return DivergenceError(
+        f"the loss or gradients of {batches} steps in a row were not finite, up to step {step}; {path!r} says which"
+        " batches; lower the learning rate, or continue from an earlier checkpoint"
+    )

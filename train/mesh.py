@@ -1,0 +1,109 @@
+"""Devices as a mesh of data, fsdp and tensor, and where every array of a run lives on it.
+
+Parameters are placed by rules on their names; optimizer moments follow the parameter they belong to, because their
+paths end alike. An axis that does not divide a dimension leaves it whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from shards.errors import UsageError
+from train.config import MeshConfig
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+"""What the examples of a batch are split over."""
+
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"qkv/kernel", ("fsdp", "tensor", None)),
+    (r"qkv/bias", ("tensor", None)),
+    (r"attn_proj/kernel", ("tensor", None, "fsdp")),
+    (r"intermediate/kernel", ("fsdp", "tensor")),
+    (r"intermediate/bias", ("tensor",)),
+    (r"mlp_layer/out/kernel", ("tensor", "fsdp")),
+    (r"Embed_0/embedding", ("tensor", "fsdp")),
+    (r"seq_attnpool/(query|key|value)/kernel", ("fsdp", "tensor", None)),
+    (r"seq_attnpool/(query|key|value)/bias", ("tensor", None)),
+    (r"seq_attnpool/out/kernel", ("tensor", None, "fsdp")),
+    (r"audio_encoder/embedding/kernel", (None, None, "fsdp")),
+    (r"kernel", ("fsdp", None)),
+)
+"""The end of a parameter's path and the mesh axis of each of its dimensions; the first match counts."""
+
+_SCANNED = "layers"
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of `devices`, by default all of the job's. Raises `UsageError` if the axes do not multiply to them."""
+    devices = jax.devices() if devices is None else list(devices)
+    inner = config.fsdp * config.tensor
+    data = len(devices) // inner if config.data == -1 else config.data
+    if data * inner != len(devices):
+        raise UsageError(
+            f"a mesh of data {config.data}, fsdp {config.fsdp} and tensor {config.tensor} does not fit"
+            f" {len(devices)} devices; their product must be that number"
+        )
+    return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """In how many parts a batch is split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Raise `UsageError` unless a batch can be split evenly."""
+    if batch_size % batch_shards(mesh):
+        raise UsageError(
+            f"batch_size {batch_size} is not divisible by the {batch_shards(mesh)} devices of the mesh axes data and"
+            " fsdp; change one of them"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """On every device in full."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_example(mesh: Mesh) -> NamedSharding:
+    """Split along the first axis, the examples of a batch."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def state_shardings(mesh: Mesh, state: Any) -> Any:
+    """The sharding of every leaf of a tree that holds parameters, or arrays of their shapes, under their names."""
+
+    def placed(path: tuple, leaf: jax.Array) -> NamedSharding:
+        return NamedSharding(mesh, partition(mesh, [key.key for key in path if hasattr(key, "key")], leaf.shape))
+
+    return jax.tree_util.tree_map_with_path(placed, state)
+
+
+def partition(mesh: Mesh, path: Sequence[str], shape: tuple[int, ...]) -> PartitionSpec:
+    """Where a parameter of this path is, by `RULES`."""
+    name = "/".join(map(str, path))
+    stacked = (None,) if _SCANNED in path else ()
+    for pattern, axes in RULES:
+        if re.search(f"(^|/){pattern}$", name) and len(stacked + axes) == len(shape):
+            whole = (
+                axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in _zip(axes, shape, stacked)
+            )
+            return PartitionSpec(*stacked, *whole)
+    return PartitionSpec()
+
+
+def to_devices(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The global batch from every host's part of it."""
+    sharding = by_example(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def _zip(axes: tuple[str | None, ...], shape: tuple[int, ...], stacked: tuple[None, ...]):
+    return zip(axes, shape[len(stacked) :], strict=True)

@@ -1,0 +1,56 @@
+"""The figures of a run: one JSON line for the file, one short line for the terminal.
+
+After a restart the lines beyond the restored step are dropped, so that the file always tells one uninterrupted story.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from shards import filesystem
+
+NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """The lines of a file, each a JSON object with a `step`."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All complete lines, oldest first."""
+        if not filesystem.exists(self.path):
+            return []
+        complete = filesystem.read_bytes(self.path).rpartition(b"\n")[0]
+        return [json.loads(line) for line in complete.splitlines() if line.endswith(b"}")]
+
+    def append(self, metrics: Mapping[str, float]) -> None:
+        """Add a line; numbers that are not finite become null, which is what JSON has for them."""
+        finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        filesystem.append_line(self.path, json.dumps(finite).encode())
+
+    def drop_after(self, step: int) -> None:
+        """Forget what came after a step."""
+        kept = [line for line in self.lines() if line["step"] <= step]
+        if filesystem.exists(self.path):
+            filesystem.write_bytes(self.path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+
+
+def console_line(metrics: Mapping[str, float], steps: int) -> str:
+    """The figures a person wants to see go by."""
+    seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]
+    line = (
+        f"step {metrics['step']:.0f}/{steps}  loss {metrics['loss']:.4f}"
+        f"  {metrics['examples_per_second']:.1f} examples/s  waiting {metrics['wait_share']:.1%}"
+        f"  {_duration(seconds)} left"
+    )
+    return line + (f"  {metrics['skipped']:.0f} updates skipped" if metrics["skipped"] else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

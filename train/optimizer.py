@@ -1,0 +1,198 @@
+"""The published optimizers: Adam with moments in bfloat16, decoupled weight decay, warm-up and decay of the rate.
+
+Pretraining decays weights toward zero and finetuning toward where it started (spec training.md 1, 7). Everything is a
+plain optax transform, so the state shards and saves like any other tree.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from train.config import OptimizerConfig
+
+SIGN_STEP = 1 + 2**-9
+"""What a negative sign multiplies a stored second moment by: about one more bit of mantissa."""
+
+FINETUNING_DECAY_ABOVE = 4096
+"""Finetuning decays larger leaves only, which spares every bias and the new output layer (spec training.md 7.1)."""
+
+_SCANNED = "layers"
+
+
+class CompactAdamState(NamedTuple):
+    """Adam's state in bfloat16; `nu` is in the code of `encode_second_moment`."""
+
+    count: jax.Array
+    mu: optax.Updates
+    nu: optax.Updates
+
+
+class OriginState(NamedTuple):
+    """Where finetuning started, bfloat16; an empty scalar for leaves that are not decayed."""
+
+    origin: optax.Params
+
+
+def encode_second_moment(v: jax.Array) -> jax.Array:
+    """The cube of `v`, float32, in bfloat16, with the better of two multipliers in its sign (spec training.md 1.2)."""
+    cube = v * v * v
+    stored = cube.astype(jnp.bfloat16)
+    wide = stored.astype(jnp.float32)
+    closer = jnp.abs(wide - cube) < jnp.abs(SIGN_STEP * wide - cube)
+    return jnp.where(closer, stored, -stored)
+
+
+def decode_second_moment(code: jax.Array) -> jax.Array:
+    """The float32 second moment of a code; a round trip is off by at most 1.3e-3 of the value."""
+    wide = code.astype(jnp.float32)
+    return jnp.cbrt(jnp.abs(wide) * jnp.where(wide >= 0, 1.0, SIGN_STEP))
+
+
+def scale_by_compact_adam(
+    beta_1: float, beta_2: float, eps: float, bias_correction: bool
+) -> optax.GradientTransformation:
+    """Adam's scaling of float32 gradients with both moments stored in bfloat16 (spec training.md 1.2).
+
+    The update uses the moments before they are rounded.
+    """
+
+    def init(params: optax.Params) -> CompactAdamState:
+        def zeros() -> optax.Updates:
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.bfloat16), params)
+
+        return CompactAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
+
+    def update(gradients: optax.Updates, state: CompactAdamState, params: optax.Params | None = None):
+        del params
+        count = optax.safe_increment(state.count)
+        mu = jax.tree.map(lambda g, m: (1 - beta_1) * g + beta_1 * m.astype(jnp.float32), gradients, state.mu)
+        nu = jax.tree.map(lambda g, n: (1 - beta_2) * g**2 + beta_2 * decode_second_moment(n), gradients, state.nu)
+        mean, square = mu, nu
+        if bias_correction:
+            mean, square = (_corrected(m, b, count) for m, b in ((mu, beta_1), (nu, beta_2)))
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
+        stored = jax.tree.map(lambda m: m.astype(jnp.bfloat16), mu), jax.tree.map(encode_second_moment, nu)
+        return updates, CompactAdamState(count, *stored)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_float32_adam(
+    beta_1: float, beta_2: float, eps: float, bias_correction: bool
+) -> optax.GradientTransformation:
+    """Plain Adam scaling, with or without bias correction."""
+    if bias_correction:
+        return optax.scale_by_adam(beta_1, beta_2, eps)
+
+    def update(gradients: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None):
+        del params
+        mu = optax.tree.update_moment(gradients, state.mu, beta_1, 1)
+        nu = optax.tree.update_moment(gradients, state.nu, beta_2, 2)
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+        return updates, optax.ScaleByAdamState(optax.safe_increment(state.count), mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam(beta_1, beta_2, eps).init, update)
+
+
+def cosine_schedule(warmup_steps: int, total_steps: int, final_scale: float) -> optax.Schedule:
+    """Scale of the learning rate in pretraining, from 0 to 1 and down to `final_scale` (spec training.md 1.4)."""
+
+    def scale(step: jax.Array) -> jax.Array:
+        cosine = (1 - jnp.cos(math.pi * _progress(step, warmup_steps, total_steps))) / 2
+        return _warmed_up(step, warmup_steps, final_scale + (1 - final_scale) * (1 - cosine))
+
+    return scale
+
+
+def linear_schedule(warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Scale of the learning rate in finetuning, from 0 to 1 and down to 0 (spec training.md 1.4)."""
+    return lambda step: _warmed_up(step, warmup_steps, 1 - _progress(step, warmup_steps, total_steps))
+
+
+def pretraining_schedule(config: OptimizerConfig) -> optax.Schedule:
+    """The schedule of `pretraining_optimizer`, a scale of the peak rate."""
+    return cosine_schedule(config.warmup_steps, config.total_steps, config.final_scale)
+
+
+def pretraining_decay_mask(params: optax.Params) -> optax.Params:
+    """True for leaves of more than one dimension, the two-dimensional biases included (spec training.md 1.3)."""
+    return _by_layer_shape(params, lambda shape: len(shape) > 1)
+
+
+def finetuning_decay_mask(params: optax.Params) -> optax.Params:
+    """True for large leaves of more than one dimension (spec training.md 7.1)."""
+    return _by_layer_shape(params, lambda shape: len(shape) > 1 and math.prod(shape) > FINETUNING_DECAY_ABOVE)
+
+
+def pretraining_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam, decay toward zero, schedule and rate, in the published order (spec training.md 1.1)."""
+    return optax.chain(
+        _adam(config, config.bias_correction),
+        optax.add_decayed_weights(config.weight_decay, pretraining_decay_mask),
+        optax.scale_by_schedule(pretraining_schedule(config)),
+        optax.scale(-config.learning_rate),
+    )
+
+
+def finetuning_optimizer(config: OptimizerConfig, initial_params: optax.Params) -> optax.GradientTransformation:
+    """Adam with bias correction, decay toward `initial_params`, linear schedule and rate (spec training.md 7.1).
+
+    `config.final_scale` and `config.bias_correction` have no say here.
+    """
+    return optax.chain(
+        _adam(config, bias_correction=True),
+        decay_toward(initial_params, config.weight_decay),
+        optax.scale_by_schedule(linear_schedule(config.warmup_steps, config.total_steps)),
+        optax.scale(-config.learning_rate),
+    )
+
+
+def decay_toward(initial_params: optax.Params, rate: float) -> optax.GradientTransformation:
+    """Add `rate` times the way from the start, kept in bfloat16, to large leaves (spec training.md 7.1)."""
+    mask = finetuning_decay_mask(initial_params)
+
+    def init(params: optax.Params) -> OriginState:
+        del params
+        start = jax.tree.map(lambda p, m: p.astype(jnp.bfloat16) if m else jnp.zeros(()), initial_params, mask)
+        return OriginState(start)
+
+    def update(updates: optax.Updates, state: OriginState, params: optax.Params | None = None):
+        def pulled(u: jax.Array, p: jax.Array, origin: jax.Array, decayed: bool) -> jax.Array:
+            return u - rate * origin.astype(jnp.float32) + rate * p if decayed else u
+
+        return jax.tree.map(pulled, updates, params, state.origin, mask), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _adam(config: OptimizerConfig, bias_correction: bool) -> optax.GradientTransformation:
+    make = scale_by_compact_adam if config.moments == "bfloat16" else scale_by_float32_adam
+    return make(config.beta_1, config.beta_2, config.eps, bias_correction)
+
+
+def _corrected(moment: optax.Updates, decay: float, count: jax.Array) -> optax.Updates:
+    correction = 1 - decay ** count.astype(jnp.float32)
+    return jax.tree.map(lambda leaf: leaf / correction, moment)
+
+
+def _progress(step: jax.Array, warmup_steps: int, total_steps: int) -> jax.Array:
+    return jnp.minimum((step - warmup_steps) / (total_steps - warmup_steps + 1), 1.0)
+
+
+def _warmed_up(step: jax.Array, warmup_steps: int, after: jax.Array) -> jax.Array:
+    return jnp.where(step < warmup_steps, step / max(warmup_steps, 1), after)
+
+
+def _by_layer_shape(params: optax.Params, rule) -> optax.Params:
+    """A rule on the shape of every leaf, taken without the axis of stacked layers."""
+
+    def applied(path: tuple, leaf: jax.Array) -> bool:
+        scanned = any(getattr(key, "key", None) == _SCANNED for key in path)
+        return rule(leaf.shape[1:] if scanned else leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(applied, params)

@@ -1,0 +1,190 @@
+"""The command that pretrains: `python -m train.pretrain tiny --data DATA --workdir DIR`.
+
+The same command continues a run that was interrupted in any way; SIGTERM saves first. What the run is gets settled once
+and stored in the work folder, and a folder of another run is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+
+from model import published
+from model.config import ConfigError
+from model.reserve import InputError
+from shards import dataset, filesystem
+from shards.errors import UsageError, run_command
+from shards.reader import PretrainingReader
+from shards.vocabulary import Vocabulary, of_data
+from train.checkpoint import Checkpoints, export_published
+from train.config import PRESETS, TrainConfig, fit_to_data
+from train.loop import train
+from train.mesh import check_batch, make_mesh
+from train.metrics import NAME as METRICS_NAME
+from train.metrics import MetricsLog, console_line
+from train.step import TrainState, initial_state, state_shapes
+
+CONFIG_NAME = "config.json"
+CHECKPOINTS_NAME = "checkpoints"
+EXPORT_NAME = "export"
+_TOKENIZER_NAME = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pretrain a model on shards, or continue where the run in the work folder stopped."""
+
+    data: str
+    """A data folder, or what else the reader takes."""
+    workdir: str
+    """Where checkpoints, metrics and the exported weights go."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    init: str | None = None
+    """Start from these weights: base, large, or the path of an exported checkpoint."""
+    replace_config: bool = False
+    """Go on with the checkpoints of the work folder although the run was another one."""
+
+
+class _Stop:
+    """Whether SIGTERM came."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        del number, frame
+        self.asked = True
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return pretrain(parse(argv))
+
+
+def parse(argv: list[str] | None) -> Pretrain:
+    """The command line as options: a preset's name, then changes to it.
+
+    Raises `UsageError` for impossible values; what the parser itself finds wrong exits with status 2.
+    """
+    presets = {
+        name: (f"The {name} run.", Pretrain(tyro.MISSING, tyro.MISSING, config)) for name, config in PRESETS.items()
+    }
+    return tyro.extras.overridable_config_cli(presets, args=argv, prog="python -m train.pretrain")
+
+
+def pretrain(options: Pretrain) -> int:
+    """Train, export, and say what happened; returns the exit status."""
+    stop = _Stop()
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    config, vocabulary, tokenizer = settle(options)
+    mesh = make_mesh(config.mesh)
+    check_batch(mesh, config.batch_size)
+    if config.batch_size % jax.process_count():
+        raise UsageError(f"batch_size {config.batch_size} is not divisible by the {jax.process_count()} hosts")
+    filesystem.make_folder(options.workdir)
+    with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        store_config(options, config, vocabulary)
+        reader = PretrainingReader(
+            options.data,
+            config.reader(),
+            config.batch_size // jax.process_count(),
+            config.seed,
+            jax.process_index(),
+            jax.process_count(),
+        )
+        checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep, config.keep_every)
+        state = start(options, config, mesh, reader, checkpoints, console)
+        MetricsLog(filesystem.join(options.workdir, METRICS_NAME)).drop_after(int(state.step))
+
+        def report(metrics: dict[str, float]) -> None:
+            console.print(console_line(metrics, config.steps))
+
+        state = train(config, mesh, state, reader, checkpoints, options.workdir, lambda: stop.asked, report)
+        reader.close()
+        checkpoints.close()
+        step = int(state.step)
+        if step < config.steps:
+            console.print(f"stopped at step {step} of {config.steps}; the same command continues")
+            return 0
+        path = export_published(state, filesystem.join(options.workdir, EXPORT_NAME), tokenizer)
+        console.print(f"finished {step} steps; the weights are in {path}")
+    return 0
+
+
+def settle(options: Pretrain) -> tuple[TrainConfig, Vocabulary, bytes | None]:
+    """The configuration fitted to the data, the data's vocabulary, and the bytes of its file unless published."""
+    opened = dataset.open_data(options.data, options.config.input.split)
+    vocabulary = of_data(opened.folder, opened.manifest)
+    segments = opened.manifest.segments_per_example if opened.manifest else options.config.model.segments
+    config = fit_to_data(options.config, vocabulary.size, segments)
+    beside = filesystem.join(opened.folder, _TOKENIZER_NAME)
+    return config, vocabulary, filesystem.read_bytes(beside) if filesystem.exists(beside) else None
+
+
+def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Write the resolved configuration of a new run, or check that the work folder is one of the same run."""
+    path = filesystem.join(options.workdir, CONFIG_NAME)
+    if filesystem.exists(path) and not options.replace_config:
+        held = json.loads(filesystem.read_bytes(path))
+        ours = _as_json(config.numbers() | {"tokenizer": vocabulary.digest})
+        for name, mine, theirs in differences(ours, held):
+            raise UsageError(
+                f"{options.workdir!r} belongs to a run with {name} {theirs!r}, not {mine!r}; choose another --workdir,"
+                " or pass --replace-config to go on all the same"
+            )
+    if jax.process_index() == 0:
+        resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data}
+        filesystem.write_bytes(path, (json.dumps(_as_json(resolved), indent=1) + "\n").encode())
+
+
+def differences(ours: dict, theirs: dict, prefix: str = ""):
+    """The names in `ours` whose values differ in `theirs`, with both values."""
+    for name, mine in ours.items():
+        other = theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            yield from differences(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            yield f"{prefix}{name}", mine, other
+
+
+def start(
+    options: Pretrain,
+    config: TrainConfig,
+    mesh: jax.sharding.Mesh,
+    reader: PretrainingReader,
+    checkpoints: Checkpoints,
+    console: Console,
+) -> TrainState:
+    """The state to train from: the newest checkpoint, else given weights, else fresh ones; moves the reader there."""
+    restored = checkpoints.restore(state_shapes(config), mesh)
+    if restored is not None:
+        reader.restore(restored.reader)
+        console.print(f"continuing from step {int(restored.state.step)}")
+        return restored.state
+    if options.init is None:
+        return initial_state(config, mesh)
+    try:
+        params = published.load(options.init, config=config.model).params
+    except (published.CheckpointError, ConfigError, InputError) as error:
+        raise UsageError(f"--init {options.init}: {error}") from None
+    console.print(f"starting from the weights of {options.init}")
+    return initial_state(config, mesh, params)
+
+
+def _as_json(values: dict) -> dict:
+    return json.loads(json.dumps(values))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
