@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 OUT ?= out
 DEMO ?= demo
+CONFIG ?= tiny
+WORKDIR ?= run
 EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-faults lint preprocess stats bench clean
+.PHONY: help setup doctor demo test test-faults lint preprocess pretrain stats bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -41,6 +43,9 @@ lint: $(STAMP) ## ruff
 
 preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=folder [ARGS=...]
 	$(RUN) -m pipelines.preprocess $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(IDS),--ids "$(IDS)") $(if $(RAW),--raw "$(RAW)") --out "$(OUT)" $(ARGS)
+
+pretrain: $(STAMP) ## shards to weights: make pretrain DATA=folder CONFIG=tiny [WORKDIR=folder] [ARGS=...]
+	$(RUN) -m train.pretrain $(CONFIG) --data "$(DATA)" --workdir "$(WORKDIR)" $(ARGS)
 
 stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
 	$(RUN) -m shards stats "$(DATA)"
