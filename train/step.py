@@ -131,7 +131,7 @@ def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -
     gradients = jax.tree.map(lambda g: g.astype(jnp.float32).sum(axis=0), gradients)
     gradients = jax.lax.with_sharding_constraint(gradients, state_shardings(mesh, gradients))
 
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = pretraining_optimizer(config.optimizer).update(gradients, state.opt_state, state.params)
     new = optax.apply_updates(state.params, updates), opt_state

@@ -232,8 +232,10 @@ def test_every_large_parameter_is_split(scan):
 
 def test_an_axis_that_does_not_divide_leaves_the_dimension_whole():
     laid = SimpleNamespace(shape={"data": 1, "fsdp": 5, "tensor": 2})
-    assert mesh.partition(laid, ["layer_00", "mlp_layer", "intermediate", "kernel"], (64, 256)) == (None, "tensor")
-    assert mesh.partition(laid, ["contrastive_scales"], (3,)) == ()
+    assert mesh.partition(laid, ["layer_00", "mlp_layer", "intermediate", "kernel"], (64, 256)) == PartitionSpec(
+        None, "tensor"
+    )
+    assert mesh.partition(laid, ["contrastive_scales"], (3,)) == PartitionSpec()
 
 
 def test_moments_lie_where_their_parameters_do(small):
