@@ -147,6 +147,9 @@ class Downloader:
                 if isinstance(error, filesystem.StorageError):
                     raise
                 outcome, detail = classify(error)
+                if "no space left" in detail.lower():
+                    # The next video would meet the same, and this one has done nothing wrong.
+                    raise filesystem.StorageError(f"cannot download to {self.folder!r}: no space left") from error
                 return _ended(video_id, outcome, detail)
 
     def _download(self, ydl: YoutubeDL, video_id: str, stored: LayoutPaths, scratch: Path) -> RawVideo | Result:

@@ -7,7 +7,6 @@ of workers.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,11 +27,10 @@ SAMPLE_VIDEOS = 16
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a sample: videos, seconds of CPU and wall time, bytes of segments."""
+    """The cost of a sample: videos, seconds of CPU, bytes of segments."""
 
     videos: int
     cpu_seconds: float
-    wall_seconds: float
     segment_bytes: int
 
     def for_videos(self, count: int) -> tuple[float, float]:
@@ -61,7 +59,7 @@ def report(items: list[Item], options: PreprocessOptions, console: Console) -> i
 def measure(sample: list[Item], options: PreprocessOptions) -> tuple[Counter[tuple[str, str]], Cost]:
     """Outcomes by (kind, name), and the cost, of really processing the sample."""
     outcomes: Counter[tuple[str, str]] = Counter()
-    cpu, size, started = 0.0, 0, time.monotonic()
+    cpu, size = 0.0, 0
     with tempfile.TemporaryDirectory() as scratch:
         fetch = Fetch(options.video, options.download, scratch)
         fetch.setup()
@@ -77,4 +75,4 @@ def measure(sample: list[Item], options: PreprocessOptions) -> tuple[Counter[tup
                     size += sum(len(s.image) + len(s.spectrogram) + 12 * len(s.tokens) for s in segments)
         finally:
             extractor.close()
-    return outcomes, Cost(len(sample), cpu, time.monotonic() - started, size)
+    return outcomes, Cost(len(sample), cpu, size)

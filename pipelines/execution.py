@@ -47,9 +47,10 @@ def new_pipeline(options: PipelineOptions, log: str) -> beam.Pipeline:
     os.environ |= {JOB_VARIABLE: str(os.getpid()), LOG_VARIABLE: log}
     command = f"{shlex.quote(sys.executable)} -m {WORKER}"
     environment = SubprocessSDKEnvironment.from_command_string(command_string=command)
-    # The runner would put its own worker in the place of ours.
-    direct.direct_running_mode = "in_memory"
-    return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=options)
+    # Told to use processes, the runner would put its own worker in the place of ours. The caller's options stay.
+    given = options.get_all_options(drop_default=True) | {"direct_running_mode": "in_memory"}
+    runner = FnApiRunner(default_environment=environment)
+    return beam.Pipeline(runner=runner, options=PipelineOptions(flags=[], **given))
 
 
 def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from ingest import raw as raw_videos
-from ingest.ids import read_ids
+from ingest.ids import read_ids, video_id
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, check_config
 from pipelines import dry_run
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     items = []
     if options.stage != "assemble":
-        items = list_items(options, console)
+        items = list_items(options)
         check_config(options.video)
     if options.dry_run:
         return dry_run.report(items, options, console)
@@ -70,18 +70,15 @@ def keep_log(path: str) -> None:
     logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
 
 
-def list_items(options: PreprocessOptions, console: Console) -> list[Item]:
+def list_items(options: PreprocessOptions) -> list[Item]:
     """The videos the command names. Raises `RawError` if there is nothing to read."""
     if options.videos:
         items = [Item(Path(path).stem, Source.FOLDER, path) for path in raw_videos.list_folder(options.videos)]
     elif options.ids:
         listed = read_ids(options.ids)
-        if listed.bad:
-            shown = ", ".join(map(repr, listed.bad[:5]))
-            console.print(f"{len(listed.bad)} entries of {options.ids} are no ids of videos and are left out: {shown}")
-        items = [Item(video_id, Source.YOUTUBE, options.raw or "") for video_id in listed.ids]
+        items = [Item(entry, Source.YOUTUBE, options.raw or "") for entry in [*listed.ids, *listed.bad]]
     else:
-        items = [Item(video_id, Source.LAYOUT, options.raw) for video_id in raw_videos.list_layout(options.raw)]
+        items = [Item(name, Source.LAYOUT, options.raw) for name in raw_videos.list_layout(options.raw)]
     return items[: options.limit]
 
 
@@ -90,7 +87,10 @@ def settle_config(options: PreprocessOptions) -> str:
     resolved = {"video": options.video.resolved(), "segments_per_example": options.segments_per_example}
     path = filesystem.join(options.out, CONFIG_NAME)
     if filesystem.exists(path):
-        held = json.loads(filesystem.read_bytes(path))
+        try:
+            held = json.loads(filesystem.read_bytes(path))
+        except ValueError:
+            raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
         for name, ours, theirs in _differences(resolved, held):
             raise UsageError(
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
@@ -141,9 +141,7 @@ def download(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
-    pending = [
-        i for i in _pending(items, options, config) if not raw_videos.layout_paths(i.place, i.id).media.is_file()
-    ]
+    pending = [item for item in _pending(items, options, config) if not _is_here(item)]
     breaker = Breaker(options.out)
     breaker.close()
     pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
@@ -157,11 +155,15 @@ def download(
     )
     if pending:
         run_to_end(pipeline, lambda: None)
-    here = sum(raw_videos.layout_paths(i.place, i.id).media.is_file() for i in items)
+    here = sum(map(_is_here, items))
     console.print(f"{here} of {len(items)} videos are in {options.raw}")
     if breaker.is_open():
         raise UserError(f"downloading stopped: {breaker.reason().sentence} Run the same command again some hours later")
     return 0
+
+
+def _is_here(item: Item) -> bool:
+    return video_id(item.id) == item.id and raw_videos.layout_paths(item.place, item.id).media.is_file()
 
 
 def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list[Item]:

@@ -19,6 +19,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from ingest import raw as raw_videos
+from ingest.ids import video_id
 from ingest.outcomes import Outcome
 from ingest.raw import RawError, RawVideo
 from ingest.video import Result, VideoConfig, screen
@@ -69,7 +70,9 @@ class Fetch(beam.DoFn):
     def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
         """Read captions and metadata; download them and the media where they are not here yet."""
         try:
-            if item.source is Source.FOLDER:
+            if item.source is Source.YOUTUBE and video_id(item.id) != item.id:
+                yield _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
+            elif item.source is Source.FOLDER:
                 yield raw_videos.from_folder(item.place)
             elif item.source is Source.LAYOUT or raw_videos.layout_paths(self._place(item), item.id).media.is_file():
                 yield raw_videos.from_layout(self._place(item), item.id)
@@ -79,8 +82,11 @@ class Fetch(beam.DoFn):
                     self.breaker.note(fetched.outcome)
                     fetched = Extracted(fetched, 0.0)
                 yield fetched
+        except filesystem.StorageError:
+            # Not this video's fault: the job cannot write.
+            raise
         except (RawError, OSError) as error:
-            yield Extracted(Result(Outcome.MEDIA_UNREADABLE, str(error), {}, VideoText(item.id)), 0.0)
+            yield _ended(item, Outcome.MEDIA_UNREADABLE, str(error))
 
     def _place(self, item: Item) -> str:
         return item.place or filesystem.join(self.out, "raw")
@@ -157,6 +163,10 @@ class WriteShard(beam.DoFn):
             shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples)
         Metrics.counter("job", "examples").inc(shard.examples)
         yield shard
+
+
+def _ended(item: Item, outcome: Outcome, detail: str) -> Extracted:
+    return Extracted(Result(outcome, detail, {}, VideoText(item.id)), 0.0)
 
 
 def entry_of(extracted: Extracted, split: str) -> Entry:

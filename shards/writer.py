@@ -43,9 +43,12 @@ def finished_shard(data: str, name: str, plan: str) -> Shard | None:
     path = filesystem.join(data, name)
     if not (filesystem.exists(path) and filesystem.exists(stats_path(path))):
         return None
-    sidecar = json.loads(filesystem.read_bytes(stats_path(path)))
-    shard = Shard(**sidecar["shard"])
-    return shard if sidecar["plan"] == plan and filesystem.size(path) == shard.bytes else None
+    try:
+        sidecar = json.loads(filesystem.read_bytes(stats_path(path)))
+        shard, written = Shard(**sidecar["shard"]), sidecar["plan"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return shard if written == plan and filesystem.size(path) == shard.bytes else None
 
 
 def plan_digest(config: str, groups: list[Group]) -> str:

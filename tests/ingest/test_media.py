@@ -11,11 +11,6 @@ from ingest.outcomes import Outcome
 NAME = "gOldVidA_01"
 
 
-def drawn_frame_number(golden, pick):
-    """Which frame of a 30 fps video an index means: the golden index itself."""
-    return pick["frame_index"]
-
-
 def all_frames(path):
     import av
 
