@@ -117,7 +117,7 @@ class _Child:
         header = self._receive(LENGTH.size, deadline)
         return pickle.loads(self._receive(LENGTH.unpack(header)[0], deadline))
 
-    def _receive(self, count: int, deadline: float) -> bytes:
+    def _receive(self, count: int, deadline: float) -> bytearray:
         data = bytearray()
         descriptor = self.process.stdout.fileno()
         while len(data) < count:
@@ -128,7 +128,7 @@ class _Child:
             if not piece:
                 raise EOFError
             data += piece
-        return bytes(data)
+        return data
 
     def last_words(self) -> str:
         """How the child ended: its signal or exit status, and the last line it wrote."""
@@ -153,5 +153,6 @@ class _Child:
 def send(pipe: BinaryIO, message: object) -> None:
     """Write a message, preceded by its length."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    pipe.write(LENGTH.pack(len(data)) + data)
+    pipe.write(LENGTH.pack(len(data)))
+    pipe.write(data)
     pipe.flush()
