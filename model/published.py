@@ -32,6 +32,8 @@ from shards.tokens import AUDIOSPAN, PADDING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from model.inference import Answers, VideoInputs
+
 DEFAULT_GRID = (18, 32)
 LOGIT_SCALE = 100.0
 """Cosines of unit vectors times this are logits, the cap of the learned temperature (spec model.md 13)."""
@@ -117,6 +119,11 @@ class Pretrained:
         arrays = (images_enc, audio_enc, self._checked(tokens), subseg_idxs, audio_pointers)
         return self._run("embed_preencoded_audio", *arrays)
 
+    def batch_embed_preencoded(self, images_enc, audio_enc, tokens, subseg_idxs) -> jax.Array:
+        """Unit vectors `[batch, n, hidden]` beside pooled images and sounds; see `MerlotReserve`."""
+        tokens = self._checked(tokens)
+        return self._run("batch_embed_preencoded", images_enc, _needed(audio_enc, tokens), tokens, subseg_idxs)
+
     def prepare_multimodal_inputs(self, tokens, **arguments) -> dict[str, jax.Array]:
         """One joint sequence from its parts; see `MerlotReserve.assemble`."""
         variables = {"params": self.params}
@@ -134,6 +141,23 @@ class Pretrained:
                 warnings.warn(f"option {option!r} has {len(ids)} tokens and is cut to {size}", stacklevel=2)
             row[: len(ids[:size])] = ids[:size]
         return self.embed_text_spans_only(spans)
+
+    def answer(self, video: VideoInputs, prompt: str, options: Sequence[str], **choices) -> Answers:
+        """Which option fills the `<|MASK|>` of a prompt about a video; see `model.inference.answer`."""
+        # Inference is built on this module, which only offers it under the shorter name.
+        from model import inference
+
+        return inference.answer(self, video, prompt, options, **choices)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What answers to texts depend on: the parameters that embed them and the type they are computed in."""
+        parts = {name: self.params[name] for name in ("token_encoder", "span_encoder") if name in self.params}
+        state = hashlib.sha256(self.config.dtype.encode())
+        for path, leaf in sorted(traverse_util.flatten_dict(parts, sep="/").items()):
+            state.update(path.encode())
+            state.update(np.asarray(leaf).tobytes())
+        return state.hexdigest()
 
     @functools.cached_property
     def _compiled(self) -> dict[str, Callable]:

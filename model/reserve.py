@@ -150,6 +150,15 @@ class MerlotReserve(nn.Module):
         vision = images_enc.reshape(1, -1, self.config.tokens_per_image, images_enc.shape[-1])
         return self._embed(vision, audio_enc[None], tokens[None], subseg_idxs[None], audio_pointers[None])[0]
 
+    def batch_embed_preencoded(
+        self, images_enc: jax.Array, audio_enc: jax.Array | None, tokens: jax.Array, subseg_idxs: jax.Array
+    ) -> jax.Array:
+        """`batch_embed_video` of pooled images `[batch, segments, tokens, hidden]` and pooled sounds.
+
+        `audio_enc [batch, segments * subsegments, tokens, hidden]`, or None if no token is an AUDIOSPAN.
+        """
+        return self._embed(images_enc, audio_enc, tokens, subseg_idxs, subseg_idxs)
+
     def prepare_multimodal_inputs(self, tokens: jax.Array, **arguments) -> dict[str, jax.Array]:
         """`assemble` in the published form: `x`, `rotary_coords` and the mask `bool [batch, n, n]`."""
         joint = self.assemble(tokens, **arguments)
