@@ -6,6 +6,7 @@ speed 1, one frame in the middle of each segment, black bars cut, the sound norm
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ingest import captions, media, spectrogram
 from ingest.captions import CaptionError, Word
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
-from ingest.raw import RawError, decode_text, from_folder
+from ingest.raw import CAPTION_FORMS, RawVideo, decode_text
 from ingest.transcript import ranked_tracks
 from shards import audio, images
 from shards.errors import UserError
@@ -71,12 +72,16 @@ class Clip:
 
 
 def read_clip(
-    path: str, start: float = 0.0, end: float | None = None, caption_file: str | None = None, seconds: float = 5.0
+    path: str,
+    start: float = 0.0,
+    end: float | None = None,
+    words: Sequence[Word] | None = None,
+    seconds: float = SEGMENT_SECONDS,
 ) -> Clip:
     """The segments of `seconds` each between two times of a media file.
 
-    Words come from `caption_file`, else from captions beside the file as the job takes them. A video shorter than one
-    segment gives one, filled up with silence. Raises `ClipError` where there is nothing to ask about.
+    A video shorter than one segment gives one, filled up with silence. Raises `ClipError` where there is nothing to ask
+    about.
     """
     if not start >= 0 or (end is not None and not end > start):
         raise ClipError(f"{start:g} s to {'the end' if end is None else f'{end:g} s'} is no part of a video")
@@ -96,7 +101,6 @@ def read_clip(
         stop = probe.duration if end is None else min(end, probe.duration)
         remarks.append(f"only {stop - start:.1f} s long: one segment, filled up with silence")
         whole = [(start, stop)]
-    words = _words(path, caption_file)
     if not probe.has_sound:
         remarks.append("no sound: answered from the frames" + (" and the captions" if words else ""))
     return read_intervals(path, whole, words, tuple(remarks))
@@ -157,25 +161,22 @@ def _log_mels(path: str, intervals: Sequence[tuple[float, float]]) -> np.ndarray
     return np.stack(out)
 
 
-def _words(path: str, caption_file: str | None) -> list[Word] | None:
-    """The words of a caption file, or of the best track beside the video, in time order."""
-    if caption_file is not None:
-        form = Path(caption_file).suffix.removeprefix(".")
-        if form not in ("vtt", "srt", "json3"):
-            raise ClipError(f"captions {caption_file!r} are no .vtt, .srt or .json3 file")
-        try:
-            return captions.clean(captions.read(decode_text(Path(caption_file).read_bytes()), form).words)
-        except OSError as error:
-            raise ClipError(f"captions {caption_file!r} cannot be read: {error.strerror}") from None
-        except CaptionError as error:
-            raise ClipError(f"captions {caption_file!r}: {error}") from None
+def file_words(caption_file: str) -> list[Word]:
+    """The words of a .vtt, .srt or .json3 file. Raises `ClipError`."""
+    form = Path(caption_file).suffix.removeprefix(".")
+    if form not in CAPTION_FORMS:
+        raise ClipError(f"captions {caption_file!r} are no .vtt, .srt or .json3 file")
     try:
-        raw = from_folder(path)
-    except (OSError, RawError):
-        return None
-    for _, track in ranked_tracks(raw, "en"):
-        try:
+        return captions.clean(captions.read(decode_text(Path(caption_file).read_bytes()), form).words)
+    except OSError as error:
+        raise ClipError(f"captions {caption_file!r} cannot be read: {error.strerror}") from None
+    except CaptionError as error:
+        raise ClipError(f"captions {caption_file!r}: {error}") from None
+
+
+def track_words(raw: RawVideo, language: str = "en") -> list[Word] | None:
+    """The words of a video's best readable caption track, `None` without one."""
+    for _, track in ranked_tracks(raw, language):
+        with contextlib.suppress(CaptionError):
             return captions.clean(captions.read(track.text, track.form).words)
-        except CaptionError:
-            continue
     return None

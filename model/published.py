@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import math
 import re
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from model.inference import Answers, VideoInputs
 
 DEFAULT_GRID = (18, 32)
+GRID_NAME = "model.json"
 LOGIT_SCALE = 100.0
 """Cosines of unit vectors times this are logits, the cap of the learned temperature (spec model.md 13)."""
 
@@ -183,7 +185,7 @@ class Pretrained:
 
 def load(
     name_or_path: str | Path,
-    grid: tuple[int, int] = DEFAULT_GRID,
+    grid: tuple[int, int] | None = DEFAULT_GRID,
     config: ReserveConfig | None = None,
     cache_dir: str | Path | None = None,
     dtype: str | None = None,
@@ -191,13 +193,16 @@ def load(
 ) -> Pretrained:
     """A published model by name, or a checkpoint by path or `gs://` or `https://` address.
 
-    Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; a `config`
-    decides everything, grid and dtype included, and otherwise the sizes are read off the file. Parameters become
-    float32; `dtype` is that of the computation, float32 unless told. A folder means its highest `ckpt_STEP`. Downloads
-    are kept in `cache_dir`, continued if broken, and reported to `progress(done, total)` in bytes. Raises
-    `CheckpointError`, `ConfigError` or `FetchError`.
+    Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; None takes the
+    one that is written beside a checkpoint on disk, else the default. A `config` decides everything, grid and dtype
+    included, and otherwise the sizes are read off the file. Parameters become float32; `dtype` is that of the
+    computation, float32 unless told. A folder means its highest `ckpt_STEP`. Downloads are kept in `cache_dir`,
+    continued if broken, and reported to `progress(done, total)` in bytes. Raises `CheckpointError`, `ConfigError` or
+    `FetchError`.
     """
     name = str(name_or_path)
+    if grid is None:
+        grid = config.grid if config else _grid_beside(name) or DEFAULT_GRID
     if config is None:
         image_grid = BASE.with_grid(grid).grid
     elif tuple(grid) not in (DEFAULT_GRID, config.grid):
@@ -296,6 +301,22 @@ def export(params: Mapping, path: str | Path, step: int = 0, dtype: str = "float
             raise CheckpointError(f"{name} has values up to {largest:.4g}, too large for {dtype}; use float32")
     state = {"step": step, "params": traverse_util.unflatten_dict(written, sep="/"), "opt_state": None}
     filesystem.write_bytes(str(path), serialization.msgpack_serialize(state))
+
+
+def write_grid(folder: str, config: ReserveConfig) -> None:
+    """Write the image grid of exported weights beside them; the parameters themselves do not depend on it."""
+    filesystem.write_bytes(filesystem.join(folder, GRID_NAME), (json.dumps({"grid": config.grid}) + "\n").encode())
+
+
+def _grid_beside(name: str) -> tuple[int, int] | None:
+    path = Path(name) if Path(name).is_dir() else Path(name).parent
+    if remote_file(name, DEFAULT_GRID) or not (path / GRID_NAME).is_file():
+        return None
+    try:
+        rows, columns = json.loads((path / GRID_NAME).read_bytes())["grid"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / GRID_NAME} is damaged ({error}); give the grid, or write it again") from None
+    return rows, columns
 
 
 def _config_of(params: Mapping, place: str, grid: tuple[int, int], dtype: str | None) -> ReserveConfig:

@@ -233,4 +233,6 @@ def test_damage_is_named_and_repaired_from_kept_segments(command, undisturbed, t
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert content(out) == undisturbed[0]
     assert len(Ledger(str(out)).entries()) == 6
-    faults.record(f"shard damaged afterwards: {damage}", "verify exit 1, repaired byte-equal", found.stdout.split("\n")[0])
+    faults.record(
+        f"shard damaged afterwards: {damage}", "verify exit 1, repaired byte-equal", found.stdout.split("\n")[0]
+    )

@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from ingest import captions, clip, media, spectrogram
+from ingest import captions, clip, media, raw, spectrogram
 from ingest.ffmpeg import ffmpeg_path
 
 
@@ -16,7 +16,7 @@ def film(golden):
 
 @pytest.fixture(scope="module")
 def whole(film):
-    return clip.read_clip(film)
+    return clip.read_clip(film, words=clip.track_words(raw.from_folder(film)))
 
 
 def test_segments_follow_the_published_rule(whole):
@@ -105,13 +105,20 @@ def test_a_silent_video_is_answered_from_its_frames(tmp_path):
         ({"start": -1}, "no part"),
         ({"start": 5, "end": 5}, "no part"),
         ({"start": 500}, "lasts 83"),
-        ({"caption_file": "words.doc"}, "no .vtt"),
-        ({"caption_file": "nowhere.vtt"}, "cannot be read"),
     ],
 )
 def test_bad_requests(film, arguments, complaint):
     with pytest.raises(clip.ClipError, match=complaint):
         clip.read_clip(film, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("words.doc", "no .vtt"), ("nowhere.vtt", "cannot be read"), ("empty.vtt", "no cue")]
+)
+def test_bad_captions(tmp_path, name, complaint):
+    (tmp_path / "empty.vtt").write_text("WEBVTT")
+    with pytest.raises(clip.ClipError, match=complaint):
+        clip.file_words(str(tmp_path / name))
 
 
 def test_files_that_are_no_videos(tmp_path):

@@ -183,3 +183,14 @@ def test_parts_of_a_video_must_be_of_one_length(video):
         VideoInputs(video.images, video.audio_clips[:3])
     with pytest.raises(InputError, match="0 segments"):
         inference.windows(0)
+
+
+def test_the_grid_is_found_beside_exported_weights(model, tmp_path):
+    published.export(model.params, tmp_path / "ckpt_1")
+    assert published.load(tmp_path, grid=None).config.grid == published.DEFAULT_GRID
+    published.write_grid(str(tmp_path), model.config)
+    assert published.load(tmp_path, grid=None).config.grid == (4, 6)
+    assert published.load(tmp_path / "ckpt_1", grid=None).config.grid == (4, 6)
+    (tmp_path / published.GRID_NAME).write_text("[]")
+    with pytest.raises(published.CheckpointError, match="is damaged"):
+        published.load(tmp_path, grid=None)
