@@ -44,14 +44,16 @@ class Clip:
     """The segments of a video.
 
     `times float64 [n, 2]` are seconds, `frames` pictures `uint8 [h, w, 3]`, `log_mels float32 [n, 64, 188]` or None
-    without sound, `texts` the words of each segment or None without captions. `remarks` says what a person should know.
+    without sound, `texts` the words or token ids of each segment or None without captions. `remarks` says what a person
+    should know; `speeds` are playback speeds, 1 if None.
     """
 
     times: np.ndarray
     frames: list[np.ndarray]
     log_mels: np.ndarray | None
-    texts: tuple[str, ...] | None
+    texts: Sequence[str | Sequence[int]] | None
     remarks: tuple[str, ...] = ()
+    speeds: Sequence[int] | None = None
 
     def patches(self, grid: tuple[int, int]) -> np.ndarray:
         """The frames as `float32 [n, patches, 768]` in [0, 1], fitted to the top left of a grid of 16-pixel patches."""
@@ -62,12 +64,13 @@ class Clip:
         return out
 
     def audio_clips(self) -> np.ndarray | None:
-        """The sound as `float32 [n, 3, 60, 65]`: log-mel bands, then the playback speed 1."""
+        """The sound as `float32 [n, 3, 60, 65]`: log-mel bands, then the playback speed."""
         if self.log_mels is None:
             return None
         out = np.empty((len(self.log_mels), len(CLIP_STARTS), CLIP_COLUMNS, MEL_BANDS + 1), np.float32)
-        for log_mel, clips in zip(self.log_mels, out, strict=True):
-            audio.write_clips(log_mel.T, 1.0, 1, np.array(CLIP_STARTS), CLIP_COLUMNS, clips)
+        speeds = self.speeds or [1] * len(out)
+        for log_mel, speed, clips in zip(self.log_mels, speeds, out, strict=True):
+            audio.write_clips(log_mel.T, 1.0, speed, np.array(CLIP_STARTS), CLIP_COLUMNS, clips)
         return out
 
 

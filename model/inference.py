@@ -74,6 +74,20 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class SegmentVectors:
+    """What retrieval compares: unit vectors of every segment, `float32`.
+
+    `frame [n, hidden]`; `audio [n, subsegments, hidden]` or None; `text [n, hidden]` or None, zero where nothing is
+    said; `joint [n, hidden]`, a segment in the light of its window.
+    """
+
+    frame: np.ndarray
+    audio: np.ndarray | None
+    text: np.ndarray | None
+    joint: np.ndarray
+
+
+@dataclass(frozen=True)
 class WindowInputs:
     """A window, and the `int32 [n]` tokens and subsegments (-1 is padding) that go with its images and sounds."""
 
@@ -267,13 +281,18 @@ def answer_all(
     window_size: int = MAX_SEGMENTS,
     prompt_segment: int = 0,
     stride: int | None = None,
+    encoded: Encoded | None = None,
 ) -> list[list[Answers]]:
-    """For each prompt, the answers at each of its masks; images, sounds and options are encoded once."""
+    """For each prompt, the answers at each of its masks; images, sounds and options are encoded once.
+
+    `encoded` is what `encode` gave for this video before, for those who ask again.
+    """
     labels = label_space(model, options)
     ids = [encode_prompt(model, prompt) for prompt in prompts]
     covering = windows(len(video.images), window_size, stride)
     inputs = [window_inputs(model, video, window, prompt, prompt_segment, use) for prompt in ids for window in covering]
-    encoded = encode(model, video, any(not item.silent for item in inputs))
+    if encoded is None:
+        encoded = encode(model, video, any(not item.silent for item in inputs))
     vectors = mask_vectors(model, encoded, inputs)
     found = []
     for number in range(len(prompts)):
@@ -282,6 +301,56 @@ def answer_all(
         logits = LOGIT_SCALE * stacked @ labels.T
         found.append([merge(options, logits[:, mask], covering) for mask in range(logits.shape[1])])
     return found
+
+
+def embed_segments(model: Pretrained, video: VideoInputs, use: Use = "auto") -> SegmentVectors:
+    """Vectors of every segment of a video: of its frame, its sounds, its words, and of all together.
+
+    The joint vector is the output at a mask beside the segment's own sound or text, in the window it is in.
+    """
+    frame = np.concatenate(
+        [np.asarray(model.embed_images_only(rows), np.float32)[:n] for rows, n in _padded(video.images)]
+    )
+    sounds = text = None
+    if video.audio_clips is not None:
+        pieces = [np.asarray(model.embed_audio_only(rows), np.float32)[:n] for rows, n in _padded(video.audio_clips)]
+        sounds = np.concatenate(pieces)
+    if video.texts is not None:
+        spans = np.full((len(video.texts), model.config.span_length), PADDING, np.int32)
+        for row, said in zip(spans, video.texts, strict=True):
+            ids = _ids(model, said)[: len(row)]
+            row[: len(ids)] = ids
+        text = np.concatenate(
+            [np.asarray(model.embed_text_spans_only(rows), np.float32)[:n] for rows, n in _padded(spans)]
+        )
+        text[(spans == PADDING).all(axis=1)] = 0
+    covering = windows(len(video.images), stride=min(MAX_SEGMENTS, len(video.images)))
+    inputs = [_masked_window(model, video, window, use) for window in covering]
+    vectors = mask_vectors(model, encode(model, video, any(not item.silent for item in inputs)), inputs)
+    joint = np.zeros_like(frame)
+    for window, rows in zip(covering, vectors, strict=True):
+        joint[window.start : window.stop] = rows
+    return SegmentVectors(frame, sounds, text, joint)
+
+
+def _masked_window(model: Pretrained, video: VideoInputs, window: range, use: Use) -> WindowInputs:
+    """A window with a mask in every segment, before what is heard or said there."""
+    cfg = model.config
+    plain = window_inputs(model, video, window, use=use)
+    used = plain.tokens != PADDING
+    tokens, places = plain.tokens[used], plain.subsegments[used]
+    room = cfg.text_length - len(window)
+    # Whole sounds only: half of one would shift the parts of all that follow.
+    kept = min(len(tokens), room if plain.silent else room // cfg.audio_tokens * cfg.audio_tokens)
+    tokens = np.concatenate([np.full(len(window), MASK), tokens[:kept]])
+    places = np.concatenate([np.arange(len(window)) * cfg.subsegments, places[:kept]])
+    order = np.argsort(places // cfg.subsegments, kind="stable")
+    missing = cfg.text_length - len(tokens)
+    return WindowInputs(
+        window,
+        np.pad(tokens[order], (0, missing), constant_values=PADDING).astype(np.int32),
+        np.pad(places[order], (0, missing), constant_values=PADDING_SEGMENT).astype(np.int32),
+    )
 
 
 def merge(options: Sequence[str], logits: np.ndarray, covering: Sequence[range] = ()) -> Answers:

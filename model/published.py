@@ -99,6 +99,10 @@ class Pretrained:
         """Unit vectors `[..., hidden]` of spectrograms."""
         return self._run("embed_audio_only", audio_clips)
 
+    def embed_images_only(self, imgs) -> jax.Array:
+        """Unit vectors `[..., hidden]` of images as patches."""
+        return self._run("embed_images_only", imgs)
+
     def get_imgseq_only(self, imgs) -> jax.Array:
         """Pooled tokens of images as patches."""
         return self._run("get_imgseq_only", imgs)

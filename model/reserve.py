@@ -95,6 +95,11 @@ class MerlotReserve(nn.Module):
         summary = self.audio_encoder(self._flat_clips(audio_clips)).summary
         return unit_normalize(summary).reshape(*audio_clips.shape[:-2], -1)
 
+    def embed_images_only(self, imgs: jax.Array) -> jax.Array:
+        """Unit vectors `[..., hidden]` of images as patches, which pretraining brings near to their sound and words."""
+        summary = self.vision_encoder(self._flat_images(imgs)).summary
+        return unit_normalize(summary).reshape(*imgs.shape[:-2], -1)
+
     def get_imgseq_only(self, imgs: jax.Array) -> jax.Array:
         """Pooled tokens `[..., tokens, hidden]` of images as patches `[..., patches, values]`."""
         pooled = self.vision_encoder(self._flat_images(imgs)).pooled

@@ -123,10 +123,10 @@ def main(argv: list[str] | None = None) -> int:
     asked = tyro.cli(Ask, args=argv, prog="python -m pipelines.ask")
     options = listed_options(asked.options, asked.options_file)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    model = load_weights(asked.checkpoint, asked.grid)
     found = read_clip(asked.video, asked.part)
     for remark in found.remarks:
         console.print(f"note: {remark}")
+    model = load_weights(asked.checkpoint, asked.grid)
     video = inputs(found, model.config.grid)
     with input_errors(), spoken_warnings(console):
         answers = inference.answer_all(model, video, asked.prompt, options, asked.use)
