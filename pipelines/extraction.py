@@ -27,8 +27,15 @@ from shards.segments import VideoText
 
 _PIECE_BYTES = 1 << 18
 _ERROR_BYTES = 2000
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum."""
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+}
+"""Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum. Pictures
+are given back to the system as soon as they are freed instead of leaving holes in the heap."""
 
 
 @dataclass(frozen=True)
