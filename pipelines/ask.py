@@ -23,13 +23,11 @@ from rich.table import Table
 
 from ingest import clip, raw
 from ingest.clip import Clip, ClipError
-from ingest.download import DownloadConfig, Downloader
 from ingest.ids import video_id
 from ingest.raw import RawError, RawVideo
 from model import inference
 from model.inference import Answers, Use, VideoInputs
 from model.published import DEFAULT_GRID
-from pipelines.timeline import draw
 from pipelines.weights import input_errors, load_weights
 from shards.errors import UsageError, run_command
 
@@ -112,6 +110,9 @@ def _fetched(video: str, folder: str) -> RawVideo:
     found = video_id(video)
     if found is None:
         raise ClipError(f"{video!r} is neither a file nor an id or address of YouTube")
+    # Downloading and drawing take a second each to import, and most questions need neither.
+    from ingest.download import DownloadConfig, Downloader
+
     downloaded = Downloader(folder, DownloadConfig(), "en")(found)
     if not isinstance(downloaded, RawVideo):
         raise ClipError(f"{found} cannot be downloaded: {downloaded.outcome.value}: {downloaded.detail}")
@@ -131,6 +132,8 @@ def main(argv: list[str] | None = None) -> int:
     with input_errors(), spoken_warnings(console):
         answers = inference.answer_all(model, video, asked.prompt, options, asked.use)
         if asked.timeline:
+            from pipelines.timeline import draw
+
             timeline = inference.answer_all(model, video, asked.prompt[:1], options, asked.use, stride=1)[0][0]
             draw(asked.timeline, asked.prompt[0], options, window_times(video, timeline), timeline.over_time())
     if asked.json:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import jax
@@ -62,11 +63,17 @@ def part(film, tmp_path_factory):
     return str(path)
 
 
-def test_three_lines(model, part):
-    video = ask.read(part, model.config.grid)
-    answers = model.answer(video, PROMPT, OPTIONS)
-    assert set(answers.options) == set(OPTIONS)
-    assert answers.probabilities.sum() == pytest.approx(1, abs=1e-5)
+def test_the_guide_s_example_runs(weights, part, capsys):
+    """The three lines of docs/ask.md as they stand there, with weights and a video of ours."""
+    text = (Path(__file__).parents[2] / "docs" / "ask.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    assert '"base"' in code
+    assert '"clip.mp4"' in code
+    names: dict = {}
+    exec(code.replace('"base"', repr(weights)).replace('"clip.mp4"', repr(part)), names)
+    assert set(names["answers"].options) == {"cooking", "playing music", "reading"}
+    assert names["answers"].probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert capsys.readouterr().out.startswith(names["answers"].options[0])
 
 
 def test_the_command_prints_a_table_json_and_a_timeline(weights, film, tmp_path, capsys):
@@ -257,7 +264,7 @@ def test_the_page_in_a_browser(page, part, tmp_path):
         assert tab.locator(".segment").count() == 3
         assert tab.locator("#chart circle").count() > 0
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-        tab.screenshot(path=str(tmp_path / "page.png"))
+        tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
         # The 422 of the bad prompt is the only thing a browser reports.
         assert all("422" in message for message in said), said
         browser.close()
