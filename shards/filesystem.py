@@ -113,10 +113,10 @@ def make_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: str) -> Iterator[None]:
-    """Hold a lock file for the duration of the block. Raises `StorageError` at once if another process holds it.
+    """Hold a lock file for the duration of the block. Raises `StorageError` if another process holds it.
 
-    A killed job never blocks the next one: on a disk the kernel drops the lock with the process, in a bucket it is a
-    lease that is renewed while the block runs and expires a minute after.
+    A killed job never blocks the next one: on a disk the kernel drops the lock with the process; in a bucket it is a
+    lease that is renewed while the block runs, and the next job waits the minute until it expires.
     """
     with _layer(path).exclusive(path):
         yield

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
@@ -30,6 +30,7 @@ from shards.errors import StorageError
 
 LEASE_SECONDS = 60.0
 _RENEW_SECONDS = 15.0
+_LOOK_SECONDS = 1.0
 _SPOOL_BYTES = 8 << 20
 _CHUNK_BYTES = 8 << 20
 _RETRY = DEFAULT_RETRY.with_delay(initial=0.5, multiplier=2.0, maximum=30.0).with_timeout(180.0)
@@ -176,34 +177,50 @@ def create(path: str) -> Iterator[BinaryIO]:
             _upload(blob, file, expected)
 
 
-def _upload(blob: storage.Blob, file: BinaryIO, expected: int) -> None:
-    """Upload a file over generation `expected`; an answer that was lost on the way counts."""
+def _upload(blob: storage.Blob, file: BinaryIO, expected: int) -> int:
+    """Upload a file over generation `expected`; returns the new one."""
     length = file.seek(0, io.SEEK_END)
-    token = uuid.uuid4().hex
-    blob.metadata = {"writer": token}
-    try:
+
+    def upload() -> None:
         blob.upload_from_file(
             file, rewind=True, size=length, if_generation_match=expected, retry=_RETRY, checksum="crc32c"
         )
+
+    return _once(blob, upload)
+
+
+def _once(blob: storage.Blob, request: Callable[[], None]) -> int:
+    """The generation that a request with a precondition made.
+
+    A request that was carried out although its answer never arrived is repeated and refused; what it wrote is known by
+    its mark.
+    """
+    mark = uuid.uuid4().hex
+    blob.metadata = {"writer": mark}
+    try:
+        request()
     except PreconditionFailed:
-        # The request may have been repeated because its first answer never arrived.
-        blob.reload(retry=_RETRY)
-        if (blob.metadata or {}).get("writer") != token:
+        # A new object: the one at hand would ask for the generation it knows.
+        there = blob.bucket.get_blob(blob.name, retry=_RETRY)
+        if there is None or (there.metadata or {}).get("writer") != mark:
             raise
+        return there.generation
+    return blob.generation
 
 
 def append_line(path: str, line: bytes) -> None:
     """Compose an object of what is there and the line; the object must have one writer."""
     blob = _blob(path)
     with _named(path):
-        expected = _generation(blob)
+        expected = _generation(_blob(path))
         if not expected:
             _upload(blob, io.BytesIO(line + b"\n"), 0)
             return
-        piece = _blob(f"{path}.{uuid.uuid4().hex[:12]}")
-        _upload(piece, io.BytesIO(line + b"\n"), 0)
-        blob.compose([blob, piece], if_generation_match=expected, retry=_RETRY)
-        piece.delete(retry=_RETRY)
+        piece = f"{path}.{uuid.uuid4().hex[:12]}"
+        _upload(_blob(piece), io.BytesIO(line + b"\n"), 0)
+        parts = [_blob(path), _blob(piece)]
+        _once(blob, lambda: blob.compose(parts, if_generation_match=expected, retry=_RETRY))
+    remove(piece)
 
 
 def remove(path: str) -> None:
@@ -246,33 +263,37 @@ class _Lease:
     """An object that says who works and until when."""
 
     def __init__(self, path: str):
-        self.path, self.blob = path, _blob(path)
+        self.path, self.generation = path, 0
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     def take(self) -> None:
-        """Write the lease unless somebody else's is still good."""
+        """Write the lease; wait for one that nobody renews any more, raise for one that is renewed."""
         with _named(self.path):
-            expected = _generation(self.blob)
-            if expected:
-                held = json.loads(self.blob.download_as_bytes(retry=_RETRY))
-                if held["until"] > time.time():
+            first = None
+            while expected := _generation(_blob(self.path)):
+                held = json.loads(_blob(self.path).download_as_bytes(retry=_RETRY))
+                first = first or held["until"]
+                if held["until"] != first:
                     raise StorageError(
                         f"another job ({held['owner']}) is writing to {self.path.rpartition('/')[0]!r}; wait for it or"
                         " choose another folder"
                     )
+                if held["until"] <= time.time():
+                    break
+                time.sleep(_LOOK_SECONDS)
             self._write(expected)
 
     def _write(self, expected: int) -> None:
         content = json.dumps({"owner": self.owner, "until": time.time() + LEASE_SECONDS}).encode()
-        _upload(self.blob, io.BytesIO(content), expected)
+        self.generation = _upload(_blob(self.path), io.BytesIO(content), expected)
 
     def renew_until(self, ended: threading.Event) -> None:
         """Renew the lease until the job ends; one that cannot be renewed expires, and the next renewal tries again."""
         while not ended.wait(_RENEW_SECONDS):
             with contextlib.suppress(GoogleAPIError, RequestException):
-                self._write(self.blob.generation)
+                self._write(self.generation)
 
     def give_back(self) -> None:
         """Delete the lease if it is still ours."""
         with contextlib.suppress(GoogleAPIError, RequestException):
-            self.blob.delete(if_generation_match=self.blob.generation, retry=_RETRY)
+            _blob(self.path).delete(if_generation_match=self.generation, retry=_RETRY)
