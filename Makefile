@@ -13,7 +13,7 @@ EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-faults test-gcs lint preprocess pretrain ask app stats bench clean
+.PHONY: help setup doctor demo test test-faults test-gcs lint preprocess pretrain ask app status stats bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ ask: $(STAMP) ## ask a video: make ask VIDEO=clip.mp4 PROMPT="... <|MASK|>" OPTI
 
 app: $(STAMP) ## a page on this machine for asking videos: make app [CHECKPOINT=base]
 	$(RUN) -m pipelines.app --checkpoint "$(CHECKPOINT)" $(ARGS)
+
+status: $(STAMP) ## how a preprocessing job is doing: make status DATA=folder
+	$(RUN) -m pipelines.status "$(DATA)"
 
 stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
 	$(RUN) -m shards stats "$(DATA)"

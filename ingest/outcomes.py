@@ -64,6 +64,8 @@ class Outcome(enum.Enum):
     LIVE = "live"
     NO_FORMAT = "no-format"
     SKIPPED = "skipped"
+    BLOCKED = "blocked"
+    WITHDRAWN = "withdrawn"
 
     @property
     def kind(self) -> Kind:
@@ -124,6 +126,8 @@ _TABLE = {
     _O.NOT_FOUND: (_K.FAILED_FINAL, "There is no video with this id."),
     _O.LIVE: (_K.FAILED_FINAL, "The item is a live stream."),
     _O.NO_FORMAT: (_K.FAILED_FINAL, "No format matches the wanted one."),
+    _O.BLOCKED: (_K.FAILED_FINAL, "The id is on the list of those that must not be used."),
+    _O.WITHDRAWN: (_K.FAILED_FINAL, "The video was taken out of the data set on request."),
     _O.SKIPPED: (_K.FAILED_FINAL, "A download archive or a filter of yt-dlp passes over the video."),
 }
 _KINDS = {outcome: kind for outcome, (kind, _) in _TABLE.items()}

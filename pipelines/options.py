@@ -45,6 +45,8 @@ class PreprocessOptions:
     """Stop after this step: extract commits segments, assemble only packs what is committed."""
     limit: int | None = None
     """Take only so many of the videos."""
+    blocklist: str | None = None
+    """A file of ids that must not be used, as for --ids."""
     dry_run: bool = False
     """Process a sample, print the funnel and the cost of all, write nothing."""
     retry_failed: bool = False

@@ -30,13 +30,14 @@ from pipelines.execution import new_pipeline, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
+from pipelines.status import note_start
 from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of, is_here
 from shards import filesystem, generations, manifest, stats, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
 from shards.ledger import Entry, Ledger
 from shards.manifest import Manifest
-from shards.segments import SegmentStore, segments_folder
+from shards.segments import SegmentStore, VideoText, segments_folder
 
 TOKENIZER_NAME = "tokenizer.json"
 CONFIG_NAME = "config.json"
@@ -125,7 +126,8 @@ def extract(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> None:
     """Commit the segments, or the reason, of every item that has none yet."""
-    pending, breaker = _pending(items, options, config), Breaker(options.out)
+    note_start(options.out, len(items))
+    pending, breaker = _allowed(_pending(items, options, config), options), Breaker(options.out)
     console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
     if not pending:
         return
@@ -150,7 +152,7 @@ def download(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
-    pending = [item for item in _pending(items, options, config) if not is_here(item)]
+    pending = [item for item in _allowed(_pending(items, options, config), options) if not is_here(item)]
     breaker = Breaker(options.out)
     breaker.close()
     pipeline = new_pipeline(beam_options, log_path(options.out))
@@ -195,6 +197,19 @@ def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list
             continue
         pending.append(item)
     return pending
+
+
+def _allowed(items: list[Item], options: PreprocessOptions) -> list[Item]:
+    """The items that are not on the block list; the others get their outcome."""
+    if options.blocklist is None:
+        return items
+    listed = read_ids(options.blocklist)
+    blocked, ledger = {*listed.ids, *listed.bad}, Ledger(options.out, "blocklist")
+    for item in items:
+        if item.id in blocked:
+            result = Result(Outcome.BLOCKED, Outcome.BLOCKED.sentence, {}, VideoText(item.id))
+            ledger.append(entry_of(Extracted(result, 0.0), options.split))
+    return [item for item in items if item.id not in blocked]
 
 
 def _again(entry: Entry, options: PreprocessOptions) -> bool:

@@ -1,4 +1,4 @@
-"""The command line of the shards: `python -m shards stats|show|verify|train-tokenizer`."""
+"""The command line of the shards: `python -m shards stats|show|verify|remove|train-tokenizer`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from shards import dataset, filesystem, repair, show, stats, verify
+from shards import dataset, filesystem, removal, repair, show, stats, verify
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
 from shards.records.example import RecordError
@@ -121,6 +121,28 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Remove:
+    """Take videos out of a data set, for good."""
+
+    data: Data
+    """A data folder."""
+    ids: str
+    """A file with one id a line, or one id."""
+
+    def run(self, console: Console) -> int:
+        """Write the shards concerned again and say what went."""
+        listed = [self.ids]
+        if filesystem.exists(self.ids):
+            listed = [line.strip() for line in filesystem.read_bytes(self.ids).decode().splitlines() if line.strip()]
+        gone = removal.remove(self.data.rstrip("/"), listed)
+        console.print(
+            f"{gone.videos} of {len(listed)} videos were in the shards: {gone.shards} shards written again,"
+            f" {gone.examples} examples gone, and with them {gone.other_segments} segments of other videos"
+        )
+        return 0
+
+
+@dataclass(frozen=True)
 class TrainTokenizer:
     """Train a vocabulary with the published pipeline on text files."""
 
@@ -198,7 +220,7 @@ def _spread(summary: stats.Summary) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    commands = {"stats": Stats, "show": Show, "verify": Verify, "train-tokenizer": TrainTokenizer}
+    commands = {"stats": Stats, "show": Show, "verify": Verify, "remove": Remove, "train-tokenizer": TrainTokenizer}
     command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="python -m shards")
     return command.run(Console())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from shards import filesystem, manifest, packing
@@ -128,6 +128,14 @@ def commit_generation(
     committed = Manifest(size, config, tokenizer, generations)
     manifest.save(data, committed)
     return committed
+
+
+def forget_remainders(data: str, videos: Collection[str]) -> None:
+    """Drop the runs of some videos that wait for a next generation."""
+    held = _remainders(data)
+    left = {number: [run for run in runs if run[0] not in videos] for number, runs in held.items()}
+    if left != held:
+        filesystem.write_bytes(filesystem.join(data, REMAINDER), f"{json.dumps(left, indent=1)}\n".encode())
 
 
 def drop_packed_segments(data: str, held: Manifest) -> None:

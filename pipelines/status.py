@@ -1,0 +1,144 @@
+"""How a job is doing: `python -m pipelines.status DATA`, while it runs or after it.
+
+Everything comes from the ledger, the manifest and the note that the job leaves at its start; nothing is asked of the
+job itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ingest.outcomes import Kind, Outcome
+from shards import filesystem, manifest
+from shards.errors import UsageError, run_command
+from shards.ledger import Entry, Ledger
+
+NOTE = "job.json"
+_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of the videos of a data folder so far."""
+
+    data: Annotated[str, tyro.conf.Positional]
+    """A data folder, on a disk or in a bucket."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One outcome: how many videos ended so, and some of them."""
+
+    outcome: str
+    kind: str
+    videos: int
+    samples: list[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A job in numbers; `per_hour` and `hours_left` are None where nothing was finished since its start."""
+
+    listed: int | None
+    finished: int
+    per_hour: float | None
+    hours_left: float | None
+    seconds_since_last: float | None
+    reasons: list[Reason]
+    generations: int
+    examples: int
+
+
+def note_start(out: str, items: int) -> None:
+    """Leave word of how many videos a job was given, and when it began."""
+    filesystem.write_bytes(filesystem.join(out, NOTE), json.dumps({"items": items, "started": time.time()}).encode())
+
+
+def report(data: str, now: float) -> Report:
+    """How the job of a data folder is doing. Raises `UsageError` if there never was one."""
+    entries = list(Ledger(data).entries().values())
+    path = filesystem.join(data, NOTE)
+    note = json.loads(filesystem.read_bytes(path)) if filesystem.exists(path) else {}
+    held = manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
+    if not entries and not note and held is None:
+        raise UsageError(f"{data!r} has no ledger and no manifest: no job ever worked there")
+    started, listed = note.get("started"), note.get("items")
+    since = [entry.at for entry in entries if started and entry.at >= started]
+    rate = 3600 * len(since) / max(max(since) - started, 1.0) if since else None
+    left = (listed - len(entries)) / rate if rate and listed is not None and listed > len(entries) else None
+    return Report(
+        listed,
+        len(entries),
+        rate,
+        left,
+        now - max(since) if since else None,
+        reasons(entries),
+        len(held.generations) if held else 0,
+        sum(g.examples for g in held.generations) if held else 0,
+    )
+
+
+def reasons(entries: list[Entry]) -> list[Reason]:
+    """Outcomes by kind and number, with samples."""
+    counts = Counter((entry.kind, entry.outcome) for entry in entries)
+    order = [kind.value for kind in Kind]
+    ranked = sorted(counts, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), -counts[key]))
+    return [
+        Reason(outcome, kind, counts[kind, outcome], [e.id for e in entries if e.outcome == outcome][:_SAMPLES])
+        for kind, outcome in ranked
+    ]
+
+
+def tables(found: Report) -> list[Table]:
+    """The report for a terminal."""
+    head = Table("", "", show_header=False, title="job")
+    total = "" if found.listed is None else f" of {found.listed:,}"
+    head.add_row("videos with an outcome", f"{found.finished:,}{total}")
+    if found.per_hour is not None:
+        head.add_row("videos per hour", f"{found.per_hour:,.0f}")
+        head.add_row("seconds since the last one", f"{found.seconds_since_last:,.0f}")
+    if found.hours_left is not None:
+        head.add_row("hours left", f"{found.hours_left:,.2f}")
+    head.add_row("generations, examples", f"{found.generations}, {found.examples:,}")
+    rows = Table("kind", "outcome", "videos", "for example", "meaning")
+    known = {outcome.value: outcome.sentence for outcome in Outcome}
+    for reason in found.reasons:
+        rows.add_row(
+            reason.kind,
+            reason.outcome,
+            f"{reason.videos:,}",
+            ", ".join(reason.samples),
+            known.get(reason.outcome, ""),
+        )
+    return [head, rows]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    asked = tyro.cli(Status, args=argv, prog="python -m pipelines.status")
+    console = Console(highlight=False)
+    found = report(asked.data, time.time())
+    if asked.json:
+        sys.stdout.write(json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+        return 0
+    for table in tables(found):
+        console.print(table)
+    if any(reason.kind == Kind.FAILED_RETRYABLE.value for reason in found.reasons):
+        console.print("What failed for now is tried again by the job's own command with --retry-failed.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

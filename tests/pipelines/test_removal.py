@@ -1,0 +1,134 @@
+"""Videos that are taken out leave no trace, the others stay as they were, and nobody takes them up again."""
+
+import json
+import shutil
+
+import pytest
+
+from pipelines import status
+from shards import dataset, filesystem, manifest, removal, tfrecord
+from shards.errors import StorageError, UsageError
+from shards.ledger import Ledger
+from shards.records.pretraining import parse_example
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, run, corpus, quick):
+    out = tmp_path_factory.mktemp("made") / "data"
+    ran = run.preprocess("--videos", corpus / "train", "--out", out, *quick)
+    assert ran.status == 0, ran.err
+    return out
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "data")
+
+
+def examples(data):
+    """The bytes of every example, and the videos in it."""
+    found = {}
+    for path in dataset.open_data(str(data)).shards:
+        with filesystem.open_read(path) as file:
+            for _, payload in tfrecord.scan(file, path):
+                found[payload] = {placed.text.video_id for placed in parse_example(payload).segments}
+    return found
+
+
+def a_video(data):
+    return sorted(next(iter(examples(data).values())))[0]
+
+
+def test_a_video_is_gone_and_the_other_examples_are_the_same(data, run):
+    before, victim = examples(data), a_video(data)
+    untouched = {shard.name: (data / shard.name).stat().st_mtime_ns for shard in manifest.load(str(data)).shards()}
+    (data.parent / "ids.txt").write_text(f"{victim}\nnever-seen-1\n")
+    ran = run("shards", "remove", data, "--ids", data.parent / "ids.txt")
+    assert ran.status == 0, ran.err
+    assert ran.out.startswith("1 of 2 videos were in the shards")
+    assert examples(data) == {payload: videos for payload, videos in before.items() if victim not in videos}
+    assert not any(victim.encode() in p.read_bytes() for p in data.iterdir() if p.suffix in (".tfrecord", ".index"))
+    kept = {name for name in untouched if (data / name).exists()}
+    assert all((data / name).stat().st_mtime_ns == untouched[name] for name in kept)
+    assert run("shards", "verify", data).status == 0
+    assert run("shards", "stats", data).status == 0
+    entries = Ledger(str(data)).entries()
+    assert entries[victim].outcome == "withdrawn"
+    assert victim not in json.dumps(json.loads((data / "remainder.json").read_text()))
+
+
+def test_nobody_takes_it_up_again(data, run, corpus, quick):
+    victim = a_video(data)
+    removal.remove(str(data), [victim])
+    after = examples(data)
+    ran = run.preprocess("--videos", corpus / "train", "--out", data, *quick)
+    assert ran.status == 0, ran.err
+    assert examples(data) == after
+    again = removal.remove(str(data), [victim])
+    assert (again.videos, again.shards) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["written", "committed"])
+def test_an_interrupted_removal_is_finished_by_the_next(data, monkeypatch, moment):
+    victim = a_video(data)
+    whole = shutil.copytree(data, data.parent / "whole")
+    removal.remove(str(whole), [victim])
+    name = {"written": (manifest, "save"), "committed": (removal, "_sweep")}[moment]
+    real, calls = getattr(*name), []
+
+    def stop(*arguments):
+        calls.append(arguments)
+        if moment == "committed" and len(calls) == 1:
+            return real(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*name, stop)
+        with pytest.raises(KeyboardInterrupt):
+            removal.remove(str(data), [victim])
+    assert examples(data), "what is there can be read"
+    removal.remove(str(data), [victim])
+    assert examples(data) == examples(whole)
+    shards = [p.name for p in data.glob("*.tfrecord")]
+    assert sorted(shards) == sorted(s.name for s in manifest.load(str(data)).shards())
+
+
+def test_a_removal_waits_for_no_other_job(data):
+    held = filesystem.exclusive(str(data / ".lock"))
+    with held, pytest.raises(StorageError, match="another job"):
+        removal.remove(str(data), ["x"])
+
+
+def test_a_sidecar_that_says_nothing_is_named(data):
+    next(data.glob("*.stats.json")).write_text("{}")
+    with pytest.raises(removal.RemovalError, match="does not say which videos"):
+        removal.remove(str(data), ["x"])
+
+
+def test_a_block_list_keeps_videos_out(tmp_path, run, corpus, quick):
+    names = sorted(p.stem for p in (corpus / "train").glob("*.mp4"))
+    (tmp_path / "blocked.txt").write_text(names[0] + "\n")
+    out = tmp_path / "data"
+    ran = run.preprocess("--videos", corpus / "train", "--out", out, "--blocklist", tmp_path / "blocked.txt", *quick)
+    assert ran.status == 0, ran.err
+    entries = Ledger(str(out)).entries()
+    assert entries[names[0]].outcome == "blocked"
+    assert set().union(*examples(out).values()) <= set(names[1:])
+
+
+def test_the_status_of_a_job(data, run):
+    found = status.report(str(data), now=(data / "manifest.json").stat().st_mtime + 10)
+    assert found.listed == found.finished == 6
+    assert found.per_hour > 0
+    assert found.hours_left is None
+    assert found.reasons[0].outcome == "extracted"
+    assert found.examples == len(examples(data))
+    ran = run("pipelines.status", data)
+    assert ran.status == 0, ran.err
+    assert "6 of 6" in ran.out
+    assert json.loads(run("pipelines.status", data, "--json").out)["finished"] == 6
+
+
+def test_where_no_job_worked(tmp_path):
+    with pytest.raises(UsageError, match="no job ever worked there"):
+        status.report(str(tmp_path), now=0.0)
