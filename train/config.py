@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from model.config import BASE as BASE_MODEL
 from model.config import LARGE as LARGE_MODEL
@@ -21,6 +21,12 @@ from shards.reader_config import ReaderConfig, StreamOptions
 _MOST_SEGMENTS_TOGETHER = 8
 _TOKENS_OF_A_SEGMENT = 24
 """Entries of a matching sequence per segment that leave room for its sounds and for words (192 for 8 segments)."""
+
+_RHYTHM = (
+    *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),
+    "skip_limit",
+)
+"""Fields of a run that do not decide its numbers."""
 
 _FROM_PUBLISHED = {
     "learning_rate": "learning_rate",
@@ -140,6 +146,9 @@ class TrainConfig:
     """Take the vocabulary's size and the segments of an example from the data instead of insisting on the model's."""
     log_every: int = 50
     """Steps between two lines of metrics; each tells of one step."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations on `evaluation_split` of the data; none by default."""
+    evaluation_split: str = "val"
     checkpoint_every: int = 7_500
     keep: int = 3
     """The newest checkpoints that are kept."""
@@ -151,6 +160,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        rhythm = self.evaluate_every
+        _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")
 
     def reader(self) -> ReaderConfig:
         """The reader whose arrays fit the model. Raises `UsageError` for sizes that no reader can fill."""
@@ -183,8 +194,12 @@ class TrainConfig:
 
     def numbers(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, as JSON: all but its length, rhythm and mesh."""
-        rhythm = ("mesh", "steps", "log_every", "checkpoint_every", "keep", "keep_every", "skip_limit")
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in rhythm}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _RHYTHM}
+
+
+def from_json(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that a work folder holds; keys of its own, beside ours, are left alone."""
+    return _filled(TrainConfig, values)
 
 
 def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> TrainConfig:
@@ -203,7 +218,9 @@ def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> Tra
     groups = -(-segments // _MOST_SEGMENTS_TOGETHER)
     if segments % groups:
         raise UsageError(f"{segments} segments per example cannot be cut in {groups} equal groups; pack other shards")
-    joint = model.text_length + segments // groups * model.tokens_per_image
+    together = segments // groups
+    text_length = model.text_length * together // model.segments_per_group
+    joint = text_length + together * model.tokens_per_image
     spoken = int(segments * model.subsegments * model.mask_rate)
     spans = spoken * (model.text2audio_sequences + model.audio2text_sequences)
     spans += model.random_text_spans * model.random_text_sequences
@@ -213,12 +230,25 @@ def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> Tra
             vocabulary_size=vocabulary_size,
             segments=segments,
             groups=groups,
+            text_length=text_length,
             sequence_length=max(joint, _TOKENS_OF_A_SEGMENT * segments),
             spans_to_include=min(model.spans_to_include * segments // model.segments, spans),
         )
     except ConfigError as error:
         raise UsageError(f"the model does not fit the data: {error}") from None
     return replace(config, model=fitted)
+
+
+def _filled(kind: type, values: Mapping[str, Any]) -> Any:
+    """The dataclass `kind` with its fields taken from JSON values, where lists were tuples."""
+    types = get_type_hints(kind)
+    found = {}
+    for name in types.keys() & values.keys():
+        value = values[name]
+        if dataclasses.is_dataclass(types[name]):
+            value = _filled(types[name], value)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**found)
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -230,17 +260,18 @@ TINY = TrainConfig(
     model=TINY_MODEL,
     optimizer=OptimizerConfig(
         learning_rate=1e-3,
-        total_steps=2_000,
+        total_steps=100_000,
         warmup_steps=50,
         final_scale=1.0,
         bias_correction=True,
         moments="float32",
     ),
-    batch_size=4,
-    steps=1_000,
+    # The corpus varies enough without random scales, and the reader is faster for it.
+    input=InputConfig(random_scale=False),
+    batch_size=8,
+    steps=3_500,
     adapt_to_data=True,
-    log_every=10,
-    checkpoint_every=250,
+    checkpoint_every=500,
 )
 """The demonstration: `python -m train.pretrain tiny --data demo/data --workdir demo/run`, minutes on two CPU cores.
 
