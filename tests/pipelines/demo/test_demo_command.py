@@ -7,7 +7,8 @@ from train.metrics import MetricsLog
 
 def test_the_whole_chain_runs_and_leaves_its_figures(run, tmp_path):
     out = tmp_path / "demo"
-    ended = run("pipelines.demo", "--out", out, "--videos", "4", "--steps", "2", "--evaluations", "1")
+    arguments = ("--out", out, "--videos", "4", "--steps", "2", "--evaluations", "1")
+    ended = run("pipelines.demo", *arguments, timeout=280)
     assert ended.status == 0, ended.err
     assert "done in" in ended.err
     lines = MetricsLog(str(out / "run" / "metrics.jsonl")).lines()
