@@ -276,7 +276,7 @@ TINY = TrainConfig(
     # The corpus varies enough without random scales, and the reader is faster for it.
     input=InputConfig(random_scale=False),
     batch_size=8,
-    steps=2_500,
+    steps=2_000,
     adapt_to_data=True,
     checkpoint_every=500,
 )

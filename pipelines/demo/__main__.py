@@ -37,9 +37,9 @@ class Options:
     """Folder for everything the demo makes; a second run continues it."""
     videos: int = 128
     """Videos of the embedded corpus; of every 8, 6 are for training, 1 for validation and 1 for questions."""
-    steps: int = 2_500
+    steps: int = 2_000
     """Steps of pretraining."""
-    evaluations: int = 5
+    evaluations: int = 4
     """Evaluations on the validation videos along the way, the last one at the end."""
 
 
