@@ -33,7 +33,7 @@ demo: $(STAMP) ## the whole chain on videos made on this machine: shards, traini
 	$(RUN) -m pipelines.demo --out "$(DEMO)"
 
 learn: $(STAMP) ## the demo with more videos and a long training (LEARN=folder)
-	$(RUN) -m pipelines.demo --out "$(LEARN)" --videos 192 --steps 20000 --evaluations 20
+	$(RUN) -m pipelines.demo --out "$(LEARN)" --videos 192 --steps 6000 --evaluations 6
 
 test: $(STAMP) ## every test that needs no accelerator and no network
 	$(RUN) -m pytest -m "not faults and not network and not gpu"

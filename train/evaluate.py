@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import Mesh
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -218,7 +219,7 @@ def print_tables(console: Console, found: Evaluation, title: str) -> None:
 
 def accuracy_table(title: str, accuracies: Mapping[str, Accuracy]) -> Table:
     """One row an accuracy, with counts, interval and chance."""
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1), pad_edge=False, collapse_padding=True)
     table.add_column("what", no_wrap=True)
     for name in ("right", "accuracy", "95 % interval", "chance", "x chance"):
         table.add_column(name, justify="right", no_wrap=True)
