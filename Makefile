@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 OUT ?= out
 DEMO ?= demo
+LEARN ?= learn
 CONFIG ?= tiny
 WORKDIR ?= run
 CHECKPOINT ?= base
@@ -13,7 +14,7 @@ EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-faults test-gcs lint preprocess pretrain ask app status stats bench clean
+.PHONY: help setup doctor demo learn test test-faults test-gcs lint preprocess pretrain finetune ask app status stats bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -29,8 +30,11 @@ $(STAMP): pyproject.toml uv.lock
 doctor: $(STAMP) ## say what this machine has and lacks
 	$(RUN) -m pipelines.doctor
 
-demo: $(STAMP) ## the whole chain on videos made on this machine (DEMO=folder)
+demo: $(STAMP) ## the whole chain on videos made on this machine: shards, training, questions (DEMO=folder)
 	$(RUN) -m pipelines.demo --out "$(DEMO)"
+
+learn: $(STAMP) ## the demo with more videos and a long training (LEARN=folder)
+	$(RUN) -m pipelines.demo --out "$(LEARN)" --videos 192 --steps 6000 --evaluations 6
 
 test: $(STAMP) ## every test that needs no accelerator and no network
 	$(RUN) -m pytest -m "not faults and not gcs and not network and not gpu"

@@ -7,6 +7,7 @@ hears and reads what happens within it. Chance is reported beside each.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,32 @@ OBJECTIVES = ("imgs_to_audio", "text_to_audio", "stuff_to_span")
 _NO_VIDEO = -1
 
 
-def accuracies(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig) -> dict[str, jax.Array]:
-    """Shares of the queries `x` that find their partner, from the pairs of a whole batch, in the order of examples.
+class Answers(NamedTuple):
+    """What became of the queries of one objective, each array `[queries]`.
 
-    Keys are `accuracy/OBJECTIVE` and `accuracy_within_video/OBJECTIVE`, and the same with `chance`. Invalid pairs are
-    neither asked nor candidates; web text has no video and is left out within it.
+    `right` and `asked` are bool; `odds` is the chance to guess right, 0 for queries that are not asked; `example` says
+    which example of the batch asks.
+    """
+
+    right: jax.Array
+    asked: jax.Array
+    odds: jax.Array
+    example: jax.Array
+
+
+def answers(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig) -> dict[str, Answers]:
+    """Whether each query `x` finds its partner, from the pairs of a whole batch, in the order of examples.
+
+    Keys are `accuracy/OBJECTIVE` and `accuracy_within_video/OBJECTIVE`. Invalid pairs are neither asked nor candidates;
+    web text has no video and is left out within it.
     """
     videos = _videos(outputs, batch, config)
+    examples = batch["images"].shape[0]
+    asking = {
+        "imgs_to_audio": jnp.repeat(jnp.arange(examples), config.segments),
+        "text_to_audio": jnp.repeat(jnp.arange(examples), config.targets * config.text2audio_sequences),
+        "stuff_to_span": outputs["stuff_to_span"]["_spans"] // batch["text_spans"].shape[1],
+    }
     found = {}
     for objective in OBJECTIVES:
         arrays = outputs[objective]
@@ -37,16 +57,24 @@ def accuracies(outputs: Outputs, batch: Mapping[str, jax.Array], config: Reserve
             key_valid = jnp.concatenate([valid, jnp.ones(len(arrays["y_extra"]), bool)])
         logits = jnp.einsum("qh,kh->qk", x, keys, preferred_element_type=jnp.float32)
         same = (x_video[:, None] == key_video) & (x_video != _NO_VIDEO)[:, None]
-        for name, candidates, asked in (
-            ("", key_valid[None], valid),
-            ("_within_video", key_valid & same, valid & (x_video != _NO_VIDEO)),
+        for scope, candidates, asked in (
+            ("accuracy", key_valid[None], valid),
+            ("accuracy_within_video", key_valid & same, valid & (x_video != _NO_VIDEO)),
         ):
             best = jnp.where(candidates, logits, -jnp.inf).argmax(axis=1)
             right = (best == jnp.arange(len(x))) & asked
             odds = jnp.where(asked, 1 / jnp.maximum(candidates.sum(axis=1), 1), 0)
-            count = jnp.maximum(asked.sum(), 1)
-            found[f"accuracy{name}/{objective}"] = right.sum() / count
-            found[f"chance{name}/{objective}"] = odds.sum() / count
+            found[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
+    return found
+
+
+def accuracies(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig) -> dict[str, jax.Array]:
+    """Shares of right answers under the keys of `answers`, and what guessing gives under the same with `chance`."""
+    found = {}
+    for name, given in answers(outputs, batch, config).items():
+        count = jnp.maximum(given.asked.sum(), 1)
+        found[name] = given.right.sum() / count
+        found[name.replace("accuracy", "chance")] = given.odds.sum() / count
     return found
 
 

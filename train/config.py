@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from model.config import BASE as BASE_MODEL
 from model.config import LARGE as LARGE_MODEL
@@ -21,6 +21,12 @@ from shards.reader_config import ReaderConfig, StreamOptions
 _MOST_SEGMENTS_TOGETHER = 8
 _TOKENS_OF_A_SEGMENT = 24
 """Entries of a matching sequence per segment that leave room for its sounds and for words (192 for 8 segments)."""
+
+_RHYTHM = (
+    *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),
+    "skip_limit",
+)
+"""Fields of a run that do not decide its numbers."""
 
 _FROM_PUBLISHED = {
     "learning_rate": "learning_rate",
@@ -117,6 +123,10 @@ class InputConfig:
     random_scale: bool = True
     scale_min: float = 1.05
     scale_max: float = 1.1
+    shrink_both_sides: bool = True
+    turn_portraits: bool = True
+    text_limit: int | None = None
+    """Entries of a matching or web-text sequence that may be used; all of them by default."""
     window: int = 128
     """Shards whose records are shuffled together."""
     bad_records: int = 0
@@ -140,6 +150,9 @@ class TrainConfig:
     """Take the vocabulary's size and the segments of an example from the data instead of insisting on the model's."""
     log_every: int = 50
     """Steps between two lines of metrics; each tells of one step."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations on `evaluation_split` of the data; none by default."""
+    evaluation_split: str = "val"
     checkpoint_every: int = 7_500
     keep: int = 3
     """The newest checkpoints that are kept."""
@@ -151,6 +164,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        rhythm = self.evaluate_every
+        _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")
 
     def reader(self) -> ReaderConfig:
         """The reader whose arrays fit the model. Raises `UsageError` for sizes that no reader can fill."""
@@ -176,6 +191,9 @@ class TrainConfig:
             random_scale=given.random_scale,
             scale_min=given.scale_min,
             scale_max=given.scale_max,
+            shrink_both_sides=given.shrink_both_sides,
+            turn_portraits=given.turn_portraits,
+            text_limit=given.text_limit,
             image_dtype=model.dtype,
             audio_dtype=model.dtype,
             stream=StreamOptions(split=given.split, window=given.window, bad_records=given.bad_records),
@@ -183,8 +201,12 @@ class TrainConfig:
 
     def numbers(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, as JSON: all but its length, rhythm and mesh."""
-        rhythm = ("mesh", "steps", "log_every", "checkpoint_every", "keep", "keep_every", "skip_limit")
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in rhythm}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _RHYTHM}
+
+
+def from_json(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that a work folder holds; keys of its own, beside ours, are left alone."""
+    return _filled(TrainConfig, values)
 
 
 def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> TrainConfig:
@@ -203,7 +225,9 @@ def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> Tra
     groups = -(-segments // _MOST_SEGMENTS_TOGETHER)
     if segments % groups:
         raise UsageError(f"{segments} segments per example cannot be cut in {groups} equal groups; pack other shards")
-    joint = model.text_length + segments // groups * model.tokens_per_image
+    together = segments // groups
+    text_length = model.text_length * together // model.segments_per_group
+    joint = text_length + together * model.tokens_per_image
     spoken = int(segments * model.subsegments * model.mask_rate)
     spans = spoken * (model.text2audio_sequences + model.audio2text_sequences)
     spans += model.random_text_spans * model.random_text_sequences
@@ -213,12 +237,25 @@ def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> Tra
             vocabulary_size=vocabulary_size,
             segments=segments,
             groups=groups,
+            text_length=text_length,
             sequence_length=max(joint, _TOKENS_OF_A_SEGMENT * segments),
             spans_to_include=min(model.spans_to_include * segments // model.segments, spans),
         )
     except ConfigError as error:
         raise UsageError(f"the model does not fit the data: {error}") from None
     return replace(config, model=fitted)
+
+
+def _filled(kind: type, values: Mapping[str, Any]) -> Any:
+    """The dataclass `kind` with its fields taken from JSON values, where lists were tuples."""
+    types = get_type_hints(kind)
+    found = {}
+    for name in types.keys() & values.keys():
+        value = values[name]
+        if dataclasses.is_dataclass(types[name]):
+            value = _filled(types[name], value)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**found)
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -230,21 +267,23 @@ TINY = TrainConfig(
     model=TINY_MODEL,
     optimizer=OptimizerConfig(
         learning_rate=1e-3,
-        total_steps=2_000,
+        total_steps=100_000,
         warmup_steps=50,
         final_scale=1.0,
         bias_correction=True,
         moments="float32",
     ),
-    batch_size=4,
-    steps=1_000,
+    # The corpus varies enough without random scales, and the reader is faster for it.
+    input=InputConfig(random_scale=False),
+    batch_size=8,
+    steps=2_000,
     adapt_to_data=True,
-    log_every=10,
-    checkpoint_every=250,
+    checkpoint_every=500,
 )
 """The demonstration: `python -m train.pretrain tiny --data demo/data --workdir demo/run`, minutes on two CPU cores.
 
-Small batches and a constant rate, because leaving the first plateau takes many cheap steps (docs/training.md)."""
+Small batches and a constant rate, because leaving the first plateau takes many cheap steps. The three losses start at
+3.5, 3.9 and 3.9, where guessing leaves them; docs/performance.md says when each begins to fall."""
 
 BASE = TrainConfig(model=BASE_MODEL)
 """The published base run: `python -m train.pretrain base --data gs://... --workdir ...` (spec training.md 4, 5 days on
@@ -254,4 +293,47 @@ LARGE = TrainConfig(model=LARGE_MODEL, optimizer=OptimizerConfig(learning_rate=3
 """The published large run: `python -m train.pretrain large --data gs://... --workdir ...` (16 days on 512 TPU v3
 cores)."""
 
-PRESETS = {"tiny": TINY, "base": BASE, "large": LARGE}
+
+def adapted(config: TrainConfig, grid: tuple[int, int] = (18, 32)) -> TrainConfig:
+    """The stage after `config` that adapts its weights to images of another grid (spec training.md 5).
+
+    One epoch at a fiftieth of the rate, without turned portraits, and zoomed as far as 16:9 videos need to fill the
+    grid. Its moments start from zero, where the published stage keeps those of pretraining.
+    """
+    return replace(
+        config,
+        model=config.model.with_grid(grid),
+        optimizer=replace(
+            config.optimizer,
+            learning_rate=0.02 * config.optimizer.learning_rate,
+            total_steps=75_000,
+            warmup_steps=15_000,
+            final_scale=0.0,
+        ),
+        input=replace(
+            config.input,
+            scale_min=1.0,
+            scale_max=max(min(grid) / max(grid) * 16 / 9, 1) + 0.1,
+            shrink_both_sides=False,
+            turn_portraits=False,
+            text_limit=1_024,
+        ),
+        steps=75_000,
+    )
+
+
+BASE_RESADAPT = adapted(BASE)
+"""Base on the grid 18 x 32: `python -m train.pretrain base_resadapt --init base --data ... --workdir ...` (a tenth of
+the steps of base, each 2.2 times as dear by arithmetic)."""
+
+LARGE_RESADAPT = adapted(LARGE)
+"""Large on the grid 18 x 32: `python -m train.pretrain large_resadapt --init large --data ... --workdir ...` (a tenth
+of the steps of large, each 2.3 times as dear)."""
+
+PRESETS = {
+    "tiny": TINY,
+    "base": BASE,
+    "large": LARGE,
+    "base_resadapt": BASE_RESADAPT,
+    "large_resadapt": LARGE_RESADAPT,
+}

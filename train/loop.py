@@ -19,6 +19,7 @@ from shards.errors import UserError
 from shards.reader import Reader
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
+from train.evaluate import Evaluation
 from train.mesh import to_devices
 from train.metrics import NAME as METRICS_NAME
 from train.metrics import MetricsLog
@@ -60,12 +61,14 @@ def train(
     workdir: str,
     stop_asked: Callable[[], bool] = lambda: False,
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
+    evaluate: Callable[[dict], Evaluation] | None = None,
 ) -> TrainState:
     """Train from the state's step to `config.steps` or until `stop_asked`, and save the last state.
 
     The reader must stand where the state needs it. Every `config.log_every`-th step `report` gets a line of metrics,
-    which process 0 also appends to the file in `workdir`. Raises `DivergenceError` after `config.skip_limit` updates
-    in a row that were not finite.
+    which process 0 also appends to the file in `workdir`. Every `config.evaluate_every`-th step, and after the last,
+    `evaluate` is called with the parameters and its figures become a line of their own. Raises `DivergenceError` after
+    `config.skip_limit` updates in a row that were not finite.
     """
     step_once, log = make_step(config, mesh), MetricsLog(filesystem.join(workdir, METRICS_NAME))
     flops = 3 * sum(pretraining_flops(config.model).values())
@@ -85,6 +88,13 @@ def train(
             report(line)
             if line["skipped_in_a_row"] >= config.skip_limit:
                 raise _diverged(config, step, line, reader, workdir)
+        if evaluate and config.evaluate_every and (step % config.evaluate_every == 0 or step == config.steps):
+            paused = time.perf_counter()
+            line = {"step": step} | evaluate(state.params).metrics()
+            if jax.process_index() == 0:
+                log.append(line)
+            report(line)
+            clock.begun += time.perf_counter() - paused
         if step % config.checkpoint_every == 0 and step < config.steps:
             checkpoints.save(state, reader.state())
             saved = step

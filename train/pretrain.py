@@ -27,15 +27,14 @@ from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
 from train.checkpoint import Checkpoints, export_published
 from train.config import PRESETS, TrainConfig, fit_to_data
+from train.evaluate import Evaluator
 from train.loop import train
 from train.mesh import check_batch, make_mesh
 from train.metrics import NAME as METRICS_NAME
 from train.metrics import MetricsLog, console_line
 from train.step import TrainState, initial_state, state_shapes
+from train.weights import CHECKPOINTS_NAME, CONFIG_NAME, EXPORT_NAME
 
-CONFIG_NAME = "config.json"
-CHECKPOINTS_NAME = "checkpoints"
-EXPORT_NAME = "export"
 _TOKENIZER_NAME = "tokenizer.json"
 
 
@@ -107,10 +106,14 @@ def pretrain(options: Pretrain) -> int:
         state = start(options, config, mesh, reader, checkpoints, console)
         MetricsLog(filesystem.join(options.workdir, METRICS_NAME)).drop_after(int(state.step))
 
+        evaluator = None
+        if config.evaluate_every:
+            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split)
+
         def report(metrics: dict[str, float]) -> None:
             console.print(console_line(metrics, config.steps))
 
-        state = train(config, mesh, state, reader, checkpoints, options.workdir, lambda: stop.asked, report)
+        state = train(config, mesh, state, reader, checkpoints, options.workdir, lambda: stop.asked, report, evaluator)
         reader.close()
         checkpoints.close()
         step = int(state.step)

@@ -20,17 +20,27 @@ from shards import filesystem
 from shards.errors import UserError, run_command
 
 VOCABULARY = 512
-SEGMENTS_PER_EXAMPLE = 8
+SEGMENTS_PER_EXAMPLE = 4
+PICTURE = 96
+"""Pixels of a side; the tiny model sees 64."""
+FRAMES_PER_SECOND = 5
+STRETCHES = 16
+SPLITS = {"train": "train", "val": "validation", "questions": "questions"}
+"""The splits of the data folder and the folders of the corpus they are made from."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Make narrated videos, turn them into shards, and look into them."""
+    """Make narrated videos, turn them into shards, look into them, pretrain, and ask what the model has learned."""
 
     out: str = "demo"
     """Folder for everything the demo makes; a second run continues it."""
-    videos: int = 40
-    """Videos of the embedded corpus."""
+    videos: int = 128
+    """Videos of the embedded corpus; of every 8, 6 are for training, 1 for validation and 1 for questions."""
+    steps: int = 2_000
+    """Steps of pretraining."""
+    evaluations: int = 4
+    """Evaluations on the validation videos along the way, the last one at the end."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,12 +48,41 @@ def main(argv: list[str] | None = None) -> int:
     options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo")
     console = Console(stderr=True)
     started = time.monotonic()
-    corpus, data = f"{options.out}/corpus", f"{options.out}/data"
+    corpus, data, run = (f"{options.out}/{name}" for name in ("corpus", "data", "run"))
+    make_data(console, options, corpus, data)
+    _run(console, "shards", "stats", data)
+    _run(console, "shards", "verify", data)
+    _run(console, "shards", "show", data, "--example", "0")
+    _run(
+        console,
+        "train.pretrain",
+        *("tiny", "--data", data, "--workdir", run, "--steps", str(options.steps)),
+        *("--evaluate-every", str(max(options.steps // options.evaluations, 1)), "--log-every", "50"),
+    )
+    _run(console, "train.evaluate", "pretraining", "--data", data, "--checkpoint", run, "--split", "val")
+    _run(
+        console,
+        "pipelines.demo.questions",
+        *("--data", data, "--truth", f"{corpus}/questions", "--checkpoint", run),
+        *("--out", f"{options.out}/questions.json"),
+    )
+    _run(console, "pipelines.demo.curves", run, "--out", f"{options.out}/curves.png")
+    console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
+    return 0
+
+
+def make_data(console: Console, options: Options, corpus: str, data: str) -> None:
+    """Make the corpus, a vocabulary from its speech, and shards of every split."""
     tokenizer, text = f"{options.out}/tokenizer.json", f"{options.out}/speech.txt"
-    _run(console, "pipelines.demo.corpus", "--out", corpus, "--videos", str(options.videos))
+    _run(
+        console,
+        "pipelines.demo.corpus",
+        *("--out", corpus, "--videos", str(options.videos), "--fps", str(FRAMES_PER_SECOND)),
+        *("--shortest", str(STRETCHES), "--longest", str(STRETCHES), "--width", str(PICTURE), "--height", str(PICTURE)),
+    )
     write_speech(f"{corpus}/train", text)
     _run(console, "shards", "train-tokenizer", text, "--out", tokenizer, "--vocabulary-size", str(VOCABULARY))
-    for split, folder in (("train", "train"), ("val", "validation")):
+    for split, folder in SPLITS.items():
         _run(
             console,
             "pipelines.preprocess",
@@ -53,11 +92,6 @@ def main(argv: list[str] | None = None) -> int:
             # A stretch of the corpus holds about ten words; the published rule wants YouTube's density.
             *("--min-words-per-30s", "20"),
         )
-    _run(console, "shards", "stats", data)
-    _run(console, "shards", "verify", data)
-    _run(console, "shards", "show", data, "--example", "0")
-    console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
-    return 0
 
 
 def write_speech(folder: str, path: str) -> None:

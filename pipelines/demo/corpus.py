@@ -34,8 +34,9 @@ from shards import filesystem
 from shards.errors import UsageError, UserError, run_command
 
 _VOICE_PEAK = 0.5  # full scale = 1
-_SPARE_SECONDS = 0.25  # silence that each stretch keeps around its speech
+_SPARE_SECONDS = 0.15  # silence after each utterance
 _SUFFIXES = (".mp4", ".en.vtt", ".en-manual.vtt", ".info.json", ".truth.json")  # the truth is written last
+_SOURCES = ("captions.py", "corpus.py", "encoding.py", "scenes.py", "script.py", "sounds.py", "voice.py")
 _LICENCE = "CC0-1.0"
 _LICENCES = (
     {"package": "reservoir", "licence": "Apache-2.0", "use": "pictures, sounds, texts; the videos made are CC0-1.0"},
@@ -195,11 +196,14 @@ def narrate(plan: script.Script, seed: int) -> tuple[np.ndarray, int, list[voice
     rate = 0
     for number, stretch in enumerate(plan.stretches):
         length = stretch.end - stretch.start
-        speech = _speak_within(stretch, length - _SPARE_SECONDS)
-        rate = speech.rate
-        begin = stretch.start + max(0.0, min(stretch.delay, length - 0.1 - len(speech.waveform) / rate))
-        words += [voice.SpokenWord(w.text, round(begin + w.start, 3), round(begin + w.end, 3)) for w in speech.words]
-        parts.append((begin, speech.waveform * (_VOICE_PEAK / np.abs(speech.waveform).max())))
+        ends = [utterance.start for utterance in stretch.utterances[1:]] + [length]
+        for utterance, end in zip(stretch.utterances, ends, strict=True):
+            speech = _speak_within(utterance.text, stretch, end - utterance.start - _SPARE_SECONDS)
+            begin, rate = stretch.start + utterance.start, speech.rate
+            words += [
+                voice.SpokenWord(w.text, round(begin + w.start, 3), round(begin + w.end, 3)) for w in speech.words
+            ]
+            parts.append((begin, speech.waveform * (_VOICE_PEAK / np.abs(speech.waveform).max())))
         sound = sounds.synthesise(stretch.scene.sound, length, rate, script.sound_seed(seed, plan.index, number))
         parts.append((stretch.start, sound))
     waveform = np.zeros(plan.duration * rate, np.float32)
@@ -273,10 +277,10 @@ def describe(spec: Spec, made: list[Made]) -> dict:
 
 
 def digest_of(spec: Spec, index: int) -> str:
-    """Hex digest of all that decides the bytes of a video: settings, the code of this folder, versions of the parts."""
+    """Hex digest of all that decides the bytes of a video: settings, our code that makes it, versions of the parts."""
     summary = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        summary.update(source.read_bytes())
+    for source in _SOURCES:
+        summary.update((Path(__file__).parent / source).read_bytes())
     versions = {
         name: importlib.metadata.version(name) for name in ("espeakng-loader", "numpy", "pillow", "ffmpeg-python")
     }
@@ -286,13 +290,13 @@ def digest_of(spec: Spec, index: int) -> str:
     return summary.hexdigest()
 
 
-def _speak_within(stretch: script.Stretch, seconds: float) -> voice.Speech:
-    """The speech of a stretch, said faster if it would last longer than `seconds`."""
+def _speak_within(text: str, stretch: script.Stretch, seconds: float) -> voice.Speech:
+    """An utterance of a stretch, said faster if it would last longer than `seconds`."""
     rate = stretch.rate
-    speech = voice.speak(stretch.text, stretch.voice, rate)
+    speech = voice.speak(text, stretch.voice, rate)
     while len(speech.waveform) / speech.rate > seconds and rate < voice.FASTEST_RATE:
         rate = min(round(rate * 1.1), voice.FASTEST_RATE)
-        speech = voice.speak(stretch.text, stretch.voice, rate)
+        speech = voice.speak(text, stretch.voice, rate)
     return speech
 
 

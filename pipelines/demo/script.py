@@ -7,10 +7,13 @@ question videos show them half of the time and leave unsaid what is asked, so th
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import string
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from pipelines.demo.scenes import ALL_SCENES, ATTRIBUTES, SHAPES, SOUNDS, Look, Scene
 from pipelines.demo.voice import VOICES
@@ -18,53 +21,40 @@ from pipelines.demo.voice import VOICES
 TRAIN, VALIDATION, QUESTIONS = "train", "validation", "questions"
 _ROLES = (TRAIN, TRAIN, VALIDATION, QUESTIONS, TRAIN, TRAIN, TRAIN, TRAIN)
 
-# How many of the four attributes a stretch speaks of, and how often. A model that could always read one attribute
-# beside the others would learn to guess the rest; a stretch that speaks of one alone can only be understood by looking.
-_SPOKEN_COUNTS = {TRAIN: ((4, 5), (2, 1), (1, 3), (0, 1)), QUESTIONS: ((0, 3), (1, 2), (2, 1))}
-_SPOKEN_COUNTS[VALIDATION] = _SPOKEN_COUNTS[TRAIN]
 _HELD_OUT_SHARE = 0.5  # of the stretches of a question video
 
-CLAUSES = {
-    "colour": ("the color is {}", "it is painted {}", "everything in it is {}", "I would call that {}", "it looks {}"),
-    "shape": ("the shape is a {}", "here is a {}", "this is a {}", "we are looking at a {}", "I can see a {}"),
-    "motion": ("it is {}", "it keeps {}", "now it is {}", "the way it moves is {}", "and look at it {}"),
-    "sound": ("the sound is {}", "I can hear {}", "something is {} here", "you hear that {}", "listen to it {}"),
-}
+# How often a stretch tells all four attributes, one, or none. A model that always reads some attributes beside the
+# others learns to guess the rest; where one is told alone, only looking and listening help.
+_SPOKEN_COUNTS = {TRAIN: ((4, 1), (1, 1)), QUESTIONS: ((0, 1), (1, 1))}
+_SPOKEN_COUNTS[VALIDATION] = _SPOKEN_COUNTS[TRAIN]
+
+CARRIERS = ("look here,", "now we have", "and there is")
+NAMES = {"colour": "{}", "shape": "a {}", "motion": "{}", "sound": "{}"}
 PROMPTS = {
     "colour": "the color is {}",
     "shape": "the shape is a {}",
-    "motion": "it is {}",
+    "motion": "the motion is {}",
     "sound": "the sound is {}",
 }
 MASK = "<|MASK|>"
 DISTRACTORS = (
-    "my sister called me this morning about the garden",
-    "I had two cups of coffee before we started today",
-    "thank you all for the kind letters you sent last week",
-    "the weather was lovely when we walked along the river",
-    "somebody left their umbrella in the kitchen again",
-    "we should really bake some bread on the weekend",
-    "my neighbor bought a very old piano from a school",
-    "last summer we drove all the way down to the sea",
-    "do not forget to water the plants before you leave",
-    "I still have to finish that long book about whales",
-    "our train was late so we played cards for an hour",
-    "the dog slept through the whole thing as he always does",
-    "let me know what you had for breakfast this morning",
-    "they opened a new library just around the corner",
-    "I never remember where I put my keys in the evening",
-    "grandma used to tell us stories about the mountains",
+    "my sister called me again",
+    "we walked along the river",
+    "let us bake some bread",
+    "they bought an old piano",
+    "please water the plants today",
+    "our train was late again",
+    "the dog slept all day",
+    "I never find my keys",
 )
-SHORT_DISTRACTORS = (
-    "as my uncle likes to say",
-    "I hope you slept well",
-    "thanks again for joining us",
-    "we have plenty of time",
-    "let me take a closer look",
-    "and that is good to know",
-)
-OPENERS = ("okay", "all right", "so", "well now", "by the way", "and then")
-_LEAST_WORDS = 10  # fewer than 8 in 5 seconds make the job play the speech faster, over several stretches
+NARRATORS = VOICES[:2]
+"""Who speaks; with more voices, words take longer to be learned by ear."""
+
+SLOTS = 3
+"""Utterances of a stretch, one for each audio span of a segment."""
+_SLOT_STARTS = (0.03, 0.37, 0.7)
+"""Shares of a stretch. The automatic captions let a word last until the next one begins, so a slot begins well before
+the border that the middle of the preceding word must not pass."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +72,18 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Some seconds of one scene.
+class Utterance:
+    """What is said without a pause, and the seconds after the stretch's start at which it begins."""
 
-    `held_out` are the attributes that form a held-out pair, `spoken` those that `text` names, in its order; `delay` is
-    the silence before the text.
+    text: str
+    start: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of time with one scene; times in seconds.
+
+    `held_out` names the attributes that form a held-out pair, `spoken` those that the utterances name, in their order.
     """
 
     start: float
@@ -95,10 +92,14 @@ class Stretch:
     look: Look
     held_out: tuple[str, ...]
     spoken: tuple[str, ...]
-    text: str
+    utterances: tuple[Utterance, ...]
     voice: str
     rate: int
-    delay: float
+
+    @property
+    def text(self) -> str:
+        """All that is said."""
+        return " ".join(utterance.text for utterance in self.utterances)
 
 
 @dataclass(frozen=True)
@@ -156,26 +157,39 @@ def write_script(seed: int, index: int, shortest: int, longest: int, stretch_sec
                 look=Look(_background(draw), draw.uniform(-10, 10), draw.random()),
                 held_out=pairs.kinds(scene),
                 spoken=spoken,
-                text=write_text(draw, scene, spoken),
-                voice=draw.choice(VOICES),
-                rate=draw.randint(165, 205),
-                delay=round(draw.uniform(0.1, 0.6), 3),
+                utterances=write_utterances(draw, scene, spoken, stretch_seconds),
+                voice=draw.choice(NARRATORS),
+                rate=draw.randint(185, 215),
             )
         )
     return Script(name(seed, index), index, purpose, int(stretches[-1].end) + 3, tuple(stretches))
 
 
-def write_text(draw: random.Random, scene: Scene, spoken: Iterable[str]) -> str:
-    """Sentences that name the `spoken` attributes of a scene, each once and in that order, amid other talk."""
-    clauses = [draw.choice(CLAUSES[kind]).format(getattr(scene, kind)) for kind in spoken]
-    if len(clauses) < 4:
-        while sum(len(clause.split()) for clause in clauses) < _LEAST_WORDS:
-            fillers = DISTRACTORS if len(clauses) < 2 else SHORT_DISTRACTORS
-            filler = draw.choice([words for words in fillers if words not in clauses])
-            clauses.insert(draw.randint(0, len(clauses)), filler)
-    if draw.random() < 0.4:
-        clauses[0] = f"{draw.choice(OPENERS)}, {clauses[0]}"
-    return _punctuate(draw, clauses)
+def write_utterances(
+    draw: random.Random, scene: Scene, spoken: Sequence[str], stretch_seconds: float
+) -> tuple[Utterance, ...]:
+    """One utterance for each slot of a stretch; together they name the `spoken` attributes, each once and in order.
+
+    An attribute that is told alone is prompted for in one slot and is the only word of the next.
+    """
+    if len(spoken) == 1:
+        (kind,) = spoken
+        before, name = PROMPTS[kind].format("").strip(), getattr(scene, kind)
+        texts = [before, name]
+        texts.insert(draw.choice((0, 2)), draw.choice(DISTRACTORS))
+    elif spoken:
+        shares = [len(part) for part in np.array_split(spoken, SLOTS)]
+        draw.shuffle(shares)
+        rest = iter(NAMES[kind].format(getattr(scene, kind)) for kind in spoken)
+        carriers = draw.sample(CARRIERS, SLOTS)
+        texts = [
+            f"{carrier} {' and '.join(itertools.islice(rest, share))}"
+            for carrier, share in zip(carriers, shares, strict=True)
+        ]
+    else:
+        texts = draw.sample(DISTRACTORS, SLOTS)
+    starts = (round(share * stretch_seconds, 3) for share in _SLOT_STARTS)
+    return tuple(Utterance(f"{t[0].upper()}{t[1:]}.", start) for t, start in zip(texts, starts, strict=True))
 
 
 def questions(script: Script) -> list[dict]:
@@ -220,14 +234,3 @@ def _background(draw: random.Random) -> tuple[int, int, int]:
     """A dim grey, never so dark that it could be taken for black bars, with a slight tint."""
     grey = draw.randint(58, 96)
     return tuple(grey + draw.randint(-8, 8) for _ in range(3))
-
-
-def _punctuate(draw: random.Random, clauses: list[str]) -> str:
-    """Clauses as sentences; some are joined by a comma."""
-    text = clauses[0][0].upper() + clauses[0][1:]
-    for clause in clauses[1:]:
-        if draw.random() < 0.4:
-            text += f", {clause}"
-        else:
-            text += f". {clause[0].upper()}{clause[1:]}"
-    return text + "."

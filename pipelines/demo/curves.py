@@ -1,0 +1,81 @@
+"""The curves of a run as one picture: losses, and accuracies on held-out videos as multiples of chance.
+
+They are drawn from the metrics that training wrote: `python -m pipelines.demo.curves RUN --out curves.png`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from shards import filesystem
+from shards.errors import UsageError, run_command
+from train.accuracy import OBJECTIVES
+from train.metrics import NAME, MetricsLog
+
+_SMOOTHED = 5
+"""Lines of training metrics that one point of a training curve averages."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw the curves of a run."""
+
+    run: tyro.conf.Positional[str]
+    """The work folder of train.pretrain."""
+    out: str = "curves.png"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo.curves")
+    lines = MetricsLog(filesystem.join(options.run, NAME)).lines()
+    if not any("loss" in line for line in lines):
+        raise UsageError(f"{options.run!r} holds no {NAME} with losses; give the work folder of a run")
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    draw(lines).savefig(options.out, dpi=100)
+    return 0
+
+
+def draw(lines: Sequence[dict[str, float]]) -> Figure:
+    """Three diagrams side by side from the lines of a metrics file."""
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    losses, *accuracies = figure.subplots(1, 3)
+    losses.set_title("loss in training")
+    for name in OBJECTIVES:
+        losses.plot(*points(lines, name, _SMOOTHED).T, label=name)
+    for axes, scope, place in zip(
+        accuracies, ("accuracy", "accuracy_within_video"), ("in the batch", "within the video"), strict=True
+    ):
+        axes.set_title(f"held-out videos, {place}: accuracy / chance")
+        axes.axhline(1, color="black", linewidth=1)
+        for name in OBJECTIVES:
+            axes.plot(*points(lines, f"val/{scope}/{name}", 1).T, marker="o", label=name)
+    for axes in (losses, *accuracies):
+        axes.set(xlabel="step", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def points(lines: Sequence[dict[str, float]], key: str, window: int) -> np.ndarray:
+    """Steps and values under `key`, `[n, 2]`, each the mean of `window` lines; accuracies are divided by chance."""
+    chance = key.replace("accuracy", "chance")
+    found = [
+        (line["step"], line[key] / line[chance] if chance != key else line[key])
+        for line in lines
+        if line.get(key) is not None
+    ]
+    array = np.array(found, float).reshape(-1, 2)
+    whole = array[: len(array) // window * window].reshape(-1, window, 2)
+    return whole.mean(axis=1) if len(whole) else array
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,22 @@
+"""The demo from end to end, with a few videos and two steps of training."""
+
+import json
+
+from train.metrics import MetricsLog
+
+
+def test_the_whole_chain_runs_and_leaves_its_figures(run, tmp_path):
+    out = tmp_path / "demo"
+    arguments = ("--out", out, "--videos", "4", "--steps", "2", "--evaluations", "1")
+    ended = run("pipelines.demo", *arguments, timeout=280)
+    assert ended.status == 0, ended.err
+    assert "done in" in ended.err
+    lines = MetricsLog(str(out / "run" / "metrics.jsonl")).lines()
+    assert [line["step"] for line in lines] == [2, 2]
+    assert lines[1]["val/chance/imgs_to_audio"] > 0
+    answered = json.loads((out / "questions.json").read_text())
+    assert set(answered) == {"nothing", "frames", "sound"}
+    assert set(answered["nothing"]) == {"colour", "shape", "motion", "sound", "all"}
+    # Sixteen stretches of one video, each asked for the three or four attributes that its speech does not name.
+    assert 40 <= answered["nothing"]["all"]["asked"] <= 64
+    assert (out / "curves.png").stat().st_size > 10_000

@@ -1,0 +1,185 @@
+"""Evaluation against counts made in plain NumPy, its intervals, its repeatability, and the command."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from model.objectives import pretraining_outputs
+from model.reserve import MerlotReserve
+from shards.errors import UsageError, run_command
+from shards.reader import PretrainingReader, StreamOptions
+from shards.tokens import MASK
+from train import evaluate, pretrain, weights
+from train.config import TINY, fit_to_data, from_json
+from train.evaluate import Evaluator, design_effect, tally, wilson
+from train.mesh import MeshConfig, make_mesh
+from train.metrics import MetricsLog
+from train.step import initial_state
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = ("--batch-size", "2", "--model.hidden-size", "32", "--optimizer.total-steps", "100", "--log-every", "1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    spec = importlib.util.spec_from_file_location("reader_data", ROOT / "tests" / "shards" / "reader_data.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.write_data(tmp_path_factory.mktemp("evaluate") / "data", [2, 2]))
+
+
+@pytest.fixture(scope="module")
+def config():
+    small = dataclasses.replace(TINY.model, hidden_size=32, context_split_probability=0.0)
+    return fit_to_data(dataclasses.replace(TINY, model=small, batch_size=2), 32_768, 4)
+
+
+@pytest.fixture(scope="module")
+def found(config, data):
+    mesh = make_mesh(MeshConfig())
+    params = initial_state(config, mesh).params
+    evaluator = Evaluator(config, mesh, data, "train")
+    return params, evaluator(params), evaluator(params)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """A run of four steps that evaluates every second one on the data it trains on."""
+    workdir = tmp_path_factory.mktemp("run")
+    more = ("--steps", "4", "--evaluate-every", "2", "--evaluation-split", "train")
+    assert run_command(lambda: pretrain.main(["tiny", "--data", data, "--workdir", str(workdir), *SMALL, *more])) == 0
+    return workdir
+
+
+def test_the_same_evaluation_gives_the_same_numbers(found):
+    _, first, second = found
+    assert first == second
+    assert first.examples == 4
+
+
+def test_counts_equal_those_made_by_hand(found, config, data):
+    """Images against sounds and masked words against spans, with the pairs compared one by one."""
+    params, evaluation, _ = found
+    stream = StreamOptions(training=False, split="train")
+    reader = PretrainingReader(data, dataclasses.replace(config.reader(), stream=stream), 2, seed=0)
+    right = {"imgs_to_audio": 0, "stuff_to_span": 0}
+    asked = dict.fromkeys(right, 0)
+    forward = jax.jit(partial(pretraining_outputs, MerlotReserve(config.model)))
+    for batch in reader:
+        parts = [
+            forward(params, {name: array[i : i + 1] for name, array in batch.items()}, jax.random.key(i))
+            for i in range(len(batch["images"]))
+        ]
+        for objective in right:
+            x, y, valid = (np.concatenate([part[objective][name] for part in parts]) for name in ("x", "y", "_valid"))
+            for i in np.flatnonzero(valid):
+                scores = [x[i] @ y[j] if valid[j] else -math.inf for j in range(len(y))]
+                asked[objective] += 1
+                right[objective] += int(np.argmax(scores)) == i
+    for objective in right:
+        accuracy = evaluation.accuracies[f"accuracy/{objective}"]
+        assert (accuracy.right, accuracy.asked) == (right[objective], asked[objective])
+    masked = evaluation.accuracies["accuracy/stuff_to_span"].asked
+    assert 0 < masked <= evaluation.examples * config.model.spans_to_include
+    assert MASK in batch["audio2text"]
+
+
+def test_chance_is_one_in_the_candidates(found, config):
+    _, evaluation, _ = found
+    images = config.batch_size * config.model.segments
+    assert evaluation.accuracies["accuracy/imgs_to_audio"].chance == pytest.approx(1 / images)
+    # Three segments of an example are of one video, the fourth of another.
+    within = evaluation.accuracies["accuracy_within_video/imgs_to_audio"].chance
+    assert within == pytest.approx((3 * 1 / 3 + 1) / 4)
+
+
+def test_wilson_against_published_values():
+    """Wilson (1927) for 8 of 10 and 0 of 10 at 95 %, as in Newcombe (1998)."""
+    assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=20))
+def test_an_interval_holds_its_share_and_is_never_narrower_than_wilsons(pairs):
+    counts = np.array([(min(r, a), a, a / 8) for r, a in pairs], float)
+    accuracy = tally(counts)
+    assert 0 <= accuracy.low <= accuracy.share <= accuracy.high <= 1 or accuracy.asked == 0
+    low, high = wilson(accuracy.share, accuracy.asked)
+    assert accuracy.low <= low + 1e-12
+    assert accuracy.high >= high - 1e-12
+
+
+def test_answers_that_agree_within_examples_count_as_fewer():
+    alike = np.array([8.0, 0.0] * 10)
+    assert design_effect(alike, np.full(20, 8.0)) == pytest.approx(8 * 20 / 19)
+    assert design_effect(np.full(20, 4.0), np.full(20, 8.0)) == 1
+
+
+def test_the_loop_writes_evaluations_beside_its_metrics(run):
+    lines = MetricsLog(str(run / "metrics.jsonl")).lines()
+    evaluated = [line for line in lines if "val/loss" in line]
+    assert [line["step"] for line in evaluated] == [2, 4]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    assert all(np.isfinite(line["val/accuracy_within_video/text_to_audio"]) for line in evaluated)
+
+
+def test_a_run_and_its_export_are_evaluated_by_the_command(run, data, capsys):
+    results = []
+    for checkpoint in (run, run / "export"):
+        arguments = ["pretraining", "--data", data, "--checkpoint", str(checkpoint), "--split", "train", "--json"]
+        assert run_command(lambda arguments=arguments: evaluate.main(arguments)) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    last = MetricsLog(str(run / "metrics.jsonl")).lines()[-1]
+    assert results[0]["losses"]["loss"] == pytest.approx(last["val/loss"], rel=1e-6)
+    # The export has float16 weights.
+    assert results[1]["losses"]["loss"] == pytest.approx(last["val/loss"], rel=1e-2)
+    assert weights.load(str(run / "export" / "ckpt_4")).config == weights.load(str(run)).config
+
+
+def test_tables_show_counts_and_intervals(found, capsys):
+    evaluate.print_tables(Console(width=120), found[1], "weights on data")
+    accuracy = found[1].accuracies["accuracy_within_video/stuff_to_span"]
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "stuff_to_span, in video" in line)
+    assert f"{accuracy.right}/{accuracy.asked}" in row
+    assert f"{accuracy.low:.1%}-{accuracy.high:.1%}" in row
+
+
+def test_a_stored_configuration_comes_back_the_same(run, config):
+    stored = from_json(json.loads((run / "config.json").read_text()))
+    assert (stored.steps, stored.model.segments, stored.evaluate_every) == (4, 4, 2)
+    assert from_json(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"checkpoint": "{tmp}"}, "has no file ckpt_STEP"),
+        ({"split": "nowhere"}, "has no split 'nowhere'; it has train"),
+        ({"data": "{tmp}"}, "holds no shards"),
+        ({"checkpoint": "{tmp}/empty"}, "holds no checkpoint yet"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_named(run, data, tmp_path, change, sentence, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_bytes((run / "config.json").read_bytes())
+    options = {"data": data, "checkpoint": str(run), "split": "train"}
+    options |= {name: value.format(tmp=tmp_path) for name, value in change.items()}
+    arguments = ["pretraining", *(part for name, value in options.items() for part in (f"--{name}", value))]
+    assert run_command(lambda: evaluate.main(arguments)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_data_of_another_vocabulary_are_refused(run, data):
+    loaded = dataclasses.replace(weights.load(str(run)), vocabulary="0" * 64)
+    with pytest.raises(UsageError, match=r"evaluate on data of the same vocabulary"):
+        loaded.check_vocabulary(data, "train")
