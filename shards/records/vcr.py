@@ -28,7 +28,6 @@ from shards.questions import (
     write_picture,
 )
 from shards.records import example
-from shards.records.example import RecordError
 
 CHOICES = 4
 PREFIXES = ("qa", "qar")
@@ -137,12 +136,3 @@ def parse(record: bytes, config: VcrConfig) -> dict[str, Any]:
     out: dict[str, Any] = empty(parser.spec())
     parser(record, fixed, out)
     return out | {"id": bytes(out["id"]).rstrip(b"\0").decode()}
-
-
-def check(data: bytes) -> list[str]:
-    """What is wrong with a record, in sentences (spec finetune_data.md 6)."""
-    try:
-        parse(data, VcrConfig())
-    except RecordError as error:
-        return [str(error)]
-    return []
