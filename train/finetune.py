@@ -174,9 +174,9 @@ def finetune(options: Finetune, stop: _Stop, console: Console) -> dict[str, floa
     questions = setup.open_questions(options.data, config.train_split)
     if config.val_split is not None:
         setup.open_questions(options.data, config.val_split)
-    reading = dataclasses.replace(
-        setup.spelled(config.input, options.data, questions.vocabulary), image_dtype=config.dtype
-    )
+    reading = setup.spelled(config.input, options.data, questions.vocabulary)
+    reading = setup.fitted(task, reading, options.data, config.train_split)
+    reading = dataclasses.replace(reading, image_dtype=config.dtype)
     reader = _reader(options, task, reading)
     filesystem.make_folder(options.workdir)
     with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):

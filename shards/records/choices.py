@@ -6,7 +6,7 @@ about a picture is a clip of one silent segment (spec finetune_data.md 3.7, 3.8)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,15 @@ def parse_record(data: bytes, options: int | None = None, sound: bool = True) ->
     )
     texts = tuple(fields.text(f"qa_choice_{i}") for i in range(there))
     return ClipRecord(fields.id(), fields.text("qa_query"), texts, fields.label("qa_label", there), segments, magic)
+
+
+def fit(config: ClipConfig, payload: bytes) -> ClipConfig:
+    """The configuration with the options, segments and sound that a record has. Raises `RecordError`."""
+    features = wire.features(payload)
+    sound = "c00/spec_encoded" in features
+    options = len(parse_record(payload, sound=sound).options)
+    segments = sum(name.endswith("/image_encoded") for name in features)
+    return replace(config, options=options, segments=segments, sound=sound)
 
 
 class ClipParser:

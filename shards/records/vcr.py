@@ -87,8 +87,8 @@ class VcrRecord:
 def parse_record(data: bytes) -> VcrRecord:
     """The record behind the bytes. Raises `RecordError` naming the feature that is missing or wrong."""
     fields = Fields(wire.features(data))
-    answer, rationale = (_parse_choice(fields, prefix) for prefix in PREFIXES)
-    return VcrRecord(fields.id(), fields.bytes("image"), fields.bytes("image_fliplr"), answer, rationale)
+    image, mirrored = fields.bytes("image"), fields.bytes("image_fliplr")
+    return VcrRecord(fields.id(), image, mirrored, *(_parse_choice(fields, prefix) for prefix in PREFIXES))
 
 
 def _parse_choice(fields: Fields, prefix: str) -> Choice:

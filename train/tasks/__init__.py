@@ -45,6 +45,8 @@ class Task:
     losses: Callable[[Logits, Batch], dict[str, jax.Array]]
     right: Callable[[Logits, Batch], dict[str, jax.Array]]
     best: str
+    fit: Callable[[QuestionConfig, bytes], QuestionConfig] | None = None
+    """Takes the sizes of the task from its first record; None where the task fixes them."""
     submit: Callable[[Mapping[str, Predictions], str], list[str]] | None = None
     submitted_splits: tuple[str, ...] = ()
     """The splits that a leaderboard file is made from."""

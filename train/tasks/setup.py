@@ -20,6 +20,8 @@ from model.transformer import stack_layers
 from shards import dataset, fetch, filesystem, tokenizer
 from shards.errors import UsageError, UserError
 from shards.questions import QuestionConfig
+from shards.records.example import RecordError
+from shards.source import Source
 from shards.vocabulary import Vocabulary, of_data
 from train.tasks import Task
 from train.tasks.scoring import fresh_projection
@@ -53,6 +55,20 @@ def open_questions(data: str, split: str | None) -> QuestionSet:
     beside = filesystem.join(opened.folder, "tokenizer.json")
     held = filesystem.read_bytes(beside) if filesystem.exists(beside) else None
     return QuestionSet(of_data(opened.folder, opened.manifest), held)
+
+
+def fitted(task: Task, reader: QuestionConfig, data: str, split: str | None) -> QuestionConfig:
+    """The reader with the sizes of the data's first record, for a task that does not fix them.
+
+    Raises `UsageError` if it is a record of another kind.
+    """
+    if task.fit is None:
+        return reader
+    source = Source(data, split)
+    try:
+        return task.fit(reader, source.read(int((source.counts > 0).argmax()), 0))
+    except RecordError as error:
+        raise UsageError(f"{data!r} holds no questions of the task {task.name}: {error}") from None
 
 
 def spelled(reader: QuestionConfig, data: str, vocabulary: Vocabulary) -> QuestionConfig:

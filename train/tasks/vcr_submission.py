@@ -74,7 +74,7 @@ def check_bytes(data: bytes, path: str) -> int:
         raise SubmissionError(f"{path!r} is no CSV: {error}") from None
     if tuple(header) != COLUMNS:
         raise SubmissionError(
-            f"{path!r} has the columns {header[:3]}... instead of {list(COLUMNS[:3])}... ({21} in all)"
+            f"{path!r} has the columns {', '.join(header[:3])}... instead of {', '.join(COLUMNS[:3])}..., 21 in all"
         )
     if not rows:
         raise SubmissionError(f"{path!r} holds no question")
