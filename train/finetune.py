@@ -307,9 +307,7 @@ def combinations(options: Finetune) -> list[dict[str, Any]]:
         short, _, values = text.partition("=")
         name = {"lr": "learning_rate"}.get(short, short)
         if fields.get(name) not in (int, float, str):
-            raise UsageError(
-                f"--sweep {text!r}: {short!r} is no number or word of the configuration; for example lr=1e-5,2e-5"
-            )
+            raise UsageError(f"--sweep {text!r}: {short!r} is no number of the configuration; give lr=1e-5,2e-5")
         try:
             axes[name] = [fields[name](value) for value in values.split(",")]
         except ValueError:

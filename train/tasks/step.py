@@ -105,13 +105,18 @@ def _step(
     copies = shard_copies(state.params, mesh)
     parts = {name: in_parts(array) for name, array in batch.items() if name not in _NOT_COMPUTED}
 
-    def add(total: Any, part: Batch) -> tuple[Any, None]:
-        found = jax.value_and_grad(loss_of, has_aux=True)(copies, part)
-        return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, found), None
+    find = jax.value_and_grad(loss_of, has_aux=True)
+    first = {name: array[0] for name, array in parts.items()}
+    if microbatches == 1:
+        (loss, info), gradients = find(copies, first)
+    else:
 
-    like_first = jax.eval_shape(jax.value_and_grad(loss_of, has_aux=True), copies, {k: v[0] for k, v in parts.items()})
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), like_first)
-    ((loss, info), gradients), _ = jax.lax.scan(add, zeros, parts)
+        def add(total: Any, part: Batch) -> tuple[Any, None]:
+            found = find(copies, part)
+            return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, found), None
+
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), jax.eval_shape(find, copies, first))
+        ((loss, info), gradients), _ = jax.lax.scan(add, zeros, parts)
     gradients = sum_over_shards(gradients, mesh)
     following, norm = advance(state, loss, gradients, finetuning_optimizer(optimizer, state.params))
     schedule = linear_schedule(optimizer.warmup_steps, optimizer.total_steps)
