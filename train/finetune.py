@@ -40,6 +40,8 @@ from train.tasks.table import TASKS
 CHECKPOINTS_NAME = "checkpoints"
 EVALUATIONS_NAME = "evaluations.jsonl"
 SWEEP_NAME = "sweep.jsonl"
+CUT = ("cut_options", "lost_subtitle_tokens")
+"""What readers count of texts that did not fit."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,7 @@ def finetune(options: Finetune, stop: _Stop, console: Console) -> dict[str, floa
     """Train, evaluate every epoch, keep the best; the best line of evaluation, or None if stopped early."""
     task, config = TASKS[options.task], options.config
     mesh = make_mesh(config.mesh)
-    check_batch(mesh, config.batch_size)
-    if config.batch_size % (batch_shards(mesh) * config.microbatches):
-        raise UsageError(
-            f"batch_size {config.batch_size} cannot be cut in {config.microbatches} microbatches on each of"
-            f" {batch_shards(mesh)} devices; change one of them"
-        )
-    if config.batch_size % jax.process_count():
-        raise UsageError(f"batch_size {config.batch_size} is not divisible by the {jax.process_count()} hosts")
+    _check_batch(config, mesh)
     questions = setup.open_questions(options.data, config.train_split)
     if config.val_split is not None:
         setup.open_questions(options.data, config.val_split)
@@ -215,16 +210,14 @@ def finetune(options: Finetune, stop: _Stop, console: Console) -> dict[str, floa
                     f"stopped at step {int(state.step)} of {optimizer.total_steps}; the same command continues"
                 )
                 break
-            judge(options, task, evaluator, state, questions.tokenizer, console)
+            judge(options, task, evaluator, state, reader, questions.tokenizer, console)
         reader.close()
         checkpoints.close()
         if int(state.step) < optimizer.total_steps:
             return None
-        best = _best_line(options, task)
-        console.print(
-            f"finished {int(state.step)} steps; the weights are in {filesystem.join(options.workdir, BEST_NAME)}"
-        )
-        return best
+        kept = filesystem.join(options.workdir, BEST_NAME)
+        console.print(f"finished {int(state.step)} steps; the best weights are in {kept}")
+        return _best_line(options, task)
 
 
 def settle(
@@ -251,14 +244,26 @@ def settle(
 
 
 def judge(
-    options: Finetune, task: Task, evaluator: Evaluator, state: TrainState, tokenizer: bytes | None, console: Console
+    options: Finetune,
+    task: Task,
+    evaluator: Evaluator,
+    state: TrainState,
+    reader: Reader,
+    tokenizer: bytes | None,
+    console: Console,
 ) -> None:
-    """Evaluate after an epoch, write the line down, and keep the weights if none were better."""
+    """Evaluate after an epoch, write the line down, and keep the weights if none were better.
+
+    The line also says how many options and subtitles of this process's training batches did not fit.
+    """
     log = MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME))
     step, split = int(state.step), options.config.val_split
     if any(line["step"] == step for line in log.lines()):
         return
-    line: dict[str, Any] = {"step": step}
+    seen = reader.metrics()
+    line: dict[str, Any] = {"step": step} | {f"train/{name}": seen[name] for name in CUT if name in seen}
+    if cut := {name: count for name, count in line.items() if name != "step" and count}:
+        console.print(f"so far, in the batches of this process: {cut}; raise --input.text-length to cut less")
     if split is not None:
         found = shares(evaluator(state.params, options.data, split))
         line |= metrics(found)
@@ -313,6 +318,18 @@ def combinations(options: Finetune) -> list[dict[str, Any]]:
         except ValueError:
             raise UsageError(f"--sweep {text!r}: {values!r} is not a list such as 1e-5,2e-5") from None
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _check_batch(config: FinetuneConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raise `UsageError` unless a batch can be shared out over devices, microbatches and hosts."""
+    check_batch(mesh, config.batch_size)
+    if config.batch_size % (batch_shards(mesh) * config.microbatches):
+        raise UsageError(
+            f"batch_size {config.batch_size} cannot be cut in {config.microbatches} microbatches on each of"
+            f" {batch_shards(mesh)} devices; change one of them"
+        )
+    if config.batch_size % jax.process_count():
+        raise UsageError(f"batch_size {config.batch_size} is not divisible by the {jax.process_count()} hosts")
 
 
 def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:
