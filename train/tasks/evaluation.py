@@ -5,6 +5,7 @@ Every question is asked once, also the last ones that fill no batch, and all hos
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -106,6 +107,21 @@ class EvaluationOptions:
     """Print JSON instead of a table."""
 
 
+def evaluate_vcr(options: EvaluationOptions) -> int:
+    """Evaluate a model finetuned on VCR (answers, rationales, both), or write its leaderboard file."""
+    return evaluate("vcr", options)
+
+
+def evaluate_tvqa(options: EvaluationOptions) -> int:
+    """Evaluate a model finetuned on TVQA (beside text, sound, both), or write its leaderboard files."""
+    return evaluate("tvqa", options)
+
+
+def evaluate_choices(options: EvaluationOptions) -> int:
+    """Evaluate a model finetuned on your own questions."""
+    return evaluate("choices", options)
+
+
 def evaluate(name: str, options: EvaluationOptions) -> int:
     """Evaluate on the task of this name, or write its leaderboard file, and print; returns the exit status."""
     task, mesh = TASKS[name], make_mesh(MeshConfig())
@@ -117,9 +133,8 @@ def evaluate(name: str, options: EvaluationOptions) -> int:
         return 0
     found = shares(evaluator(classifier.params, options.data, options.split))
     if options.json:
-        sys.stdout.write(
-            json.dumps({name: vars(share) | {"share": share.share} for name, share in found.items()}) + "\n"
-        )
+        figures = {name: dataclasses.asdict(one) | {"share": one.share} for name, one in found.items()}
+        sys.stdout.write(json.dumps(figures) + "\n")
     else:
         Console().print(table(f"{options.checkpoint} on {options.split} of {options.data}", found))
     return 0
