@@ -8,11 +8,12 @@ OUT ?= out
 DEMO ?= demo
 CONFIG ?= tiny
 WORKDIR ?= run
+CHECKPOINT ?= base
 EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-faults lint preprocess pretrain stats bench clean
+.PHONY: help setup doctor demo test test-faults lint preprocess pretrain ask app stats bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,6 +47,12 @@ preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=fold
 
 pretrain: $(STAMP) ## shards to weights: make pretrain DATA=folder CONFIG=tiny [WORKDIR=folder] [ARGS=...]
 	$(RUN) -m train.pretrain $(CONFIG) --data "$(DATA)" --workdir "$(WORKDIR)" $(ARGS)
+
+ask: $(STAMP) ## ask a video: make ask VIDEO=clip.mp4 PROMPT="... <|MASK|>" OPTIONS="a,b,c" [CHECKPOINT=base]
+	$(RUN) -m pipelines.ask "$(VIDEO)" --prompt "$(PROMPT)" --options "$(OPTIONS)" --checkpoint "$(CHECKPOINT)" $(ARGS)
+
+app: $(STAMP) ## a page on this machine for asking videos: make app [CHECKPOINT=base]
+	$(RUN) -m pipelines.app --checkpoint "$(CHECKPOINT)" $(ARGS)
 
 stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
 	$(RUN) -m shards stats "$(DATA)"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import string
 
-import numba
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
@@ -27,7 +26,10 @@ def align(asr: list[str], other: list[str]) -> list[str]:
         other = other[: len(asr) + band]
         # Past the band no cell is in reach: those ASR words have no partner, whatever they cost.
         rows = min(len(asr), len(other) + band)
-        steps = _back_steps(_banded_costs(asr[:rows], other, band), len(other))
+        # Compiled code is loaded by those who align only: it costs a decoder 70 MB and most of a second.
+        from ingest.warping import back_steps
+
+        steps = back_steps(_banded_costs(asr[:rows], other, band), len(other))
         last = -1
         for row, column in _path(steps, rows, len(other), band):
             if column > last:
@@ -57,34 +59,6 @@ def _banded_costs(asr: list[str], other: list[str], band: int) -> np.ndarray:
                 block = distances[row_of[i - top], column_of[start - first : stop - first]]
                 costs[i, start - i + band : stop - i + band] = block
     return costs
-
-
-@numba.njit(cache=True)
-def _back_steps(costs: np.ndarray, columns: int) -> np.ndarray:
-    """The step that reached each cell: 0 diagonal, 1 from the row above, 2 from the column before; ties so."""
-    rows, width = costs.shape
-    band = width // 2
-    far = np.int64(1) << 60
-    steps = np.zeros((rows, width), np.uint8)
-    above = np.full(width + 1, far, np.int64)
-    for i in range(rows):
-        here = np.full(width + 1, far, np.int64)
-        for k in range(width):
-            j = i - band + k
-            if j < 0 or j >= columns:
-                continue
-            if i == 0 and j == 0:
-                here[k] = costs[i, k]
-                continue
-            best, step = above[k], 0
-            if above[k + 1] < best:
-                best, step = above[k + 1], 1
-            if k > 0 and here[k - 1] < best:
-                best, step = here[k - 1], 2
-            here[k] = min(best + costs[i, k], far)
-            steps[i, k] = step
-        above = here
-    return steps
 
 
 def _path(steps: np.ndarray, rows: int, columns: int, band: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def seconds(stamp: str) -> float:
         hours, minutes, rest = stamp.split(":")
         whole, fraction = rest.split(".")
         return int(hours) * 3600 + int(minutes) * 60 + int(whole) + float(f"0.{fraction}")
-    except ValueError:
+    except (ValueError, OverflowError):
         raise CaptionError(f"{stamp[:40]!r} is not a time stamp of the form HH:MM:SS.mmm") from None
 
 
@@ -157,13 +158,18 @@ def _uploaded_words(lines: list[str]) -> list[Word]:
             cues[-1][1].append(line)
     words = []
     for header, body in cues:
-        start, end = (seconds(stamp) for stamp in header.split(" --> "))
+        stamps = header.split(" --> ")
+        if len(stamps) != 2:
+            raise CaptionError(f"{header!r} is not the header of a cue")
+        start, end = map(seconds, stamps)
         texts = [w for w in _ANY_TAG.sub("", " ".join(body)).split(" ") if w]
         words += _share(texts, start, end)
     return words
 
 
 def _share(texts: list[str], start: float, end: float) -> list[Word]:
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise CaptionError(f"a cue lasts from {start} to {end} seconds")
     bounds = np.linspace(start, end, len(texts) + 1).tolist()
     return [Word(text, s, e) for text, s, e in zip(texts, bounds, bounds[1:], strict=False)]
 
@@ -246,7 +252,7 @@ def _read_json3(text: str) -> Transcript:
         events = json.loads(text)["events"]
         timed = any(len(event.get("segs", ())) > 1 for event in events)
         words = [word for event in events for word in _json3_event(event)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CaptionError(f"the json3 track cannot be read: {type(error).__name__}: {str(error)[:80]}") from None
     return Transcript(words if timed else _in_order(words), timed)
 
@@ -259,7 +265,8 @@ def _json3_event(event: dict) -> Iterator[Word]:
     end = start + event.get("dDurationMs", 0) / 1000
     starts = [start + s.get("tOffsetMs", 0) / 1000 for s in segments]
     for segment, s, e in zip(segments, starts, [*starts[1:], end], strict=True):
-        yield from _share(segment["utf8"].split(), s, max(s, e))
+        text = segment["utf8"].encode(errors="replace").decode()  # JSON can spell what UTF-8 cannot
+        yield from _share(text.split(), s, max(s, e))
 
 
 def _in_order(words: Iterable[Word]) -> list[Word]:

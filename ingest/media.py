@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 import av.error
@@ -36,6 +37,9 @@ _SEEK_MARGINS = (0.0, 2.0, 10.0, 60.0, float("inf"))
 """Seconds before t at which a seek is tried; a file whose index lies needs the later ones, at last its beginning."""
 
 _REMUX_SECONDS = 120
+
+_BLOCK = 1 << 20
+"""Samples looked at together."""
 
 _CORRUPT_PACKETS = 200
 """Packets that may fail in a row before a stream counts as undecodable."""
@@ -110,8 +114,8 @@ def read(path: str, times: Sequence[float], sample_rate: int = 22_050) -> tuple[
     """
     order = sorted(range(len(times)), key=lambda i: times[i])
     found = dict(zip(order, frames(path, [times[i] for i in order]), strict=True))
-    with sound(path, sample_rate) as samples:
-        waveform = samples.astype(np.float32)
+    with sound(path, sample_rate) as track:
+        waveform = track.read(0, track.length).astype(np.float32)
     return [found[i] for i in range(len(times))], waveform
 
 
@@ -225,19 +229,46 @@ class _Cursor:
         return []
 
 
+class Sound:
+    """A decoded track of `length` samples, mono int16, in a temporary file."""
+
+    def __init__(self, spool: IO[bytes]):
+        self._spool = spool
+        self.length = 0
+
+    def append(self, frame: av.AudioFrame) -> None:
+        """Add a frame of mono int16 at the end."""
+        # A plane is padded; its samples come first.
+        self._spool.write(memoryview(frame.planes[0])[: 2 * frame.samples])
+        self.length += frame.samples
+
+    def peak(self) -> int:
+        """The magnitude of the loudest sample."""
+        loudest = 0
+        for first in range(0, self.length, _BLOCK):
+            block = self.read(first, _BLOCK)
+            loudest = max(loudest, int(block.max()), -int(block.min()))
+        return loudest
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """Samples from `first` on, `int16 [<= count]`: fewer where the track ends."""
+        # Reading, not mapping: mapped pages would count as memory of the process, and hours of sound as its leak.
+        self._spool.seek(2 * first)
+        return np.frombuffer(self._spool.read(2 * count), np.int16)
+
+
 @contextlib.contextmanager
-def sound(path: str, sample_rate: int = 22_050) -> Iterator[np.ndarray]:
-    """The whole track as mono `int16 [n]`, in a temporary file that goes with the block; empty when there is none."""
+def sound(path: str, sample_rate: int = 22_050) -> Iterator[Sound]:
+    """The whole track, in a temporary file that goes with the block; of no length when the file has no sound."""
     with tempfile.TemporaryFile(prefix="reservoir-sound-") as spool:
+        track = Sound(spool)
         with open_media(path) as container:
             if container.streams.audio:
-                _spool_sound(container, sample_rate, spool)
-        length = spool.tell() // 2
-        spool.flush()
-        yield np.memmap(spool, np.int16, "r", shape=(length,)) if length else np.zeros(0, np.int16)
+                _spool_sound(container, sample_rate, track)
+        yield track
 
 
-def _spool_sound(container: av.container.InputContainer, sample_rate: int, spool: io.BufferedIOBase) -> None:
+def _spool_sound(container: av.container.InputContainer, sample_rate: int, track: Sound) -> None:
     stream = container.streams.audio[0]
     stream.codec_context.thread_count = 1
     resampler = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
@@ -254,14 +285,9 @@ def _spool_sound(container: av.container.InputContainer, sample_rate: int, spool
             continue
         for frame in decoded:
             for piece in resampler.resample(frame):
-                _write_samples(piece, spool)
+                track.append(piece)
     for piece in resampler.resample(None):
-        _write_samples(piece, spool)
-
-
-def _write_samples(piece: av.AudioFrame, spool: io.BufferedIOBase) -> None:
-    # A plane is padded; its samples come first.
-    spool.write(memoryview(piece.planes[0])[: 2 * piece.samples])
+        track.append(piece)
 
 
 class Content:

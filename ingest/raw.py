@@ -18,6 +18,10 @@ from shards.errors import UserError
 MEDIA_SUFFIXES = frozenset(
     (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")
 )
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+CAPTION_FORMS = ("json3", "vtt", "srt")
+"""Forms that can be read, the one that keeps most of the times first."""
+
 _CAPTION_FILE = re.compile(r"\.(?P<code>[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)\.(?P<form>vtt|srt|json3)$")
 
 
@@ -115,7 +119,9 @@ def from_layout(folder: str, video_id: str) -> RawVideo:
         if isinstance(text, str)
     ]
     for code, track in sorted((others if isinstance(others, dict) else {}).items()):
-        tracks.append(CaptionTrack(code, track["form"], track["text"]))
+        match track:
+            case {"form": str(form), "text": str(text)} if form in CAPTION_FORMS:
+                tracks.append(CaptionTrack(code, form, text))
     return RawVideo(video_id, str(places.media) if places.media.is_file() else None, tracks, info)
 
 
@@ -138,9 +144,14 @@ def decode_text(data: bytes) -> str:
 
 
 def parse_info(data: bytes) -> dict[str, Any]:
-    """The metadata object; anything that is not a JSON object gives an empty one."""
+    """The metadata object; anything that is not a JSON object gives an empty one.
+
+    Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become question marks.
+    """
     try:
         info = json.loads(data)
+        if _SURROGATE.search(data):
+            info = json.loads(json.dumps(info, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -15,7 +15,7 @@ from ingest import captions
 from ingest.alignment import align
 from ingest.captions import CaptionError, Transcript, Word
 from ingest.outcomes import Outcome
-from ingest.raw import CaptionTrack, RawVideo
+from ingest.raw import CAPTION_FORMS, CaptionTrack, RawVideo
 
 _UPLOADED_SUFFIX = "-manual"
 _ORIGINAL_SUFFIX = "-orig"
@@ -68,7 +68,7 @@ def ranked_tracks(raw: RawVideo, language: str) -> list[tuple[TrackKind, Caption
         kind, track = item
         plain = track.code.removesuffix(_UPLOADED_SUFFIX)
         spelling = (not plain.endswith(_ORIGINAL_SUFFIX), plain != language, len(plain), plain)
-        return order.index(kind), spelling, ("json3", "vtt", "srt").index(track.form)
+        return order.index(kind), spelling, CAPTION_FORMS.index(track.form)
 
     return sorted(found, key=rank)
 

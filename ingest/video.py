@@ -276,19 +276,19 @@ def _all_frames(path: str, times: Sequence[float]) -> Iterator[np.ndarray]:
 
 def _spectrograms(path: str, windows: list[Window]) -> tuple[list[tuple[bytes, float]], dict[str, Any]]:
     """Each window's spectrogram as JPEG bytes and magic number, the track normalised by its loudest sample."""
-    with media.sound(path, SAMPLE_RATE) as samples:
-        if not len(samples):
+    with media.sound(path, SAMPLE_RATE) as track:
+        if not track.length:
             raise MediaError(Outcome.NO_SOUND, "the audio stream holds no sample")
-        peak = max(abs(int(samples.max())), abs(int(samples.min())), 1)
+        peak = max(track.peak(), 1)
         encoded = []
         for window in windows:
             first, length = int(SAMPLE_RATE * window.start), spectrogram.SAMPLES * window.speed
             piece = np.zeros(length, np.float32)
-            heard = samples[first : first + length]
+            heard = track.read(first, length)
             piece[: len(heard)] = heard
             piece /= peak
             encoded.append(spectrogram.encode(spectrogram.log_mel(piece, window.speed)))
-        return encoded, {"sound_seconds": round(len(samples) / SAMPLE_RATE, 2), "sound_peak": peak}
+        return encoded, {"sound_seconds": round(track.length / SAMPLE_RATE, 2), "sound_peak": peak}
 
 
 def _segment(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import math
 import re
@@ -32,7 +33,10 @@ from shards.tokens import AUDIOSPAN, PADDING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from model.inference import Answers, VideoInputs
+
 DEFAULT_GRID = (18, 32)
+GRID_NAME = "model.json"
 LOGIT_SCALE = 100.0
 """Cosines of unit vectors times this are logits, the cap of the learned temperature (spec model.md 13)."""
 
@@ -95,6 +99,10 @@ class Pretrained:
         """Unit vectors `[..., hidden]` of spectrograms."""
         return self._run("embed_audio_only", audio_clips)
 
+    def embed_images_only(self, imgs) -> jax.Array:
+        """Unit vectors `[..., hidden]` of images as patches."""
+        return self._run("embed_images_only", imgs)
+
     def get_imgseq_only(self, imgs) -> jax.Array:
         """Pooled tokens of images as patches."""
         return self._run("get_imgseq_only", imgs)
@@ -117,6 +125,11 @@ class Pretrained:
         arrays = (images_enc, audio_enc, self._checked(tokens), subseg_idxs, audio_pointers)
         return self._run("embed_preencoded_audio", *arrays)
 
+    def batch_embed_preencoded(self, images_enc, audio_enc, tokens, subseg_idxs) -> jax.Array:
+        """Unit vectors `[batch, n, hidden]` beside pooled images and sounds; see `MerlotReserve`."""
+        tokens = self._checked(tokens)
+        return self._run("batch_embed_preencoded", images_enc, _needed(audio_enc, tokens), tokens, subseg_idxs)
+
     def prepare_multimodal_inputs(self, tokens, **arguments) -> dict[str, jax.Array]:
         """One joint sequence from its parts; see `MerlotReserve.assemble`."""
         variables = {"params": self.params}
@@ -134,6 +147,23 @@ class Pretrained:
                 warnings.warn(f"option {option!r} has {len(ids)} tokens and is cut to {size}", stacklevel=2)
             row[: len(ids[:size])] = ids[:size]
         return self.embed_text_spans_only(spans)
+
+    def answer(self, video: VideoInputs, prompt: str, options: Sequence[str], **choices) -> Answers:
+        """Which option fills the `<|MASK|>` of a prompt about a video; see `model.inference.answer`."""
+        # Inference is built on this module, which only offers it under the shorter name.
+        from model import inference
+
+        return inference.answer(self, video, prompt, options, **choices)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What answers to texts depend on: the parameters that embed them and the type they are computed in."""
+        parts = {name: self.params[name] for name in ("token_encoder", "span_encoder") if name in self.params}
+        state = hashlib.sha256(self.config.dtype.encode())
+        for path, leaf in sorted(traverse_util.flatten_dict(parts, sep="/").items()):
+            state.update(path.encode())
+            state.update(np.asarray(leaf).tobytes())
+        return state.hexdigest()
 
     @functools.cached_property
     def _compiled(self) -> dict[str, Callable]:
@@ -159,7 +189,7 @@ class Pretrained:
 
 def load(
     name_or_path: str | Path,
-    grid: tuple[int, int] = DEFAULT_GRID,
+    grid: tuple[int, int] | None = DEFAULT_GRID,
     config: ReserveConfig | None = None,
     cache_dir: str | Path | None = None,
     dtype: str | None = None,
@@ -167,13 +197,16 @@ def load(
 ) -> Pretrained:
     """A published model by name, or a checkpoint by path or `gs://` or `https://` address.
 
-    Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; a `config`
-    decides everything, grid and dtype included, and otherwise the sizes are read off the file. Parameters become
-    float32; `dtype` is that of the computation, float32 unless told. A folder means its highest `ckpt_STEP`. Downloads
-    are kept in `cache_dir`, continued if broken, and reported to `progress(done, total)` in bytes. Raises
-    `CheckpointError`, `ConfigError` or `FetchError`.
+    Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; None takes the
+    one that is written beside a checkpoint on disk, else the default. A `config` decides everything, grid and dtype
+    included, and otherwise the sizes are read off the file. Parameters become float32; `dtype` is that of the
+    computation, float32 unless told. A folder means its highest `ckpt_STEP`. Downloads are kept in `cache_dir`,
+    continued if broken, and reported to `progress(done, total)` in bytes. Raises `CheckpointError`, `ConfigError` or
+    `FetchError`.
     """
     name = str(name_or_path)
+    if grid is None:
+        grid = config.grid if config else _grid_beside(name) or DEFAULT_GRID
     if config is None:
         image_grid = BASE.with_grid(grid).grid
     elif tuple(grid) not in (DEFAULT_GRID, config.grid):
@@ -272,6 +305,22 @@ def export(params: Mapping, path: str | Path, step: int = 0, dtype: str = "float
             raise CheckpointError(f"{name} has values up to {largest:.4g}, too large for {dtype}; use float32")
     state = {"step": step, "params": traverse_util.unflatten_dict(written, sep="/"), "opt_state": None}
     filesystem.write_bytes(str(path), serialization.msgpack_serialize(state))
+
+
+def write_grid(folder: str, config: ReserveConfig) -> None:
+    """Write the image grid of exported weights beside them; the parameters themselves do not depend on it."""
+    filesystem.write_bytes(filesystem.join(folder, GRID_NAME), (json.dumps({"grid": config.grid}) + "\n").encode())
+
+
+def _grid_beside(name: str) -> tuple[int, int] | None:
+    path = Path(name) if Path(name).is_dir() else Path(name).parent
+    if remote_file(name, DEFAULT_GRID) or not (path / GRID_NAME).is_file():
+        return None
+    try:
+        rows, columns = json.loads((path / GRID_NAME).read_bytes())["grid"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / GRID_NAME} is damaged ({error}); give the grid, or write it again") from None
+    return rows, columns
 
 
 def _config_of(params: Mapping, place: str, grid: tuple[int, int], dtype: str | None) -> ReserveConfig:

@@ -95,6 +95,11 @@ class MerlotReserve(nn.Module):
         summary = self.audio_encoder(self._flat_clips(audio_clips)).summary
         return unit_normalize(summary).reshape(*audio_clips.shape[:-2], -1)
 
+    def embed_images_only(self, imgs: jax.Array) -> jax.Array:
+        """Unit vectors `[..., hidden]` of images as patches, which pretraining brings near to their sound and words."""
+        summary = self.vision_encoder(self._flat_images(imgs)).summary
+        return unit_normalize(summary).reshape(*imgs.shape[:-2], -1)
+
     def get_imgseq_only(self, imgs: jax.Array) -> jax.Array:
         """Pooled tokens `[..., tokens, hidden]` of images as patches `[..., patches, values]`."""
         pooled = self.vision_encoder(self._flat_images(imgs)).pooled
@@ -149,6 +154,15 @@ class MerlotReserve(nn.Module):
         """`embed_video` of pooled images and pooled sounds `[spans, tokens, hidden]`, one pointer for each token."""
         vision = images_enc.reshape(1, -1, self.config.tokens_per_image, images_enc.shape[-1])
         return self._embed(vision, audio_enc[None], tokens[None], subseg_idxs[None], audio_pointers[None])[0]
+
+    def batch_embed_preencoded(
+        self, images_enc: jax.Array, audio_enc: jax.Array | None, tokens: jax.Array, subseg_idxs: jax.Array
+    ) -> jax.Array:
+        """`batch_embed_video` of pooled images `[batch, segments, tokens, hidden]` and pooled sounds.
+
+        `audio_enc [batch, segments * subsegments, tokens, hidden]`, or None if no token is an AUDIOSPAN.
+        """
+        return self._embed(images_enc, audio_enc, tokens, subseg_idxs, subseg_idxs)
 
     def prepare_multimodal_inputs(self, tokens: jax.Array, **arguments) -> dict[str, jax.Array]:
         """`assemble` in the published form: `x`, `rotary_coords` and the mask `bool [batch, n, n]`."""

@@ -17,7 +17,7 @@ import time
 
 from ingest.outcomes import Outcome
 from ingest.video import Result, process
-from pipelines.extraction import LENGTH, Extracted, send
+from pipelines.extraction import Extracted, send
 from shards.filesystem import StorageError
 from shards.segments import VideoText
 
@@ -29,8 +29,8 @@ def serve(lifeline: int, memory_bytes: int) -> None:
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    while header := sys.stdin.buffer.read(LENGTH.size):
-        raw, config = pickle.loads(sys.stdin.buffer.read(LENGTH.unpack(header)[0]))
+    while sys.stdin.buffer.peek(1):
+        raw, config = pickle.load(sys.stdin.buffer)
         started = time.process_time()
         try:
             result = process(raw, config)

@@ -12,7 +12,6 @@ import os
 import pickle
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -26,10 +25,17 @@ from ingest.video import Result, VideoConfig
 from shards.filesystem import TEMPORARY_PREFIX, StorageError
 from shards.segments import VideoText
 
-LENGTH = struct.Struct("<Q")
+_PIECE_BYTES = 1 << 18
 _ERROR_BYTES = 2000
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum."""
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+}
+"""Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum. Pictures
+are given back to the system as soon as they are freed instead of leaving holes in the heap."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +120,10 @@ class _Child:
             send(self.process.stdin, request)
         except BrokenPipeError:
             raise EOFError from None
-        header = self._receive(LENGTH.size, deadline)
-        return pickle.loads(self._receive(LENGTH.unpack(header)[0], deadline))
-
-    def _receive(self, count: int, deadline: float) -> bytes:
-        data = bytearray()
-        descriptor = self.process.stdout.fileno()
-        while len(data) < count:
-            ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
-            if not ready:
-                raise TimeoutError
-            piece = os.read(descriptor, min(count - len(data), 1 << 20))
-            if not piece:
-                raise EOFError
-            data += piece
-        return bytes(data)
+        try:
+            return pickle.load(_Answer(self.process.stdout.fileno(), deadline))
+        except pickle.UnpicklingError:
+            raise EOFError from None
 
     def last_words(self) -> str:
         """How the child ended: its signal or exit status, and the last line it wrote."""
@@ -150,8 +145,36 @@ class _Child:
         self.process.stdout.close()
 
 
+class _Answer:
+    """What a child writes, for `pickle` to read piece by piece: hours of video are never held twice.
+
+    Raises `TimeoutError` after the deadline, and `EOFError` when the child is gone.
+    """
+
+    def __init__(self, descriptor: int, deadline: float):
+        self.descriptor, self.deadline = descriptor, deadline
+
+    def read(self, count: int) -> bytes:
+        """Exactly so many bytes."""
+        data = bytearray(count)
+        view, done = memoryview(data), 0
+        while done < count:
+            ready, _, _ = select.select([self.descriptor], [], [], max(self.deadline - time.monotonic(), 0))
+            if not ready:
+                raise TimeoutError
+            piece = os.read(self.descriptor, min(count - done, _PIECE_BYTES))
+            if not piece:
+                raise EOFError
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        return bytes(data)
+
+    def readline(self) -> bytes:
+        """A line, which no message of the protocol in use holds."""
+        raise EOFError
+
+
 def send(pipe: BinaryIO, message: object) -> None:
-    """Write a message, preceded by its length."""
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    pipe.write(LENGTH.pack(len(data)) + data)
+    """Write a message."""
+    pickle.dump(message, pipe, pickle.HIGHEST_PROTOCOL)
     pipe.flush()

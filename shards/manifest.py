@@ -92,22 +92,37 @@ class Manifest:
             values = json.loads(text)
             if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
                 raise ManifestError(f"this is not a {FORMAT} manifest of version {VERSION}")
-            generations = [
-                Generation(**{**g, "shards": [_checked_shard(s) for s in g["shards"]]})
-                for g in values.pop("generations")
-            ]
-            return cls(**values, generations=generations)
+            generations = [_checked_generation(g) for g in values.pop("generations")]
+            manifest = cls(**values, generations=generations)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"the manifest cannot be read: {type(error).__name__}: {str(error)[:120]}") from None
+        if not _is_count(manifest.segments_per_example) or not manifest.segments_per_example:
+            raise ManifestError(f"segments_per_example is {manifest.segments_per_example!r}, not a positive number")
+        if not isinstance(manifest.config, str) or not isinstance(manifest.tokenizer, str):
+            raise ManifestError("the digests of config and tokenizer are not text")
+        return manifest
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _checked_generation(values: dict[str, Any]) -> Generation:
+    generation = Generation(**{**values, "shards": [_checked_shard(s) for s in values["shards"]]})
+    if not isinstance(generation.split, str) or "/" in generation.split:
+        raise ManifestError(f"{generation.split!r} is not the name of a split")
+    if not all(map(_is_count, (generation.number, generation.videos, generation.segments))):
+        raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
+    return generation
 
 
 def _checked_shard(values: dict[str, Any]) -> Shard:
     shard = Shard(**values)
     if not (isinstance(shard.name, str) and isinstance(shard.sha256, str)) or "/" in shard.name:
         raise ManifestError(f"{shard.name!r} is not the name of a shard beside the manifest")
-    if not all(isinstance(count, int) and count >= 0 for count in (shard.examples, shard.bytes)):
+    if not all(map(_is_count, (shard.examples, shard.bytes))):
         raise ManifestError(f"the counts of {shard.name!r} are not numbers")
     return shard
 

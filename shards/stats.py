@@ -126,7 +126,7 @@ def summarize(data: str, manifest: Manifest, split: str | None = None) -> Summar
             for name in HISTOGRAMS:
                 histograms[name].update({str(value): n for value, n in sidecar[name]})
             videos.update(run[0] for group in sidecar["runs"] for run in group)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ManifestError(f"the sidecar {path!r} is damaged ({type(error).__name__}); repair it") from None
     return Summary(
         len(shards),

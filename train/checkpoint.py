@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from model import published
+from model.config import ReserveConfig
 from shards import filesystem
 from shards.errors import UserError
 from train.mesh import state_shardings
@@ -158,8 +159,10 @@ def fingerprint(tree: Any) -> jax.Array:
     return total
 
 
-def export_published(state: TrainState, folder: str, tokenizer: bytes | None = None) -> str:
-    """Write the parameters as `ckpt_STEP` for the published code, beside their `tokenizer.json`; returns the path.
+def export_published(
+    state: TrainState, folder: str, tokenizer: bytes | None = None, config: ReserveConfig | None = None
+) -> str:
+    """Write the parameters as `ckpt_STEP` for the published code, beside tokenizer and image grid; returns the path.
 
     Raises `CheckpointError` for weights that float16 cannot hold.
     """
@@ -171,6 +174,8 @@ def export_published(state: TrainState, folder: str, tokenizer: bytes | None = N
         raise CheckpointError(str(error)) from None
     if tokenizer is not None:
         filesystem.write_bytes(filesystem.join(folder, "tokenizer.json"), tokenizer)
+    if config is not None:
+        published.write_grid(folder, config)
     return path
 
 

@@ -117,7 +117,7 @@ def pretrain(options: Pretrain) -> int:
         if step < config.steps:
             console.print(f"stopped at step {step} of {config.steps}; the same command continues")
             return 0
-        path = export_published(state, filesystem.join(options.workdir, EXPORT_NAME), tokenizer)
+        path = export_published(state, filesystem.join(options.workdir, EXPORT_NAME), tokenizer, config.model)
         console.print(f"finished {step} steps; the weights are in {path}")
     return 0
 

@@ -98,7 +98,7 @@ def leftovers(out):
 
 
 @pytest.mark.timeout(1200)
-def test_killed_at_any_moment_it_finishes_with_the_same_bytes(command, undisturbed, tmp_path):
+def test_killed_at_any_moment_it_finishes_with_the_same_bytes(command, undisturbed, tmp_path, faults):
     expected, usual = undisturbed
     rng = random.Random(0)
     out, kills, finished = tmp_path / "out", 0, 0
@@ -123,9 +123,10 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(command, undisturb
     finish(command, out)
     assert content(out) == expected
     assert not leftovers(out)
+    faults.record(f"job killed -9 at {kills} random moments", "finishes", f"{finished + 1} data sets, all byte-equal")
 
 
-def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, tmp_path):
+def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, tmp_path, faults):
     out = tmp_path / "out"
     process = start(command, out)
     deadline = time.monotonic() + 60
@@ -144,11 +145,12 @@ def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, 
     assert "a worker process died" in said or "the job failed" in said
     assert "Traceback" not in said
     wait_until_gone(everyone)
+    faults.record("a worker killed -9", "exit 1, resumed byte-equal", said.strip().splitlines()[-1])
     finish(command, out)
     assert content(out) == undisturbed[0]
 
 
-def test_two_jobs_on_one_output(command, tmp_path):
+def test_two_jobs_on_one_output(command, tmp_path, faults):
     out = tmp_path / "out"
     first = start(command, out)
     deadline = time.monotonic() + 60
@@ -159,6 +161,7 @@ def test_two_jobs_on_one_output(command, tmp_path):
     assert second.returncode == 1
     assert "another job is writing" in second.stderr
     assert first.wait(120) == 0
+    faults.record("two jobs on one output", "the second: exit 1", second.stderr.strip())
 
 
 @pytest.fixture
@@ -175,7 +178,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=False)
 
 
-def test_a_full_disk_is_named_and_what_is_there_stays_usable(command, undisturbed, small_disk, tmp_path):
+def test_a_full_disk_is_named_and_what_is_there_stays_usable(command, undisturbed, small_disk, tmp_path, faults):
     (small_disk / "ballast").write_bytes(b"x" * 1_300_000)
     out = small_disk / "out"
     ended = subprocess.run(command(out), capture_output=True, text=True, timeout=200, check=False)
@@ -186,16 +189,18 @@ def test_a_full_disk_is_named_and_what_is_there_stays_usable(command, undisturbe
     shutil.copytree(out, tmp_path / "moved")
     finish(command, tmp_path / "moved")
     assert content(tmp_path / "moved") == undisturbed[0]
+    faults.record("disk full", "exit 1, resumed byte-equal", ended.stderr.strip().splitlines()[-1])
 
 
-def test_an_output_that_cannot_be_written_is_named(command, tmp_path):
+def test_an_output_that_cannot_be_written_is_named(command, tmp_path, faults):
     ended = subprocess.run(command("/proc/reservoir"), capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: cannot access '/proc/reservoir'")
+    faults.record("output that cannot be written", "exit 1", ended.stderr.strip())
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "index"])
-def test_damage_is_named_and_repaired_from_kept_segments(command, undisturbed, tmp_path, damage):
+def test_damage_is_named_and_repaired_from_kept_segments(command, undisturbed, tmp_path, damage, faults):
     out = tmp_path / "out"
     kept = subprocess.run(command(out, "--keep-segments"), capture_output=True, text=True, timeout=200, check=False)
     assert kept.returncode == 0, kept.stderr
@@ -228,3 +233,6 @@ def test_damage_is_named_and_repaired_from_kept_segments(command, undisturbed, t
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert content(out) == undisturbed[0]
     assert len(Ledger(str(out)).entries()) == 6
+    faults.record(
+        f"shard damaged afterwards: {damage}", "verify exit 1, repaired byte-equal", found.stdout.split("\n")[0]
+    )

@@ -48,12 +48,27 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def extractor(config, tmp_path_factory):
+def child(config, tmp_path_factory):
     scratch = tmp_path_factory.mktemp("scratch")
     built = Extractor(config, Limits(seconds=120, memory_bytes=2 << 30), str(scratch))
     yield built
     built.close()
     assert list(scratch.iterdir()) == [], "temporary files go with the child"
+
+
+@pytest.fixture
+def extractor(child, faults, request):
+    """The child, with a line in the table of faults for what became of the test's first video."""
+    seen = []
+
+    def extract(raw):
+        extracted = child(raw)
+        seen.append(extracted.result)
+        return extracted
+
+    yield extract
+    name = request.node.name.removeprefix("test_").replace("_", " ")
+    faults.record(name, seen[0].outcome.value, seen[0].detail or f"{len(seen[0].segments)} segments")
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +264,7 @@ def test_silence_and_clipped_and_not_a_number_sound(extractor, make, tmp_path):
     assert all(np.isfinite(s.magic) and s.magic > 0 for s in found)
 
 
-def test_8k_needs_memory_and_says_so(config, make, good, tmp_path):
+def test_8k_needs_memory_and_says_so(config, make, good, tmp_path, faults):
     path = make("8k.mp4", *picture("7680x4320", rate=1), *tone(), *ENCODE)
     small = Extractor(config, Limits(seconds=120, memory_bytes=450 << 20), str(tmp_path))
     try:
@@ -261,6 +276,7 @@ def test_8k_needs_memory_and_says_so(config, make, good, tmp_path):
     try:
         found = segments(large(raw(path)))
         assert (found[0].width, found[0].height) == (512, 288)
+        faults.record("8K with 450 MB, with 4 GB", "out-of-memory, extracted", "the next video is unharmed")
     finally:
         large.close()
 
@@ -281,22 +297,24 @@ def during(extractor, video, action):
     return [e.result.outcome for e in results[0]]
 
 
-def test_a_decoder_that_crashes_takes_one_video_with_it(config, good, tmp_path):
+def test_a_decoder_that_crashes_takes_one_video_with_it(config, good, tmp_path, faults):
     extractor = Extractor(config, Limits(seconds=30), str(tmp_path))
     try:
         outcomes = during(extractor, raw(good), lambda pid: os.kill(pid, signal.SIGSEGV))
         assert outcomes.count(Outcome.CRASHED) == 1
         assert outcomes.count(Outcome.EXTRACTED) == 19
+        faults.record("decoder crashes (SIGSEGV)", "crashed", "the 19 other videos are extracted")
     finally:
         extractor.close()
 
 
-def test_a_decoder_that_hangs_is_ended(config, good, tmp_path):
+def test_a_decoder_that_hangs_is_ended(config, good, tmp_path, faults):
     extractor = Extractor(config, Limits(seconds=20), str(tmp_path))
     try:
         outcomes = during(extractor, raw(good), lambda pid: os.kill(pid, signal.SIGSTOP))
         assert outcomes.count(Outcome.TIMED_OUT) == 1
         assert outcomes.count(Outcome.EXTRACTED) == 19
+        faults.record("decoder hangs (SIGSTOP)", "timed-out", "the 19 other videos are extracted")
     finally:
         extractor.close()
 

@@ -1,5 +1,6 @@
 """Windows, prompts, options and their merging, on the golden checkpoint with a small vocabulary of its own."""
 
+import dataclasses
 import lzma
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_windows_cover_every_segment_and_are_full(segments, size):
     ranges = inference.windows(segments, size)
     assert set().union(*ranges) == set(range(segments))
     assert {len(window) for window in ranges} == {min(size, segments)}
-    assert len(ranges) == -(-segments // size)
+    stride = max(size - 1, 1)
+    assert len(ranges) == max(-(-(segments - size) // stride), 0) + 1
 
 
 def test_a_window_of_sound_with_a_prompt(model, video):
@@ -53,8 +55,7 @@ def test_a_window_of_sound_with_a_prompt(model, video):
     assert inputs.subsegments[3:21].tolist() == [3] * 6 + [4] * 6 + [5] * 6
     assert inputs.tokens[129:].tolist() == [0] * 31
     assert inputs.subsegments[129:].tolist() == [-1] * 31
-    assert inputs.audio_clips.shape == (24, 60, 65)
-    np.testing.assert_array_equal(inputs.audio_clips[3], video.audio_clips[4, 0])
+    assert not inputs.silent
 
 
 def test_eight_heard_segments_without_a_prompt_use_144_tokens(model, video):
@@ -76,21 +77,32 @@ def test_a_long_prompt_drops_whole_sounds_and_never_its_mask(model, video):
 
 def test_a_window_of_text_needs_no_sound(model, video):
     inputs = inference.window_inputs(model, video, range(2, 5), [30, MASK], prompt_segment=1, use="text")
-    assert inputs.audio_clips is None
+    assert inputs.silent
     assert inputs.tokens[:22].tolist() == [22] * 10 + [30, MASK] + [24] * 10
     silent = VideoInputs(video.images, None, None)
-    assert (inference.window_inputs(model, silent, range(2), [MASK], use="text").tokens != 0).sum() == 1
-    with pytest.raises(InputError, match="no audio_clips"):
-        inference.window_inputs(model, silent, range(2), [MASK])
+    assert (inference.window_inputs(model, silent, range(2), [MASK]).tokens != 0).sum() == 1
+    for use, missing in (("audio", "no audio_clips"), ("text", "no texts")):
+        with pytest.raises(InputError, match=missing):
+            inference.window_inputs(model, silent, range(2), [MASK], use=use)
 
 
-def test_prompts_have_one_mask_without_a_space_before_it(model):
+def test_texts_may_be_words_or_token_ids(model, video):
+    words = VideoInputs(video.images[:2], None, ["a cat", "the dog"])
+    ids = [model.tokenizer.encode(text, add_special_tokens=False).ids for text in words.texts]
+    same = VideoInputs(video.images[:2], None, ids)
+    first, second = (inference.window_inputs(model, v, range(2)).tokens for v in (words, same))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_prompts_have_masks_without_a_space_before_them(model):
     tight, spaced = (inference.encode_prompt(model, f"the cat{gap}<|MASK|>.") for gap in ("", "  "))
     assert tight == spaced
     assert tight.count(MASK) == 1
-    for wrong in ("no mask", "<|MASK|> and <|MASK|>"):
-        with pytest.raises(InputError, match="write it exactly once"):
-            inference.encode_prompt(model, wrong)
+    assert inference.encode_prompt(model, "a <|MASK|> b <|MASK|>").count(MASK) == 2
+    with pytest.raises(InputError, match="has no <|MASK|>".replace("|", r"\|")):
+        inference.encode_prompt(model, "no mask")
+    with pytest.raises(InputError, match="has several"):
+        inference.answer(model, VideoInputs(np.zeros((1, 24, 768), np.float32)), "<|MASK|> <|MASK|>", ["a"])
 
 
 def test_an_answer_agrees_with_the_methods_it_is_made_of(model, video):
@@ -99,14 +111,56 @@ def test_an_answer_agrees_with_the_methods_it_is_made_of(model, video):
     assert answers.logits.shape == (2, 3)
     labels = np.asarray(model.get_label_space(options))
     prompt = inference.encode_prompt(model, "the cat plays with <|MASK|>")
-    for row, window in enumerate((range(8), range(3, 11))):
+    assert answers.windows == (range(8), range(3, 11))
+    for row, window in enumerate(answers.windows):
         parts = inference.window_inputs(model, video, window, prompt)
-        embedded = model.embed_video(parts.images, parts.audio_clips, parts.tokens, parts.subsegments)
+        chosen = slice(window.start, window.stop)
+        clips = video.audio_clips[chosen].reshape(-1, 60, 65)
+        embedded = model.embed_video(video.images[chosen], clips, parts.tokens, parts.subsegments)
         expected = 100 * np.asarray(embedded)[prompt.index(MASK)] @ labels.T
         np.testing.assert_allclose(answers.logits[row], expected, atol=1e-3)
     assert answers.probabilities.sum() == pytest.approx(1)
     assert (np.diff(answers.probabilities) <= 0).all()
     assert set(answers.options) == set(options)
+
+
+def test_many_prompts_and_masks_are_the_same_as_one_by_one(model, video):
+    options = ["a cat", "a dog", "coffee"]
+    prompts = ["the cat plays with <|MASK|>", "<|MASK|> makes <|MASK|>"]
+    together = inference.answer_all(model, video, prompts, options, stride=2)
+    assert [len(each) for each in together] == [1, 2]
+    alone = inference.answer(model, video, prompts[0], options, stride=2)
+    np.testing.assert_allclose(together[0][0].logits, alone.logits, atol=1e-3)
+    assert alone.windows == (range(8), range(2, 10), range(3, 11))
+    assert model.answer(video, prompts[0], options, stride=2).options == alone.options
+    np.testing.assert_allclose(alone.over_time().sum(axis=1), 1, rtol=1e-5)
+
+
+def test_frames_alone_never_touch_the_audio_encoder(model, video):
+    without = {name: tree for name, tree in model.params.items() if name != "audio_encoder"}
+    deaf = dataclasses.replace(model, params=without)
+    asked = ("the cat plays with <|MASK|>", ["a cat", "a dog"])
+    silent = VideoInputs(video.images)
+    np.testing.assert_allclose(deaf.answer(silent, *asked).logits, model.answer(silent, *asked).logits, atol=1e-3)
+
+
+def test_many_options_are_embedded_once_and_kept(model, tmp_path):
+    options = [f"cat {i} dog" for i in range(700)]
+    labels = inference.label_space(model, options, tmp_path)
+    few = np.asarray(model.get_label_space(options[600:610]))
+    np.testing.assert_allclose(labels[600:610], few, atol=1e-5)
+    (kept,) = (tmp_path / "labels").iterdir()
+    deaf = dataclasses.replace(model)
+    deaf.__dict__["_compiled"] = {}
+    np.testing.assert_array_equal(inference.label_space(deaf, options, tmp_path), labels)
+    assert not deaf._compiled, "nothing was embedded again"
+    assert list((tmp_path / "labels").iterdir()) == [kept]
+
+
+@pytest.mark.parametrize(("options", "complaint"), [([], "no options"), (["a", " "], "empty"), (["a", "a"], "twice")])
+def test_options_that_are_none(model, options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        inference.label_space(model, options)
 
 
 def test_merging_averages_probabilities():
@@ -129,3 +183,14 @@ def test_parts_of_a_video_must_be_of_one_length(video):
         VideoInputs(video.images, video.audio_clips[:3])
     with pytest.raises(InputError, match="0 segments"):
         inference.windows(0)
+
+
+def test_the_grid_is_found_beside_exported_weights(model, tmp_path):
+    published.export(model.params, tmp_path / "ckpt_1")
+    assert published.load(tmp_path, grid=None).config.grid == published.DEFAULT_GRID
+    published.write_grid(str(tmp_path), model.config)
+    assert published.load(tmp_path, grid=None).config.grid == (4, 6)
+    assert published.load(tmp_path / "ckpt_1", grid=None).config.grid == (4, 6)
+    (tmp_path / published.GRID_NAME).write_text("[]")
+    with pytest.raises(published.CheckpointError, match="is damaged"):
+        published.load(tmp_path, grid=None)

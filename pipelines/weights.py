@@ -1,0 +1,40 @@
+"""Weights for the commands that ask: published names, exported checkpoints and addresses, with errors in one sentence.
+
+Compiled programs are kept in the cache, so that the second command of a day starts at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+from model import published
+from model.config import ConfigError
+from model.published import CheckpointError, Pretrained
+from model.reserve import InputError
+from shards.errors import UsageError
+from shards.fetch import cache_folder
+
+
+def load_weights(checkpoint: str, grid: tuple[int, int] | None = None) -> Pretrained:
+    """The model behind a name, path or address; `grid` None takes the one it was trained with, if that is known.
+
+    Raises `UsageError` for what is no checkpoint and `FetchError` for what cannot be had.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    try:
+        return published.load(checkpoint, grid=grid)
+    except (CheckpointError, ConfigError, InputError) as error:
+        raise UsageError(f"--checkpoint {checkpoint}: {error}") from None
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn what the model says about prompts and options into the end of a command."""
+    try:
+        yield
+    except InputError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,106 @@
+"""EPIC-Kitchens-100: which action comes next, a second before it starts (spec training.md 13.2).
+
+The folder holds `validation.csv` (no header) and `actions.csv` of the anticipation benchmark and
+`EPIC_100_validation.csv` of the data set; videos are `P01_01.MP4` anywhere under theirs.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.zeroshot.benchmark import Benchmark, Intervals, Question, Ranking
+from shards.errors import UsageError
+
+PROMPT = "My next action is <|MASK|>"
+_BEST = 5
+
+
+@dataclass(frozen=True)
+class Epic:
+    """EPIC-Kitchens-100 action anticipation."""
+
+    annotations: str
+    """The folder of validation.csv, actions.csv and EPIC_100_validation.csv."""
+    gap: float = 1.0
+    """Seconds between what is seen and the action."""
+    segments: int = 8
+    seconds: float = 2.0
+    """Length of a segment."""
+
+    def load(self) -> Benchmark:
+        """Questions and options. Raises `UsageError` naming a file that does not fit."""
+        folder = Path(self.annotations)
+        actions = {row["id"]: row for row in _table(folder / "actions.csv", ("id", "verb", "noun"))}
+        spoken = {number: f"{row['verb']} {spoken_noun(row['noun'])}" for number, row in actions.items()}
+        columns = ("narration_id", "start_timestamp")
+        starts = {
+            row["narration_id"]: seconds(row["start_timestamp"], row["narration_id"])
+            for row in _table(folder / "EPIC_100_validation.csv", columns)
+        }
+        questions = []
+        for row in _rows(folder / "validation.csv"):
+            try:
+                narration, video, action = row[0], row[1], row[6]
+                questions.append(Question(narration, video, self._show(starts[narration]), PROMPT, spoken[action]))
+            except (IndexError, KeyError) as error:
+                raise UsageError(f"validation.csv: the row {row[:7]} does not fit the other files: {error}") from None
+        parts = {text: (actions[number]["verb"], actions[number]["noun"]) for number, text in spoken.items()}
+
+        def score(rankings: Mapping[str, Ranking]) -> dict[str, float]:
+            return accuracy(questions, rankings, parts)
+
+        return Benchmark(questions, tuple(dict.fromkeys(spoken.values())), score)
+
+    def _show(self, start: float):
+        def show(length: float) -> Intervals:
+            end = min(start - self.gap, length)
+            intervals = [(end - (k + 1) * self.seconds, end - k * self.seconds) for k in range(self.segments)]
+            return [(a, b) for a, b in reversed(intervals) if a >= 0]
+
+        return show
+
+
+def accuracy(
+    questions: list[Question], rankings: Mapping[str, Ranking], parts: Mapping[str, tuple[str, str]]
+) -> dict[str, float]:
+    """Top-1 and top-5 of action, verb and noun; verbs and nouns are the first distinct ones of the ranked actions."""
+    found: dict[str, float] = {}
+    for name, read in (("action", lambda t: t), ("verb", lambda t: parts[t][0]), ("noun", lambda t: parts[t][1])):
+        for count in (1, _BEST):
+            hits = 0
+            for question in questions:
+                best = rankings.get(question.id, Ranking(question.id)).best
+                hits += read(question.answer) in list(dict.fromkeys(map(read, best)))[:count]
+            found[f"{name} top-{count}"] = hits / max(len(questions), 1)
+    return found
+
+
+def spoken_noun(noun: str) -> str:
+    """`cupboard:door` as a person says it."""
+    return " ".join(reversed(noun.split(":")))
+
+
+def seconds(stamp: str, narration: str) -> float:
+    """Seconds of `HH:MM:SS.ff`. Raises `UsageError`."""
+    try:
+        hours, minutes, rest = stamp.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+    except ValueError:
+        raise UsageError(f"{narration} starts at {stamp!r}, which is no HH:MM:SS.ff") from None
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        return [row for row in csv.reader(path.read_text().splitlines()) if row]
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    rows = _rows(path)
+    if not rows or any(name not in rows[0] for name in needed):
+        raise UsageError(f"{str(path)!r} needs a header with {', '.join(needed)}")
+    return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]

@@ -1,0 +1,62 @@
+"""LSMDC fill in the blank: one missing word of the description of a film clip.
+
+Annotations are tab-separated as distributed: the clip's name first, the sentence with `_____` and the missing word in
+the last two columns. The options are the words missing in the training file.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.inference import MASK_TEXT
+from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, shares
+from shards.errors import UsageError
+
+BLANK = "_____"
+
+
+@dataclass(frozen=True)
+class Lsmdc:
+    """LSMDC fill in the blank."""
+
+    questions: str
+    """The file of the test."""
+    training: str
+    """The file whose answers are the options."""
+    seconds: float = 5.0
+
+    def load(self) -> Benchmark:
+        """Questions and options. Raises `UsageError` naming a line that does not fit."""
+        options = dict.fromkeys(answer for _, _, answer in rows(self.training))
+        show = functools.partial(chunks, seconds=self.seconds)
+        questions = [
+            Question(f"{number}", name, show, prompt(sentence), answer)
+            for number, (name, sentence, answer) in enumerate(rows(self.questions))
+        ]
+        unknown = sum(q.answer not in options for q in questions)
+        remark = f"{unknown} answers are not among the {len(options)} options and cannot be right"
+        return Benchmark(questions, tuple(options), shares(questions, (1, 5)), (remark,))
+
+
+def rows(path: str) -> list[tuple[str, str, str]]:
+    """(clip, sentence, answer) of every line. Raises `UsageError`."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path!r} cannot be read: {error}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        columns = line.split("\t")
+        if len(columns) < 3 or BLANK not in columns[-2]:
+            if number == 1:
+                continue  # a header
+            raise UsageError(f"line {number} of {path!r} has no sentence with {BLANK} before its answer")
+        found.append((columns[0], columns[-2], columns[-1].strip()))
+    return found
+
+
+def prompt(sentence: str) -> str:
+    """The sentence with a mask for its one blank; nothing if it has several."""
+    return sentence.replace(BLANK, MASK_TEXT) if sentence.count(BLANK) == 1 else ""

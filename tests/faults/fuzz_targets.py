@@ -1,0 +1,264 @@
+"""What every parser of foreign bytes owes its caller: a value that keeps its promises, or its own typed error.
+
+`TARGETS` maps a kind of input to a call that raises `AssertionError` when a promise is broken, and lets any error
+through that is not the parser's own. The seeds are sound inputs of each kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from mutations import damage, damage_json
+from PIL import Image
+
+from ingest import captions, raw, video
+from ingest.captions import CaptionError
+from ingest.raw import CaptionTrack, RawError, RawVideo
+from ingest.segmentation import segment
+from ingest.video import VideoConfig
+from shards import audio, images, stats, tfrecord, wire
+from shards.errors import UserError
+from shards.ledger import parse_lines
+from shards.manifest import NAME as MANIFEST
+from shards.manifest import Generation, Manifest, Shard, index_path, stats_path
+from shards.packing import Run
+from shards.records.example import RecordError
+from shards.records.pretraining import arrange, parse_example
+from shards.segments import Segment, SegmentStore, VideoText
+from shards.source import Source
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "data"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser: its sound inputs, how they are damaged, and the call that checks what it makes of one."""
+
+    seeds: Callable[[], list[bytes]]
+    damage: Callable
+    check: Callable[[bytes], None]
+
+
+def _check_words(words: list[captions.Word]) -> None:
+    for word in words:
+        assert isinstance(word.text, str)
+        assert math.isfinite(word.start), word
+        assert math.isfinite(word.end), word
+        assert word.start <= word.end, word
+
+
+def _check_captions(data: bytes) -> None:
+    text = raw.decode_text(data)
+    for timed in (True, False):
+        try:
+            captions.parse_vtt(text, word_times=timed)
+        except CaptionError:
+            continue
+    for form in ("vtt", "srt", "json3"):
+        try:
+            words = captions.read(text, form).words
+        except CaptionError:
+            continue
+        _check_words(words)
+        segment(captions.clean(words), 30.0, lambda: 0.5)
+
+
+@cache
+def _caption_seeds() -> list[bytes]:
+    odd = json.loads((GOLDEN / "a_vtt_odd.json").read_text())
+    found = [case["text"].encode() for case in odd if isinstance(case, dict) and isinstance(case.get("text"), str)]
+    srt = (
+        "1\n00:00:01,000 --> 00:00:02,500\nHello <b>there</b>\n\n2\n00:00:02,000 --> 00:00:04,000\nagain &amp; again\n"
+    )
+    events = [
+        {"tStartMs": 1000, "dDurationMs": 2000, "segs": [{"utf8": "hello"}, {"utf8": " world", "tOffsetMs": 500}]},
+        {"tStartMs": 2500, "dDurationMs": 1000, "aAppend": 1, "segs": [{"utf8": "\n"}]},
+        {"tStartMs": 3000, "segs": [{"utf8": "more", "tOffsetMs": 10}]},
+    ]
+    rolling = "WEBVTT\nKind: captions\nLanguage: en\n\n" + "".join(
+        f"00:00:{s:02d}.000 --> 00:00:{s + 1:02d}.990 align:start position:0%\ncarried line\n"
+        f"word<00:00:{s:02d}.500><c> other</c>\n\n"
+        for s in range(1, 6)
+    )
+    return [*found, srt.encode(), json.dumps({"events": events}).encode(), rolling.encode()]
+
+
+def _damage_captions(data: bytes, rng) -> bytes:
+    return damage_json(data, rng) if data[:1] == b"{" else damage(data, rng)
+
+
+@cache
+def _info_seeds() -> list[bytes]:
+    info = {
+        "id": "abc",
+        "title": "How to draw a circle",
+        "description": "Learn https://x.y at home #art",
+        "duration": 61,
+        "categories": ["Education"],
+        "tags": ["draw", "circle"],
+        "channel_id": "UC1",
+        "view_count": 12,
+        "average_rating": 4.5,
+        "upload_date": "20200101",
+        "language": "en",
+        "transcripts": {"en": "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nhello world again\n"},
+        "_captions": {"en-orig": {"form": "json3", "text": '{"events":[]}'}},
+        "automatic_captions": {"en": [{"ext": "vtt"}]},
+        "subtitles": {"en": [{"ext": "vtt"}]},
+    }
+    return [json.dumps(info).encode()]
+
+
+_SCREENING = VideoConfig(timing_model="none")
+
+
+def _check_info(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        places = raw.layout_paths(folder, "abc")
+        places.info.parent.mkdir(parents=True)
+        places.info.write_bytes(gzip.compress(data, 1))
+        try:
+            found = raw.from_layout(folder, "abc")
+        except RawError:
+            return
+    track = CaptionTrack("en", "vtt", _caption_seeds()[-1].decode())
+    for item in (found, RawVideo("abc", None, [track], found.info)):
+        video.screen(item, _SCREENING)
+
+
+def _jpeg(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _segments() -> tuple[VideoText, list[Segment]]:
+    tokens, times = np.array([300, 301, 302], np.int32), np.array([0.5, 1.0, 2.0], np.float32)
+    one = Segment(0.0, 5.0, 1, _jpeg((8, 12, 3)), 12, 8, _jpeg((64, 188)), 80.0, tokens, times, times + 0.4)
+    return VideoText("abc", [300], [301], [302], "{}"), [one, one]
+
+
+@cache
+def _record_seeds() -> list[bytes]:
+    text, segments = _segments()
+    return [arrange([(text, segments)], [np.array([300, 301], np.int32)]).serialize()]
+
+
+def _check_records(data: bytes) -> None:
+    for parse in (parse_example, lambda payload: dict(wire.features(payload))):
+        try:
+            parsed = parse(data)
+        except RecordError:
+            continue
+        for placed in getattr(parsed, "segments", ())[:2]:
+            for decode, jpeg in ((images.decode, placed.segment.image), (audio.decode, placed.segment.spectrogram)):
+                try:
+                    decode(jpeg)
+                except RecordError:
+                    continue
+    try:
+        for _ in tfrecord.scan(io.BytesIO(data), "fuzz"):
+            pass
+    except RecordError:
+        pass
+
+
+@cache
+def _folder_files() -> dict[str, bytes]:
+    """The small files of a data folder of one shard, and the shard."""
+    payload = _record_seeds()[0]
+    shard = tfrecord.frame(payload) * 2
+    name = "train-g0000-00000of00001.tfrecord"
+    held = Manifest(2, "config", "tokenizer", [Generation(0, "train", 1, 4, [Shard(name, 2, len(shard), "0" * 64)])])
+    size = len(shard) // 2
+    collected = stats.Collector()
+    for _ in range(2):
+        collected.add([Run("abc", 0, 2)], parse_example(payload))
+    entry = {"id": "abc", "at": 1.0, "outcome": "extracted", "detail": "", "scores": {}}
+    return {
+        name: shard,
+        MANIFEST: held.to_json().encode(),
+        index_path(name): np.array([0, size, 2 * size], "<u8").tobytes(),
+        stats_path(name): json.dumps(collected.result()).encode(),
+        "ledger": json.dumps(entry).encode(),
+    }
+
+
+def _manifest_seeds() -> list[bytes]:
+    # The first byte says which file it is.
+    files = _folder_files()
+    return [bytes([65 + i]) + data for i, data in enumerate(files.values()) if i]
+
+
+def _damage_manifest(data: bytes, rng) -> bytes:
+    change = damage if data[1:2] != b"{" else damage_json
+    return data[:1] + change(data[1:], rng)
+
+
+def _check_manifests(data: bytes) -> None:
+    files = _folder_files()
+    name = list(files)[(data[0] - 65) % len(files) if data else 0]
+    content = data[1:]
+    if name == "ledger":
+        list(parse_lines(content))
+        return
+    if name == MANIFEST:
+        try:
+            held = Manifest.from_json(content.decode("utf-8", "replace"))
+            held.to_json()
+        except UserError:
+            return
+    with tempfile.TemporaryDirectory() as folder:
+        for other, held_bytes in files.items():
+            (Path(folder) / other).write_bytes(content if other == name else held_bytes)
+        try:
+            source = Source(folder)
+            for shard, count in enumerate(source.counts):
+                for record in range(min(int(count), 4)):
+                    source.read(shard, record)
+        except (UserError, RecordError):
+            pass
+        with contextlib.suppress(UserError):
+            stats.summarize(folder, Manifest.from_json(files[MANIFEST].decode()))
+
+
+@cache
+def _store_seeds() -> list[bytes]:
+    text, segments = _segments()
+    with tempfile.TemporaryDirectory() as folder:
+        store = SegmentStore(folder)
+        store.commit(text, segments, "config", {})
+        return [Path(store.path("abc")).read_bytes()]
+
+
+def _check_store(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = SegmentStore(folder)
+        path = Path(store.path("abc"))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        try:
+            video_held = store.find("abc")
+            if video_held and video_held.spans:
+                store.read(video_held, 0, len(video_held.spans))
+        except UserError:
+            pass
+
+
+TARGETS: dict[str, Target] = {
+    "captions": Target(_caption_seeds, _damage_captions, _check_captions),
+    "info": Target(_info_seeds, damage_json, _check_info),
+    "records": Target(_record_seeds, damage, _check_records),
+    "manifests": Target(_manifest_seeds, _damage_manifest, _check_manifests),
+    "segments": Target(_store_seeds, damage, _check_store),
+}
