@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from ingest import media
-from ingest.clips import Span, plain, sample_rate, spectrograms, time_grid
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
+from ingest.question_clips import Span, plain, sample_rate, spectrograms, time_grid
 from ingest.questions import (
     QuestionError,
     QuestionOutcome,
@@ -109,8 +109,8 @@ def _watch(
         pictures = [jpeg(fitted(Image.fromarray(frame))) for frame in _frames(path, spans, duration)]
         if not config.sound:
             return pictures, None, 1.0
-        with media.sound(path, sample_rate("true")) as samples:
-            return pictures, *spectrograms(np.array(samples), spans, "true")
+        with media.sound(path, sample_rate("true")) as track:
+            return pictures, *spectrograms(track.read(0, track.length), spans, "true")
     except MediaError as error:
         raise QuestionError(QuestionOutcome.MEDIA_UNREADABLE, str(error)) from None
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ingest import media
-from ingest.clips import (
+from ingest.media import MediaError
+from ingest.question_clips import (
     FRAMES_PER_SECOND,
     Rate,
     Span,
@@ -27,7 +28,6 @@ from ingest.clips import (
     spectrograms,
     time_grid,
 )
-from ingest.media import MediaError
 from ingest.questions import QuestionError, QuestionOutcome, encode, encode_all, field, jpeg, label, open_picture
 from shards.records.choices import ClipRecord, ClipSegment
 from shards.records.tvqa import OPTIONS
@@ -93,11 +93,11 @@ def read_clip(data: str, line: dict[str, Any], rate: Rate) -> Clip:
     if not sound.is_file():
         raise QuestionError(QuestionOutcome.SOUND_MISSING, f"there is no sound file {str(sound)!r}")
     try:
-        with media.sound(str(sound), sample_rate(rate)) as samples:
-            held = np.array(samples)
+        with media.sound(str(sound), sample_rate(rate)) as track:
+            samples = track.read(0, track.length)
     except MediaError as error:
         raise QuestionError(QuestionOutcome.SOUND_UNREADABLE, str(error)) from None
-    return Clip(frames, held, parse_srt(srt.read_text(encoding="utf-8", errors="replace")))
+    return Clip(frames, samples, parse_srt(srt.read_text(encoding="utf-8", errors="replace")))
 
 
 def prepare(

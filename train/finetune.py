@@ -272,7 +272,7 @@ def judge(
     if jax.process_index() == 0:
         if _score(task, line) > best or split is None:
             folder = filesystem.join(options.workdir, BEST_NAME)
-            path = export_published(state, folder, tokenizer)
+            path = export_published(state, folder, tokenizer, evaluator.model)
             for other in filesystem.list_files(folder):
                 if other != path and other.rpartition("/")[2].startswith("ckpt_"):
                     filesystem.remove(other)

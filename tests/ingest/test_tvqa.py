@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest.clips import (
+from ingest.question_clips import (
     ROWS,
     Span,
     Subtitle,

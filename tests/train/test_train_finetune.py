@@ -129,7 +129,8 @@ def test_a_run_leaves_metrics_evaluations_and_the_best_weights(undisturbed):
     best = max(judged, key=lambda line: line["val/q2ar"])
     (weights,) = (undisturbed / "best").glob("ckpt_*")
     assert weights.name == f"ckpt_{best['step']}"
-    loaded = published.load(weights, grid=(2, 2))
+    loaded = published.load(weights, grid=None)
+    assert loaded.config.grid == (2, 2)
     assert set(loaded.params) == {"contrastive_scales", "joint_transformer", "proj", "token_encoder", "vision_encoder"}
     assert (undisturbed / "best" / "tokenizer.json").is_file()
 

@@ -56,7 +56,7 @@ class Evaluator:
         check_batch(mesh, batch_size)
         if batch_size % jax.process_count():
             raise UsageError(f"batch_size {batch_size} is not divisible by the {jax.process_count()} hosts")
-        self._parser, self._mesh = task.parser(reader), mesh
+        self.model, self._parser, self._mesh = model, task.parser(reader), mesh
         self._size = batch_size // jax.process_count()
         self._judge = make_judge(task, model, mesh)
 
