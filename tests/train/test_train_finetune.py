@@ -33,7 +33,7 @@ from train.mesh import make_mesh, to_devices
 from train.metrics import MetricsLog
 from train.tasks import evaluation, setup, tvqa_submission, vcr_submission
 from train.tasks.evaluation import EvaluationOptions
-from train.tasks.step import initial_state, make_step
+from train.tasks.step import initial_state, make_step, task_shapes
 from train.tasks.table import TASKS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -299,6 +299,20 @@ def test_microbatches_change_memory_only(prepared):
     # Where a gradient is zero but for rounding, Adam's first update is the rate with either sign.
     assert max(difference.max() for difference in far) <= 2.1e-3
     assert min(np.mean(difference < 2e-5) for difference in far) > 0.98
+
+
+def test_a_work_folder_of_pretraining_brings_its_configuration(prepared, tmp_path):
+    """The kind of rotation is not in the file of the weights, but in the configuration of their run."""
+    model = dataclasses.replace(TINY, vocabulary_size=32_768, rotary="standard", scan_layers=True)
+    published.export(initial_parameters(model, jax.random.key(1)), tmp_path / "export" / "ckpt_5")
+    (tmp_path / "config.json").write_text(json.dumps({"model": dataclasses.asdict(model)}))
+    vocabulary = setup.open_questions(str(prepared / "vcr"), "train").vocabulary
+    found, params = setup.start(TASKS["vcr"], str(tmp_path), (2, 2), "float32", vocabulary, 0)
+    assert (found.rotary, found.grid, found.scan_layers) == ("standard", (2, 2), False)
+    assert set(params) == {"contrastive_scales", "joint_transformer", "proj", "token_encoder", "vision_encoder"}
+    scanned, stacked = setup.with_layout(found, params, scan_layers=True, remat="dots")
+    assert (scanned.remat.joint, scanned.remat.span) == ("dots", "none")
+    assert jax.tree.map(np.shape, stacked) == jax.tree.map(lambda leaf: leaf.shape, task_shapes(TASKS["vcr"], scanned))
 
 
 @pytest.mark.faults

@@ -123,15 +123,16 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
     Raises `UsageError` if it is none, or of another vocabulary.
     """
     folder = next((place for place in (Path(checkpoint), *Path(checkpoint).parents[:2]) if _is_run(place)), None)
-    reader, grid, dtype = task.reader, published.DEFAULT_GRID, "float32"
+    reader, grid, dtype, model = task.reader, published.DEFAULT_GRID, "float32", None
     if folder is not None:
         stored = json.loads(filesystem.read_bytes(str(folder / CONFIG_NAME)))
         if stored["task"] != task.name:
             raise UsageError(f"{checkpoint!r} was finetuned on {stored['task']}, not on {task.name}; name its own task")
         reader, dtype = reader_from(task, stored["input"]), stored["model"]["dtype"]
+        model = model_from(stored["model"])
         grid = reader.grid
         checkpoint = str(folder / BEST_NAME) if Path(checkpoint) == folder else checkpoint
-    loaded = _load(checkpoint, grid, dtype)
+    loaded = _load(checkpoint, grid, dtype, model)
     if "proj" not in loaded.params or set(task.dropped) & set(loaded.params):
         raise UsageError(f"{checkpoint!r} is not finetuned for {task.name}; run train.finetune {task.name} first")
     if "audio_encoder" not in task.dropped and "audio_encoder" not in loaded.params:
@@ -157,10 +158,15 @@ def _is_run(folder: Path) -> bool:
     return (folder / CONFIG_NAME).is_file() and (folder / BEST_NAME).is_dir()
 
 
-def _load(name: str, grid: tuple[int, int], dtype: str) -> published.Pretrained:
-    export = Path(name) / "export"
+def _load(name: str, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None) -> published.Pretrained:
+    """Weights in the configuration of their run if it is known, else as their file and `grid` say."""
+    export, about = Path(name) / "export", Path(name) / CONFIG_NAME
+    if export.is_dir() and about.is_file():
+        config = model_from(json.loads(filesystem.read_bytes(str(about)))["model"])
+    if config is not None:
+        config = dataclasses.replace(config, dtype=dtype, scan_layers=False).with_grid(grid)
     try:
-        return published.load(export if export.is_dir() else name, grid=grid, dtype=dtype)
+        return published.load(export if export.is_dir() else name, grid=grid, config=config, dtype=dtype)
     except (published.CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"{name}: {error}") from None
     except fetch.FetchError as error:
