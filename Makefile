@@ -13,7 +13,7 @@ EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo test test-faults lint preprocess pretrain ask app stats bench clean
+.PHONY: help setup doctor demo test test-faults test-gcs lint preprocess pretrain ask app stats bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,7 +33,10 @@ demo: $(STAMP) ## the whole chain on videos made on this machine (DEMO=folder)
 	$(RUN) -m pipelines.demo --out "$(DEMO)"
 
 test: $(STAMP) ## every test that needs no accelerator and no network
-	$(RUN) -m pytest -m "not faults and not network and not gpu"
+	$(RUN) -m pytest -m "not faults and not gcs and not network and not gpu"
+
+test-gcs: $(STAMP) ## the same files and jobs in a bucket, on an emulator that the tests start
+	$(RUN) -m pytest -m gcs
 
 test-faults: $(STAMP) ## kills, races and scale
 	$(RUN) -m pytest -m faults

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from ingest.raw import RawError, decode_text
+from shards import filesystem
+from shards.errors import StorageError
 
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _HOSTS = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"))
@@ -27,9 +28,9 @@ class IdList:
 def read_ids(path: str) -> IdList:
     """The ids in a file. Raises `RawError` if it cannot be read, is empty, or is a CSV without the column."""
     try:
-        text = decode_text(Path(path).read_bytes())
-    except OSError as error:
-        raise RawError(f"the list of ids {path!r} cannot be read: {error.strerror}") from None
+        text = decode_text(filesystem.read_bytes(path))
+    except StorageError as error:
+        raise RawError(f"the list of ids cannot be read: {error}") from None
     entries = _entries(text, path)
     if not entries:
         raise RawError(f"the list of ids {path!r} is empty")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards import filesystem
 from shards.errors import UserError
 
 MEDIA_SUFFIXES = frozenset(
@@ -54,13 +56,9 @@ class RawError(UserError):
 
 def list_folder(folder: str) -> list[str]:
     """The media files of a folder of videos, by path. Raises `RawError` if the folder cannot be read or holds none."""
-    place = Path(folder)
-    if not place.is_dir():
+    if not filesystem.exists(folder):
         raise RawError(f"there is no folder {folder!r}")
-    try:
-        found = sorted(str(p) for p in place.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
-    except OSError as error:
-        raise RawError(f"the folder {folder!r} cannot be read: {error.strerror}") from None
+    found = [path for path in filesystem.list_files(folder) if Path(path).suffix.lower() in MEDIA_SUFFIXES]
     if not found:
         raise RawError(f"the folder {folder!r} holds no videos (looked for {', '.join(sorted(MEDIA_SUFFIXES))})")
     stems: dict[str, str] = {}
@@ -97,6 +95,40 @@ class LayoutPaths:
     info: Path
 
 
+def stage(media: str, scratch: str) -> str:
+    """Copy a media file in a bucket, with the captions and metadata beside it, into `scratch`; its path there."""
+    folder, _, name = media.rpartition("/")
+    for path in filesystem.list_files(folder):
+        beside = path.rpartition("/")[2]
+        if beside == name or beside.startswith(f"{Path(name).stem}."):
+            _copy(path, Path(scratch) / beside)
+    return str(Path(scratch) / name)
+
+
+def stage_layout(folder: str, video_id: str, scratch: str) -> None:
+    """Copy the files of one video in the raw layout in a bucket into the same layout under `scratch`."""
+    there, here = layout_paths(folder, video_id), layout_paths(scratch, video_id)
+    here.media.parent.mkdir(parents=True)
+    for path, target in ((there.media, here.media), (there.info, here.info)):
+        remote = filesystem.join(folder, *path.parts[-3:])
+        if filesystem.exists(remote):
+            _copy(remote, target)
+
+
+def store_layout(scratch: str, video_id: str, folder: str) -> None:
+    """Copy one video's files from the raw layout on this machine into that of a bucket; the media come last."""
+    here = layout_paths(scratch, video_id)
+    for path in (here.info, here.media):
+        if path.is_file():
+            with path.open("rb") as source, filesystem.create(filesystem.join(folder, *path.parts[-3:])) as file:
+                shutil.copyfileobj(source, file, 8 << 20)
+
+
+def _copy(path: str, target: Path) -> None:
+    with filesystem.open_read(path) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, 8 << 20)
+
+
 def layout_paths(folder: str, video_id: str) -> LayoutPaths:
     """The places of a video under `folder/youtube_dump/ID/` (spec ingest.md 3)."""
     place = Path(folder) / "youtube_dump" / video_id
@@ -127,10 +159,10 @@ def from_layout(folder: str, video_id: str) -> RawVideo:
 
 def list_layout(folder: str) -> list[str]:
     """The ids stored under `folder/youtube_dump/`."""
-    place = Path(folder) / "youtube_dump"
-    if not place.is_dir():
-        raise RawError(f"there is no folder {str(place)!r}")
-    return sorted(entry.name for entry in place.iterdir() if entry.is_dir())
+    place = filesystem.join(folder, "youtube_dump")
+    if not filesystem.exists(place):
+        raise RawError(f"there is no folder {place!r}")
+    return filesystem.list_folders(place)
 
 
 def decode_text(data: bytes) -> str:

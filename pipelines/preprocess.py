@@ -7,10 +7,12 @@ references to them and writes shards, and last the manifest. Whatever stops the 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from ingest import raw as raw_videos
-from ingest.ids import read_ids, video_id
+from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, check_config
 from pipelines import dry_run
@@ -28,7 +30,7 @@ from pipelines.execution import new_pipeline, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
-from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of
+from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of, is_here
 from shards import filesystem, generations, manifest, stats, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
     with filesystem.exclusive(filesystem.join(options.out, ".lock")):
-        keep_log(filesystem.join(options.out, LOG_NAME))
+        keep_log(log_path(options.out))
         filesystem.remove_temporary_files(options.out)
         config = settle_config(options)
         if options.stage == "download":
@@ -68,6 +70,13 @@ def main(argv: list[str] | None = None) -> int:
 def keep_log(path: str) -> None:
     """Send what Beam logs to a file in the data folder; the terminal shows progress and one sentence for an error."""
     logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
+
+
+def log_path(out: str) -> str:
+    """Where the job's log is: in the data folder, or in the temporary folder if the data are in a bucket."""
+    if filesystem.is_remote(out):
+        return str(Path(tempfile.gettempdir()) / f"reservoir-{hashlib.sha256(out.encode()).hexdigest()[:12]}.log")
+    return filesystem.join(out, LOG_NAME)
 
 
 def list_items(options: PreprocessOptions) -> list[Item]:
@@ -97,7 +106,7 @@ def settle_config(options: PreprocessOptions) -> str:
             )
     else:
         filesystem.write_bytes(
-            filesystem.join(options.out, TOKENIZER_NAME), vocabulary.locate(options.video.tokenizer).read_bytes()
+            filesystem.join(options.out, TOKENIZER_NAME), vocabulary.content(options.video.tokenizer)
         )
         filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
     return options.video.digest()
@@ -121,19 +130,19 @@ def extract(
     if not pending:
         return
     with ExtractionProgress(options.out, len(pending), console) as progress:
-        pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
+        pipeline = new_pipeline(beam_options, log_path(options.out))
         _ = (
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
             | "Spread them over the workers" >> beam.Reshuffle()
             | "Fetch" >> beam.ParDo(Fetch(options.video, options.download, options.out))
             | "Filter, align, segment and extract"
-            >> beam.ParDo(Extract(options.video, options.limits, options.out, options.keep_media))
+            >> beam.ParDo(Extract(options.video, options.limits, _scratch(options.out), options.keep_media))
             | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config))
         )
         breaker.close()
         run_to_end(pipeline, progress.tick)
-        progress.tick()
+        progress.look()
         console.print(progress.sentence().rsplit(",", 1)[0])
 
 
@@ -141,10 +150,10 @@ def download(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
-    pending = [item for item in _pending(items, options, config) if not _is_here(item)]
+    pending = [item for item in _pending(items, options, config) if not is_here(item)]
     breaker = Breaker(options.out)
     breaker.close()
-    pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
+    pipeline = new_pipeline(beam_options, log_path(options.out))
     _ = (
         pipeline
         | "Name the videos" >> beam.Create(pending, reshuffle=False)
@@ -155,15 +164,16 @@ def download(
     )
     if pending:
         run_to_end(pipeline, lambda: None)
-    here = sum(map(_is_here, items))
+    here = sum(map(is_here, items))
     console.print(f"{here} of {len(items)} videos are in {options.raw}")
     if breaker.is_open():
         raise UserError(f"downloading stopped: {breaker.reason().sentence} Run the same command again some hours later")
     return 0
 
 
-def _is_here(item: Item) -> bool:
-    return video_id(item.id) == item.id and raw_videos.layout_paths(item.place, item.id).media.is_file()
+def _scratch(out: str) -> str | None:
+    """Where workers put temporary files: beside the data if these are on a disk."""
+    return None if filesystem.is_remote(out) else out
 
 
 def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list[Item]:
@@ -209,7 +219,7 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
     if plan:
         generations.discard_unfinished(options.out, held, plan)
         if plan.shards:
-            pipeline = new_pipeline(beam_options, filesystem.join(options.out, LOG_NAME))
+            pipeline = new_pipeline(beam_options, log_path(options.out))
             _ = (
                 pipeline
                 | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)

@@ -26,6 +26,7 @@ class ExtractionProgress:
         self.video_seconds = 0.0
         self._positions = {path: filesystem.size(path) for path in filesystem.list_files(self.folder, ".jsonl")}
         self._started = self._last_line = time.monotonic()
+        self._next_look = 0.0
         self._bar = Progress(
             TextColumn("extract"),
             BarColumn(),
@@ -45,7 +46,13 @@ class ExtractionProgress:
         self._bar.stop()
 
     def tick(self) -> None:
-        """Look at what the workers wrote since the last time."""
+        """Look if it is time to: a bucket is asked less often than a disk."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + (_LINE_SECONDS if filesystem.is_remote(self.folder) else 0)
+            self.look()
+
+    def look(self) -> None:
+        """Count what the workers wrote since the last time."""
         for path in filesystem.list_files(self.folder, ".jsonl"):
             start = self._positions.get(path, 0)
             complete = filesystem.read_bytes(path, start).rpartition(b"\n")[0]

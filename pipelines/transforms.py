@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 import os
+import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -43,6 +45,10 @@ class Source(enum.Enum):
     YOUTUBE = "a folder in the raw layout that downloads go to; empty for one in the data folder"
 
 
+STAGED_PREFIX = "reservoir-staged-"
+"""How the folders of copies from a bucket are named; a copy goes as soon as its video is done."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One video to process: its id, where it comes from, and the place."""
@@ -50,6 +56,14 @@ class Item:
     id: str
     source: Source
     place: str
+
+
+def is_here(item: Item) -> bool:
+    """Whether the media of an id are in the raw folder already."""
+    if item.source is not Source.YOUTUBE or not item.place:
+        return False
+    paths = raw_videos.layout_paths(item.place, item.id)
+    return filesystem.exists(filesystem.join(item.place, *paths.media.parts[-3:]))
 
 
 class Fetch(beam.DoFn):
@@ -65,6 +79,7 @@ class Fetch(beam.DoFn):
     def setup(self) -> None:
         """Nothing is opened before the first download."""
         self.downloaders: dict[str, Downloader] = {}
+        self.scratch = tempfile.mkdtemp(prefix=STAGED_PREFIX)
         self.breaker = Breaker(self.out)
 
     def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
@@ -72,15 +87,15 @@ class Fetch(beam.DoFn):
         try:
             if item.source is Source.YOUTUBE and video_id(item.id) != item.id:
                 yield _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
-            elif item.source is Source.FOLDER:
-                yield raw_videos.from_folder(item.place)
-            elif item.source is Source.LAYOUT or raw_videos.layout_paths(self._place(item), item.id).media.is_file():
-                yield raw_videos.from_layout(self._place(item), item.id)
+            elif is_here(item) or item.source is not Source.YOUTUBE:
+                yield self._stored(item)
             elif not self.breaker.is_open():
-                fetched = self._downloader(self._place(item))(item.id)
+                fetched = self._downloader(self._folder(item))(item.id)
                 if isinstance(fetched, Result):
                     self.breaker.note(fetched.outcome)
                     fetched = Extracted(fetched, 0.0)
+                elif filesystem.is_remote(item.place):
+                    raw_videos.store_layout(self._folder(item), item.id, item.place)
                 yield fetched
         except filesystem.StorageError:
             # Not this video's fault: the job cannot write.
@@ -88,8 +103,26 @@ class Fetch(beam.DoFn):
         except (RawError, OSError) as error:
             yield _ended(item, Outcome.MEDIA_UNREADABLE, str(error))
 
-    def _place(self, item: Item) -> str:
-        return item.place or filesystem.join(self.out, "raw")
+    def _stored(self, item: Item) -> RawVideo:
+        """A raw video that is on the disk, or in a bucket: then a copy that goes when it has been extracted."""
+        if not filesystem.is_remote(item.place):
+            if item.source is Source.FOLDER:
+                return raw_videos.from_folder(item.place)
+            return raw_videos.from_layout(self._folder(item), item.id)
+        scratch = tempfile.mkdtemp(prefix=STAGED_PREFIX)
+        if item.source is Source.FOLDER:
+            return raw_videos.from_folder(raw_videos.stage(item.place, scratch))
+        raw_videos.stage_layout(item.place, item.id, scratch)
+        return raw_videos.from_layout(scratch, item.id)
+
+    def _folder(self, item: Item) -> str:
+        """The folder on this machine that downloads go to."""
+        kept = item.place or filesystem.join(self.out, "raw")
+        return self.scratch if filesystem.is_remote(kept) else kept
+
+    def teardown(self) -> None:
+        """Leave nothing on this machine."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _downloader(self, folder: str) -> Downloader:
         # yt-dlp costs a second to import, which jobs on files should not pay.
@@ -105,7 +138,7 @@ class Fetch(beam.DoFn):
 class Extract(beam.DoFn):
     """RawVideo -> Extracted, in a child process with limits."""
 
-    def __init__(self, config: VideoConfig, limits: Limits, scratch: str, keep_media: bool):
+    def __init__(self, config: VideoConfig, limits: Limits, scratch: str | None, keep_media: bool):
         self.config, self.limits, self.scratch, self.keep_media = config, limits, scratch, keep_media
 
     def setup(self) -> None:
@@ -118,8 +151,10 @@ class Extract(beam.DoFn):
             yield element
             return
         yield self.extractor(element)
-        if not self.keep_media and element.media:
-            Path(element.media).unlink(missing_ok=True)
+        if element.media:
+            copied = STAGED_PREFIX in element.media
+            if copied or not self.keep_media:
+                Path(element.media).unlink(missing_ok=True)
 
     def teardown(self) -> None:
         """End the child."""

@@ -14,6 +14,10 @@ class UserError(Exception):
     """A job cannot go on; ends a command with exit status 1."""
 
 
+class StorageError(UserError, OSError):
+    """A path could not be read or written; the message names it and says what to do."""
+
+
 class UsageError(UserError):
     """A command was called the wrong way; ends it with exit status 2."""
 

@@ -1,34 +1,40 @@
-"""One file layer for every path the project reads or writes.
+"""One file layer for every path the project reads or writes, on local disks and in `gs://` buckets.
 
-A path is a plain string. A file becomes visible under its name only when it is complete: it is written beside its place
-under a temporary name, flushed to the disk and renamed. Readers may therefore trust whatever they can see, and a killed
-process leaves at most a file that starts with `TEMPORARY_PREFIX`, which `remove_temporary_files` sweeps away.
+A path is a plain string. A file becomes visible under its name only when it is complete, whatever happens to the
+process that writes it, so readers may trust whatever they can see. Two writers of one object in a bucket never mix: the
+one that comes second is told.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
-from shards.errors import UserError
+from shards import local_files
+from shards.errors import StorageError
+from shards.local_files import TEMPORARY_PREFIX
 
-TEMPORARY_PREFIX = ".incomplete-"
+__all__ = ["TEMPORARY_PREFIX", "StorageError"]
+
+_BUCKETS = "gs://"
 
 
-class StorageError(UserError, OSError):
-    """A path could not be read or written; the message names it and says what to do."""
+def is_remote(path: str) -> bool:
+    """Whether a path is in a bucket."""
+    return path.startswith(_BUCKETS)
 
 
-def _local(path: str) -> Path:
+def _layer(path: str) -> ModuleType:
+    if is_remote(path):
+        # The client library takes a second to import, which jobs on local files should not pay.
+        from shards import object_store
+
+        return object_store
     if "://" in path:
-        raise StorageError(f"{path!r} is not a local path; this version reads and writes local folders only")
-    return Path(path)
+        raise StorageError(f"{path!r} is neither a local path nor a gs:// address")
+    return local_files
 
 
 def join(folder: str, *names: str) -> str:
@@ -38,61 +44,41 @@ def join(folder: str, *names: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
-    return _local(path).exists()
+    return _layer(path).exists(path)
 
 
 def size(path: str) -> int:
     """Bytes of a file. Raises `StorageError` when it is not there."""
-    with _named(path):
-        return _local(path).stat().st_size
+    return _layer(path).size(path)
 
 
 def open_read(path: str) -> BinaryIO:
     """A file opened for reading bytes. Raises `StorageError` with the path and the cause."""
-    with _named(path):
-        return _local(path).open("rb")
+    return _layer(path).open_read(path)
 
 
 def read_bytes(path: str, start: int = 0, length: int | None = None) -> bytes:
     """The bytes `[start, start + length)` of a file, or all from `start`."""
-    with open_read(path) as file, _named(path):
-        file.seek(start)
-        return file.read() if length is None else file.read(length)
+    return _layer(path).read_bytes(path, start, length)
 
 
 def list_files(folder: str, suffix: str = "") -> list[str]:
     """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
-    place = _local(folder)
-    if not place.is_dir():
-        return []
-    with _named(folder):
-        entries = list(os.scandir(place))
-    names = (e.name for e in entries if e.is_file() and e.name.endswith(suffix))
-    return [join(folder, name) for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)]
+    return _layer(folder).list_files(folder, suffix)
 
 
-@contextlib.contextmanager
-def create(path: str) -> Iterator[BinaryIO]:
+def list_folders(folder: str) -> list[str]:
+    """Sorted names of the folders directly in `folder`; empty if there is no folder."""
+    return _layer(folder).list_folders(folder)
+
+
+def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     """Write a file that appears under its name only if the block ends without an exception.
 
-    Parent folders are made. An existing file is replaced in one step.
+    Parent folders are made. An existing file is replaced in one step; in a bucket only if nobody else replaced it since
+    the block began, else `StorageError` is raised.
     """
-    target = _local(path)
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name[-180:]}")
-    with _named(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("wb")
-    try:
-        with _named(path), file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        with _named(path):
-            temporary.replace(target)
-            _sync_folder(target.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return _layer(path).create(path)
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -102,97 +88,35 @@ def write_bytes(path: str, data: bytes) -> None:
 
 
 def append_line(path: str, line: bytes) -> None:
-    """Append one line with a single write, so that lines of several processes never mix.
+    """Append one line without a line break in it; it is stored when this returns.
 
-    `line` must not contain a line break. A process killed in the middle leaves a last line without one; the next call
-    closes it first, so the torn line stays alone and a reader can drop it.
+    On a disk, lines of several processes never mix, and a line torn by a killed process stays alone, so that a reader
+    can drop it. In a bucket a file must have one writer, and lines are never torn.
     """
-    target = _local(path)
-    with _named(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-            data = (b"\n" if torn else b"") + line + b"\n"
-            if os.write(descriptor, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    _layer(path).append_line(path, line)
 
 
 def remove(path: str) -> None:
     """Remove a file if it is there, and its folder if that is empty now."""
-    target = _local(path)
-    with _named(path):
-        target.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        target.parent.rmdir()
+    _layer(path).remove(path)
 
 
 def remove_temporary_files(folder: str) -> int:
-    """Sweep the files and folders that killed processes left unfinished under `folder`; returns how many went."""
-    place = _local(folder)
-    if not place.is_dir():
-        return 0
-    leftovers = list(place.rglob(f"{TEMPORARY_PREFIX}*"))
-    for leftover in leftovers:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-    return len(leftovers)
+    """Sweep what killed processes left unfinished under `folder`; returns how many went."""
+    return _layer(folder).remove_temporary_files(folder)
 
 
 def make_folder(folder: str) -> None:
     """Make sure a folder is there and can be written to. Raises `StorageError`."""
-    place = _local(folder)
-    with _named(folder):
-        place.mkdir(parents=True, exist_ok=True)
-        if not os.access(place, os.W_OK):
-            raise StorageError(f"cannot write to the folder {folder!r}: permission denied")
+    _layer(folder).make_folder(folder)
 
 
 @contextlib.contextmanager
 def exclusive(path: str) -> Iterator[None]:
-    """Hold a lock file for the duration of the block. Raises `StorageError` at once if another process holds it.
+    """Hold a lock file for the duration of the block. Raises `StorageError` if another process holds it.
 
-    The kernel drops the lock with the process, however it ends, so a killed job never blocks the next one.
+    A killed job never blocks the next one: on a disk the kernel drops the lock with the process; in a bucket it is a
+    lease that is renewed while the block runs, and the next job waits the minute until it expires.
     """
-    import fcntl
-
-    target = _local(path)
-    with _named(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(
-                f"another job is writing to {str(target.parent)!r}; wait for it or choose another folder"
-            ) from None
+    with _layer(path).exclusive(path):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Turn a bare OSError into one sentence that names the path."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        cause = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise StorageError(f"cannot access {path!r}: {cause}") from error

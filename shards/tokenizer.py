@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards import fetch
-from shards.errors import UserError
+from shards import fetch, filesystem
+from shards.errors import StorageError, UserError
 from shards.tokens import FIRST_TEXT_ID, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
@@ -34,28 +34,30 @@ def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    file = locate(path)
+    file = PUBLISHED if path is None else str(path)
+    data = content(path)
     try:
         # The library raises its own untyped exceptions for every kind of bad file.
-        tokenizer = Tokenizer.from_str(file.read_text())
+        tokenizer = Tokenizer.from_str(data.decode())
     except Exception as error:  # noqa: BLE001
         raise TokenizerError(f"{file} is not a tokenizer file: {str(error)[:120]}") from None
     _check(tokenizer, file)
     return tokenizer
 
 
-def locate(path: str | Path | None = None) -> Path:
-    """The file of a vocabulary: `None` or `published` downloads the published one. Raises `TokenizerError`."""
+def content(path: str | Path | None = None) -> bytes:
+    """The bytes of a vocabulary: `None` or `published` downloads the published one. Raises `TokenizerError`."""
     if path is None or str(path) == PUBLISHED:
-        return fetch.fetch(fetch.TOKENIZER, flag="--tokenizer")
-    if not Path(path).is_file():
-        raise TokenizerError(f"there is no tokenizer file {str(path)!r}")
-    return Path(path)
+        return fetch.fetch(fetch.TOKENIZER, flag="--tokenizer").read_bytes()
+    try:
+        return filesystem.read_bytes(str(path))
+    except StorageError as error:
+        raise TokenizerError(f"there is no tokenizer file {str(path)!r}: {error}") from None
 
 
 def digest(path: str | Path | None = None) -> str:
     """SHA-256 of a vocabulary's file, the name by which data and checkpoints know it."""
-    return hashlib.sha256(locate(path).read_bytes()).hexdigest()
+    return hashlib.sha256(content(path)).hexdigest()
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
@@ -85,7 +87,7 @@ def encode_words(tokenizer: Tokenizer, words: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
 
 
-def _check(tokenizer: Tokenizer, file: Path) -> None:
+def _check(tokenizer: Tokenizer, file: str) -> None:
     for expected, token in enumerate(SPECIAL_TOKENS):
         if tokenizer.token_to_id(token) != expected:
             raise TokenizerError(

@@ -1,0 +1,183 @@
+"""The file layer on local disks; `shards.filesystem` chooses it for paths without a scheme.
+
+A file is written beside its place under a temporary name, flushed to the disk and renamed. A killed process leaves at
+most a file that starts with `TEMPORARY_PREFIX`, which `remove_temporary_files` sweeps away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from shards.errors import StorageError
+
+TEMPORARY_PREFIX = ".incomplete-"
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    return Path(path).exists()
+
+
+def size(path: str) -> int:
+    """Bytes of a file. Raises `StorageError` when it is not there."""
+    with _named(path):
+        return Path(path).stat().st_size
+
+
+def open_read(path: str) -> BinaryIO:
+    """A file opened for reading bytes. Raises `StorageError` with the path and the cause."""
+    with _named(path):
+        return Path(path).open("rb")
+
+
+def read_bytes(path: str, start: int, length: int | None) -> bytes:
+    """The bytes `[start, start + length)` of a file, or all from `start`."""
+    with open_read(path) as file, _named(path):
+        file.seek(start)
+        return file.read() if length is None else file.read(length)
+
+
+def list_files(folder: str, suffix: str) -> list[str]:
+    """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
+    place = Path(folder)
+    if not place.is_dir():
+        return []
+    with _named(folder):
+        entries = list(os.scandir(place))
+    names = (e.name for e in entries if e.is_file() and e.name.endswith(suffix))
+    start = folder.rstrip("/") or "/"
+    return [f"{start}/{name}" for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)]
+
+
+def list_folders(folder: str) -> list[str]:
+    """Sorted names of the folders directly in `folder`; empty if there is none."""
+    with _named(folder):
+        return sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir()) if exists(folder) else []
+
+
+@contextlib.contextmanager
+def create(path: str) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name only if the block ends without an exception.
+
+    Parent folders are made. An existing file is replaced in one step.
+    """
+    target = Path(path)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name[-180:]}")
+    with _named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb")
+    try:
+        with _named(path), file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _named(path):
+            temporary.replace(target)
+            _sync_folder(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def append_line(path: str, line: bytes) -> None:
+    """Append one line with a single write, so that lines of several processes never mix.
+
+    `line` must not contain a line break. A process killed in the middle leaves a last line without one; the next call
+    closes it first, so the torn line stays alone and a reader can drop it.
+    """
+    target = Path(path)
+    with _named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+            data = (b"\n" if torn else b"") + line + b"\n"
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a file if it is there, and its folder if that is empty now."""
+    target = Path(path)
+    with _named(path):
+        target.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        target.parent.rmdir()
+
+
+def remove_temporary_files(folder: str) -> int:
+    """Sweep the files and folders that killed processes left unfinished under `folder`; returns how many went."""
+    place = Path(folder)
+    if not place.is_dir():
+        return 0
+    leftovers = list(place.rglob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def make_folder(folder: str) -> None:
+    """Make sure a folder is there and can be written to. Raises `StorageError`."""
+    place = Path(folder)
+    with _named(folder):
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK):
+            raise StorageError(f"cannot write to the folder {folder!r}: permission denied")
+
+
+@contextlib.contextmanager
+def exclusive(path: str) -> Iterator[None]:
+    """Hold a lock file for the duration of the block. Raises `StorageError` at once if another process holds it.
+
+    The kernel drops the lock with the process, however it ends, so a killed job never blocks the next one.
+    """
+    import fcntl
+
+    target = Path(path)
+    with _named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(
+                f"another job is writing to {str(target.parent)!r}; wait for it or choose another folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Turn a bare OSError into one sentence that names the path."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        cause = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise StorageError(f"cannot access {path!r}: {cause}") from error
