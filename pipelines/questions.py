@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import socket
 import time
@@ -17,7 +16,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import apache_beam as beam
@@ -31,6 +29,7 @@ from ingest.questions import QuestionError, QuestionOutcome
 from pipelines.execution import new_pipeline, run_to_end
 from pipelines.options import beam_options
 from pipelines.preparers import Preparer, Records
+from pipelines.preprocess import keep_log, log_path
 from shards import filesystem, manifest, stats, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
@@ -40,7 +39,6 @@ from shards.question_stats import QuestionSums
 
 CONFIG_NAME = "config.json"
 TOKENIZER_NAME = "tokenizer.json"
-LOG_NAME = "job.log"
 TEST = "test"
 """The split without labels, of which no question may be missing."""
 
@@ -155,7 +153,7 @@ def prepare(job: Job, options: PipelineOptions) -> int:
     places = _line_places(job)
     filesystem.make_folder(job.out)
     with filesystem.exclusive(filesystem.join(job.out, ".lock")):
-        _keep_log(filesystem.join(job.out, LOG_NAME))
+        keep_log(log_path(job.out))
         filesystem.remove_temporary_files(job.out)
         config = _settle_config(job)
         held = manifest.load(job.out) if filesystem.exists(filesystem.join(job.out, manifest.NAME)) else None
@@ -187,7 +185,7 @@ def plan(job: Job, places: list[tuple[int, int, int]], config: str, held: Manife
 
 def _line_places(job: Job) -> list[tuple[int, int, int]]:
     """Number, offset and length of every line that is not blank. Raises `UsageError` if there is none."""
-    if not Path(job.lines).is_file():
+    if not filesystem.exists(job.lines):
         raise UsageError(f"there is no file {job.lines!r}; give the folder or file that holds the questions")
     places, offset = [], 0
     with filesystem.open_read(job.lines) as file:
@@ -216,7 +214,7 @@ def _settle_config(job: Job) -> str:
                     f"{job.out!r} was made with {name} {held.get(name)!r}, not {mine!r}; use the same or another --out"
                 )
     else:
-        filesystem.write_bytes(filesystem.join(job.out, TOKENIZER_NAME), vocabulary.locate(job.tokenizer).read_bytes())
+        filesystem.write_bytes(filesystem.join(job.out, TOKENIZER_NAME), vocabulary.content(job.tokenizer))
         filesystem.write_bytes(path, (json.dumps(ours, indent=1) + "\n").encode())
     return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
 
@@ -230,7 +228,7 @@ def _check_same(job: Job, held: Manifest, works: list[ShardWork]) -> None:
 
 def _run(job: Job, pending: list[ShardWork], options: PipelineOptions, console: Console) -> None:
     os.environ |= _WORKERS
-    pipeline = new_pipeline(options, filesystem.join(job.out, LOG_NAME))
+    pipeline = new_pipeline(options, log_path(job.out))
     _ = (
         pipeline
         | "Name the shards" >> beam.Create(pending, reshuffle=False)
@@ -287,8 +285,3 @@ def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None
         f" {summary.counts['examples']} records, {summary.bytes / 1e6:.1f} MB"
     )
     return 0
-
-
-def _keep_log(path: str) -> None:
-    """Send what Beam logs to a file in the data folder."""
-    logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
