@@ -10,6 +10,8 @@ LEARN ?= learn
 CONFIG ?= tiny
 WORKDIR ?= run
 CHECKPOINT ?= base
+TASK ?= vcr
+INIT ?= base
 EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
@@ -54,6 +56,9 @@ preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=fold
 
 pretrain: $(STAMP) ## shards to weights: make pretrain DATA=folder CONFIG=tiny [WORKDIR=folder] [ARGS=...]
 	$(RUN) -m train.pretrain $(CONFIG) --data "$(DATA)" --workdir "$(WORKDIR)" $(ARGS)
+
+finetune: $(STAMP) ## questions to answers: make finetune TASK=vcr DATA=folder INIT=base [WORKDIR=folder] [ARGS=...]
+	$(RUN) -m train.finetune $(TASK) --data "$(DATA)" --init "$(INIT)" --workdir "$(WORKDIR)" $(ARGS)
 
 ask: $(STAMP) ## ask a video: make ask VIDEO=clip.mp4 PROMPT="... <|MASK|>" OPTIONS="a,b,c" [CHECKPOINT=base]
 	$(RUN) -m pipelines.ask "$(VIDEO)" --prompt "$(PROMPT)" --options "$(OPTIONS)" --checkpoint "$(CHECKPOINT)" $(ARGS)

@@ -324,14 +324,14 @@ def _bounds(lit: np.ndarray) -> tuple[int, int]:
     return min(first, int(MAX_TRIM * size)), max(last + 1, int((1 - MAX_TRIM) * size))
 
 
-def target_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height of a stored frame: short side 288, long side at most 512, never enlarged (spec 12.3)."""
+def target_size(width: int, height: int, short_side: int = SHORT_SIDE, long_side: int = LONG_SIDE) -> tuple[int, int]:
+    """Width and height of a stored frame: sides of at most 288 and 512, never enlarged (spec 12.3)."""
     short, long = min(width, height), max(width, height)
-    size = SHORT_SIDE
+    size = short_side
     if short <= size:
         return width, height
-    if long / short * size > LONG_SIDE:
-        size = round(LONG_SIDE * short / long)
+    if long / short * size > long_side:
+        size = round(long_side * short / long)
     if short == size:
         return width, height
     return (size, int(size * height / width)) if width < height else (int(size * width / height), size)

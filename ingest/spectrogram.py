@@ -34,6 +34,11 @@ def log_mel(waveform: np.ndarray, speed: int = 1) -> np.ndarray:
     columns = 1 + len(waveform) // hop
     if columns != SPECTROGRAM_COLUMNS:
         raise ValueError(f"{len(waveform)} samples at speed {speed} give {columns} columns instead of 188")
+    return log_mel_frames(waveform, size, hop)
+
+
+def log_mel_frames(waveform: np.ndarray, size: int, hop: int) -> np.ndarray:
+    """`float32 [64, 1 + n // hop]` of `float32 [n]`, with windows of `size` samples."""
     padded = np.pad(waveform.astype(np.float32, copy=False), size // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     spectrum = scipy.fft.rfft(frames * _window(size), axis=1, overwrite_x=True)
@@ -45,7 +50,7 @@ def log_mel(waveform: np.ndarray, speed: int = 1) -> np.ndarray:
 def encode(log_mel: np.ndarray) -> tuple[bytes, float]:
     """A grey JPEG of the spectrogram, row 0 the lowest band, and its magic number: log-mel = pixel / magic."""
     magic = 255.0 / max(float(np.percentile(log_mel, 99)), 1.0)
-    return _jpeg(quantise(log_mel, magic)), magic
+    return grey_jpeg(quantise(log_mel, magic)), magic
 
 
 def quantise(log_mel: np.ndarray, magic: float) -> np.ndarray:
@@ -53,7 +58,8 @@ def quantise(log_mel: np.ndarray, magic: float) -> np.ndarray:
     return np.minimum(log_mel * magic, 255.0).astype(np.uint8)
 
 
-def _jpeg(pixels: np.ndarray) -> bytes:
+def grey_jpeg(pixels: np.ndarray) -> bytes:
+    """A spectrogram's pixels `uint8 [rows, columns]` compressed."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()

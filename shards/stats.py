@@ -23,7 +23,7 @@ from shards.records.pretraining import Example
 NEAR_BLACK_LEVEL = 16
 """A frame whose mean grey level is below this counts as near-black."""
 
-_SILENT_PIXELS = 1.0
+SILENT_PIXELS = 1.0
 """A spectrogram whose mean pixel is below this counts as silent."""
 
 
@@ -57,8 +57,8 @@ class Collector:
             self.field_bytes["image"] += len(segment.image)
             self.field_bytes["spectrogram"] += len(segment.spectrogram)
             self.field_bytes["tokens"] += 12 * len(segment.tokens)
-            self.counts["silent"] += _mean_level(segment.spectrogram) < _SILENT_PIXELS
-            self.counts["near_black"] += _mean_level(segment.image) < NEAR_BLACK_LEVEL
+            self.counts["silent"] += mean_level(segment.spectrogram) < SILENT_PIXELS
+            self.counts["near_black"] += mean_level(segment.image) < NEAR_BLACK_LEVEL
 
     def result(self) -> dict[str, Any]:
         """JSON-able sums; histograms as sorted lists of [value, count]."""
@@ -81,7 +81,8 @@ def _words(starts: np.ndarray, ends: np.ndarray) -> int:
     return 1 + int(np.count_nonzero((np.diff(starts) != 0) | (np.diff(ends) != 0)))
 
 
-def _mean_level(jpeg: bytes) -> float:
+def mean_level(jpeg: bytes) -> float:
+    """The mean grey level of a picture, from 0 to 255, taken at an eighth of its size."""
     image = Image.open(io.BytesIO(jpeg))
     image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
     return float(np.asarray(image.convert("L")).mean())

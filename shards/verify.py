@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from shards import filesystem, tfrecord
+from shards import filesystem, question_stats, tfrecord
 from shards import tokenizer as vocabulary
 from shards.dataset import DataSet
 from shards.manifest import Shard, index_path, stats_path
@@ -135,10 +135,11 @@ def _check_companions(path: str, offsets: list[int], claim: Shard) -> list[Findi
 def check_record(payload: bytes, vocabulary_size: int | None) -> list[str]:
     """What is wrong with one record, in sentences."""
     try:
+        if "qa_query" in (features := record.parse(payload)):
+            return question_stats.problems(features, payload)
         parsed = parse_example(payload)
     except RecordError as error:
         return [str(error)]
-    features = record.parse(payload)
     problems = []
     for i, placed in enumerate(parsed.segments):
         where, segment = f"c{i:02d}", placed.segment

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,17 +21,35 @@ from shards.segments import Segment, SegmentStore, VideoText
 from shards.tfrecord import frame
 
 
+class Sums(Protocol):
+    """What adds up a shard while it is written."""
+
+    def result(self) -> dict[str, Any]:
+        """JSON-able sums, asked for when the last record is written."""
+
+
 def write_shard(data: str, name: str, plan: str, groups: Iterable[Group], examples: Iterable[Example]) -> Shard:
     """Write a shard, its index and its sidecar into the folder `data`; `groups` say where the examples come from."""
-    path = filesystem.join(data, name)
-    offsets, sha256, collected = [0], hashlib.sha256(), stats.Collector()
-    with filesystem.create(path) as file:
+    collected = stats.Collector()
+
+    def payloads() -> Iterator[bytes]:
         for group, example in zip(groups, examples, strict=True):
-            framed = frame(example.serialize())
+            yield example.serialize()
+            collected.add(group, example)
+
+    return write_records(data, name, plan, payloads(), collected)
+
+
+def write_records(data: str, name: str, plan: str, payloads: Iterable[bytes], collected: Sums) -> Shard:
+    """Write a shard of any records, its index, and a sidecar with what `collected` says in the end."""
+    path = filesystem.join(data, name)
+    offsets, sha256 = [0], hashlib.sha256()
+    with filesystem.create(path) as file:
+        for payload in payloads:
+            framed = frame(payload)
             file.write(framed)
             sha256.update(framed)
             offsets.append(offsets[-1] + len(framed))
-            collected.add(group, example)
     filesystem.write_bytes(index_path(path), np.array(offsets, "<u8").tobytes())
     shard = Shard(name, len(offsets) - 1, offsets[-1], sha256.hexdigest())
     sidecar = {"plan": plan, "shard": vars(shard)} | collected.result()

@@ -33,6 +33,7 @@ from train.accuracy import Answers, answers
 from train.config import TrainConfig
 from train.mesh import BATCH_AXES, batch_shards, by_example, make_mesh, replicated, to_devices
 from train.step import global_outputs
+from train.tasks.evaluation import evaluate_choices, evaluate_tvqa, evaluate_vcr
 
 _NORMAL_95 = 1.959964
 _SEED = 0
@@ -236,7 +237,12 @@ def accuracy_table(title: str, accuracies: Mapping[str, Accuracy]) -> Table:
     return table
 
 
-TASKS: dict[str, Callable[[Any], int]] = {"pretraining": evaluate_pretraining}
+TASKS: dict[str, Callable[[Any], int]] = {
+    "pretraining": evaluate_pretraining,
+    "vcr": evaluate_vcr,
+    "tvqa": evaluate_tvqa,
+    "choices": evaluate_choices,
+}
 """What the command evaluates: a name and a function of its options, whose docstrings are the help."""
 
 

@@ -1,6 +1,7 @@
 """The loop: batches, steps, metrics, checkpoints, in that order until the last step or a request to stop.
 
-It knows nothing of command lines or of where data lies; whatever it is handed continues from the state's step.
+It knows nothing of command lines or of where data lies, and `run` nothing of losses; whatever it is handed continues
+from the state's step.
 """
 
 from __future__ import annotations
@@ -23,13 +24,25 @@ from train.evaluate import Evaluation
 from train.mesh import to_devices
 from train.metrics import NAME as METRICS_NAME
 from train.metrics import MetricsLog
-from train.step import Metrics, TrainState, make_step
+from train.step import Batch, Metrics, TrainState, make_step
 
 DIVERGED_NAME = "diverged.json"
 
 
 class DivergenceError(UserError):
     """Too many updates in a row had to be skipped; the message says where the batches are named."""
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """When things happen in a run, in steps, and how many examples a step takes; see `train.config.TrainConfig`."""
+
+    steps: int
+    batch_size: int
+    log_every: int
+    checkpoint_every: int
+    skip_limit: int
+    evaluate_every: int | None = None
 
 
 @dataclass
@@ -63,39 +76,73 @@ def train(
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
     evaluate: Callable[[dict], Evaluation] | None = None,
 ) -> TrainState:
-    """Train from the state's step to `config.steps` or until `stop_asked`, and save the last state.
-
-    The reader must stand where the state needs it. Every `config.log_every`-th step `report` gets a line of metrics,
-    which process 0 also appends to the file in `workdir`. Every `config.evaluate_every`-th step, and after the last,
-    `evaluate` is called with the parameters and its figures become a line of their own. Raises `DivergenceError` after
-    `config.skip_limit` updates in a row that were not finite.
-    """
-    step_once, log = make_step(config, mesh), MetricsLog(filesystem.join(workdir, METRICS_NAME))
+    """Pretrain from the state's step to `config.steps` or until `stop_asked`; see `run`."""
+    rhythm = Rhythm(
+        config.steps,
+        config.batch_size,
+        config.log_every,
+        config.checkpoint_every,
+        config.skip_limit,
+        config.evaluate_every if evaluate else None,
+    )
     flops = 3 * sum(pretraining_flops(config.model).values())
+
+    def complete(line: dict[str, float]) -> None:
+        line["model_tflops_per_second"] = flops * line["examples_per_second"] / 1e12
+
+    def judge(params: dict) -> dict[str, float]:
+        return evaluate(params).metrics()
+
+    step = make_step(config, mesh)
+    return run(step, rhythm, mesh, state, reader, checkpoints, workdir, stop_asked, report, complete, judge)
+
+
+def run(
+    step_once: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    rhythm: Rhythm,
+    mesh: Mesh,
+    state: TrainState,
+    reader: Reader,
+    checkpoints: Checkpoints,
+    workdir: str,
+    stop_asked: Callable[[], bool] = lambda: False,
+    report: Callable[[dict[str, float]], None] = lambda metrics: None,
+    complete: Callable[[dict[str, float]], None] = lambda line: None,
+    evaluate: Callable[[dict], dict[str, float]] = lambda params: {},
+) -> TrainState:
+    """Repeat a step from the state's to `rhythm.steps` or until `stop_asked`, and save the last state.
+
+    The reader must stand where the state needs it. Every `rhythm.log_every`-th step `report` gets a line of metrics,
+    to which `complete` may add and which process 0 appends to the file in `workdir`. The metrics of a step must hold
+    `loss` and `skipped_in_a_row`. Every `rhythm.evaluate_every`-th step, and after the last, what `evaluate` makes of
+    the parameters becomes a line of its own. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that
+    were not finite.
+    """
+    log = MetricsLog(filesystem.join(workdir, METRICS_NAME))
     step, saved, before = int(state.step), int(state.step), None
     clock = _Clock(time.perf_counter())
-    while step < config.steps and not stop_asked():
+    while step < rhythm.steps and not stop_asked():
         asked = time.perf_counter()
         batch = next(reader)
         clock.waited += time.perf_counter() - asked
         state, metrics = step_once(state, to_devices(mesh, batch))
         step, clock.steps = step + 1, clock.steps + 1
-        if step % config.log_every == 0 or step == config.steps:
-            line = _line(step, metrics) | clock.figures(config.batch_size)
-            line["model_tflops_per_second"] = flops * line["examples_per_second"] / 1e12
+        if step % rhythm.log_every == 0 or step == rhythm.steps:
+            line = _line(step, metrics) | clock.figures(rhythm.batch_size)
+            complete(line)
             if jax.process_index() == 0:
                 log.append(line)
             report(line)
-            if line["skipped_in_a_row"] >= config.skip_limit:
-                raise _diverged(config, step, line, reader, workdir)
-        if evaluate and config.evaluate_every and (step % config.evaluate_every == 0 or step == config.steps):
+            if line["skipped_in_a_row"] >= rhythm.skip_limit:
+                raise _diverged(rhythm, step, line, reader, workdir)
+        if rhythm.evaluate_every and (step % rhythm.evaluate_every == 0 or step == rhythm.steps):
             paused = time.perf_counter()
-            line = {"step": step} | evaluate(state.params).metrics()
+            line = {"step": step} | evaluate(state.params)
             if jax.process_index() == 0:
                 log.append(line)
             report(line)
             clock.begun += time.perf_counter() - paused
-        if step % config.checkpoint_every == 0 and step < config.steps:
+        if step % rhythm.checkpoint_every == 0 and step < rhythm.steps:
             checkpoints.save(state, reader.state())
             saved = step
         # One step runs while the next batch is made; further ahead, batches would pile up on the devices.
@@ -111,12 +158,12 @@ def _line(step: int, metrics: Metrics) -> dict[str, float]:
     return {"step": step} | {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
-def _diverged(config: TrainConfig, step: int, line: dict[str, float], reader: Reader, workdir: str) -> DivergenceError:
+def _diverged(rhythm: Rhythm, step: int, line: dict[str, float], reader: Reader, workdir: str) -> DivergenceError:
     """Write down where the last batches are in the reader's order, and say so."""
     path = filesystem.join(workdir, DIVERGED_NAME)
     end = reader.state()
     batches = int(line["skipped_in_a_row"])
-    last = {"step": step, "batches": batches, "batch_size": config.batch_size, "reader_after_them": end}
+    last = {"step": step, "batches": batches, "batch_size": rhythm.batch_size, "reader_after_them": end}
     filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
     return DivergenceError(
         f"the loss or gradients of {batches} steps in a row were not finite, up to step {step}; {path!r} says which"

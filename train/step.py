@@ -115,25 +115,26 @@ def _fresh_state(config: TrainConfig, params: dict | None) -> TrainState:
     )
 
 
-def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -> tuple[TrainState, Metrics]:
+def shard_copies(params: dict, mesh: Mesh) -> dict:
+    """The parameters once for every part of the batch, so that each part has its own gradient."""
     shards = batch_shards(mesh)
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    one_each = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shards, *leaf.shape)), params)
+    return jax.lax.with_sharding_constraint(copies, NamedSharding(mesh, PartitionSpec(BATCH_AXES)))
 
-    def loss_of(copies: dict) -> tuple[jax.Array, Metrics]:
-        outputs = global_outputs(config.model, copies, batch, key, shards, BATCH_AXES)
-        total, info = contrastive(outputs, parity=config.model.parity)
-        return total, {**info, **accuracy.accuracies(jax.lax.stop_gradient(outputs), batch, config.model)}
 
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shards, *leaf.shape)), state.params)
-    copies = jax.lax.with_sharding_constraint(copies, one_each)
-    (loss, info), gradients = jax.value_and_grad(loss_of, has_aux=True)(copies)
-    gradients = jax.tree.map(lambda g: g.astype(jnp.float32).sum(axis=0), gradients)
-    gradients = jax.lax.with_sharding_constraint(gradients, state_shardings(mesh, gradients))
+def sum_over_shards(gradients: dict, mesh: Mesh) -> dict:
+    """The float32 sum of the gradients of all copies, laid out like the parameters."""
+    total = jax.tree.map(lambda g: g.astype(jnp.float32).sum(axis=0), gradients)
+    return jax.lax.with_sharding_constraint(total, state_shardings(mesh, total))
 
+
+def advance(
+    state: TrainState, loss: jax.Array, gradients: dict, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, jax.Array]:
+    """The next state and the gradient's norm; the update is left out and counted if a number is not finite."""
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, opt_state = pretraining_optimizer(config.optimizer).update(gradients, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     new = optax.apply_updates(state.params, updates), opt_state
     params, opt_state = jax.tree.map(partial(jnp.where, finite), new, (state.params, state.opt_state))
     skipped = (~finite).astype(jnp.int32)
@@ -145,6 +146,22 @@ def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -
         skipped=state.skipped + skipped,
         skipped_in_a_row=(state.skipped_in_a_row + 1) * skipped,
     )
+    return following, norm
+
+
+def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -> tuple[TrainState, Metrics]:
+    shards = batch_shards(mesh)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+    def loss_of(copies: dict) -> tuple[jax.Array, Metrics]:
+        outputs = global_outputs(config.model, copies, batch, key, shards, BATCH_AXES)
+        total, info = contrastive(outputs, parity=config.model.parity)
+        return total, {**info, **accuracy.accuracies(jax.lax.stop_gradient(outputs), batch, config.model)}
+
+    copies = shard_copies(state.params, mesh)
+    (loss, info), gradients = jax.value_and_grad(loss_of, has_aux=True)(copies)
+    gradients = sum_over_shards(gradients, mesh)
+    following, norm = advance(state, loss, gradients, pretraining_optimizer(config.optimizer))
     scales = jnp.exp(jnp.minimum(state.params["contrastive_scales"], jnp.log(100.0)))
     rate = config.optimizer.learning_rate * pretraining_schedule(config.optimizer)(state.opt_state[2].count)
     return following, {

@@ -1,0 +1,138 @@
+"""One question of a person's own data set: a line of JSON that names a picture or a video, and its options.
+
+`{"video": "kitchen.mp4", "question": "What is cut?", "answers": ["an onion", "bread"], "label": 0, "start": 3.5,
+"end": 9, "subtitle": "now cut it"}`; `image` in the place of `video`, and all after `answers` may be left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ingest import media
+from ingest.media import MediaError
+from ingest.outcomes import Outcome
+from ingest.question_clips import Span, plain, sample_rate, spectrograms, time_grid
+from ingest.questions import (
+    QuestionError,
+    QuestionOutcome,
+    encode,
+    encode_all,
+    field,
+    fitted,
+    jpeg,
+    label,
+    open_picture,
+)
+from shards.errors import UsageError
+from shards.records.choices import MOST_SEGMENTS, ClipRecord, ClipSegment
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_NO_TOKENS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class ChoicesPreparation:
+    """How the questions of one data set are prepared."""
+
+    options: int | None = None
+    """Options of every question; those of the first one by default."""
+    segments: int = 1
+    """Segments of 4.67 seconds that are seen of a video, at most 7, around the middle of `start` to `end`."""
+    sound: bool = False
+    """Keep the sound of videos; a data set of pictures has none."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.segments <= MOST_SEGMENTS:
+            raise UsageError(f"segments is {self.segments}; it must be 1 to {MOST_SEGMENTS}")
+
+
+def prepare(
+    line: dict[str, Any], folder: str, name: str, tokenizer: Tokenizer, labelled: bool, config: ChoicesPreparation
+) -> ClipRecord:
+    """The record of a question; paths are relative to `folder`, and `name` is its id unless the line has one.
+
+    Raises `QuestionError` for a line that cannot be used.
+    """
+    texts = field(line, "answers", list)
+    if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"answers is {str(texts)[:60]!r}; a choice has at least 2 texts")
+    if config.options is not None and len(texts) != config.options:
+        raise QuestionError(
+            QuestionOutcome.BAD_LINE, f"there are {len(texts)} answers and the data set has {config.options} each"
+        )
+    given = [kind for kind in ("image", "video") if kind in line]
+    if len(given) != 1:
+        raise QuestionError(QuestionOutcome.BAD_LINE, "a question has one of image and video")
+    path = Path(folder) / field(line, given[0], str)
+    if not path.is_file():
+        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no {given[0]} {str(path)!r}")
+    if given == ["image"]:
+        pictures, sounds, magic = [jpeg(open_picture(path.read_bytes(), path.name))], None, 1.0
+    else:
+        pictures, sounds, magic = _watch(str(path), line, config)
+    if config.sound and sounds is None:
+        raise QuestionError(QuestionOutcome.SOUND_MISSING, f"{path.name} is a picture; prepare pictures without sound")
+    spoken = [_NO_TOKENS] * len(pictures)
+    if line.get("subtitle"):
+        spoken[0] = encode(tokenizer, plain(field(line, "subtitle", str)))
+    return ClipRecord(
+        id=str(line.get("id", name)),
+        query=encode(tokenizer, field(line, "question", str)),
+        options=encode_all(tokenizer, texts),
+        label=label(line, "label", len(texts), labelled),
+        segments=tuple(
+            ClipSegment(picture, sound, words)
+            for picture, sound, words in zip(pictures, sounds or [None] * len(pictures), spoken, strict=True)
+        ),
+        magic=magic,
+    )
+
+
+def _watch(
+    path: str, line: dict[str, Any], config: ChoicesPreparation
+) -> tuple[list[bytes], list[bytes] | None, float]:
+    """Pictures, and if wanted the sound, of the segments of a video that the question is about."""
+    try:
+        duration = media.probe(path).duration
+        if duration is None:
+            raise MediaError(Outcome.DURATION_UNKNOWN, f"{Path(path).name} does not say how long it is")
+        low, high = _moment(line, duration)
+        spans = time_grid(low, high, low, high, config.segments)
+        pictures = [jpeg(fitted(Image.fromarray(frame))) for frame in _frames(path, spans, duration)]
+        if not config.sound:
+            return pictures, None, 1.0
+        with media.sound(path, sample_rate("true")) as track:
+            return pictures, *spectrograms(track.read(0, track.length), spans, "true")
+    except MediaError as error:
+        raise QuestionError(QuestionOutcome.MEDIA_UNREADABLE, str(error)) from None
+
+
+def _frames(path: str, spans: list[Span], duration: float) -> list[np.ndarray]:
+    times = [min(max(span.middle, 0.0), duration) for span in spans]
+    found: list[np.ndarray] = []
+    for frame in media.frames(path, times):
+        if frame is None and not found:
+            raise MediaError(Outcome.FRAME_MISSING, f"{Path(path).name} has no frame at {times[0]:.2f} seconds")
+        found.append(found[-1] if frame is None else frame)
+    return found
+
+
+def _moment(line: dict[str, Any], duration: float) -> tuple[float, float]:
+    start, end = line.get("start", 0.0), line.get("end", duration)
+    for name, value in (("start", start), ("end", end)):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise QuestionError(QuestionOutcome.BAD_LINE, f"{name} is {value!r}, not a number of seconds")
+    if not 0 <= start < min(end, duration):
+        raise QuestionError(
+            QuestionOutcome.TIMES_OUTSIDE,
+            f"{start} to {end} seconds lie outside the {duration:.1f} seconds of the video",
+        )
+    return float(start), min(float(end), duration)

@@ -1,0 +1,81 @@
+"""Your own questions about pictures or videos become shards: one JSONL a split, no code.
+
+`python -m pipelines.choices --data train.jsonl --out OUT --split train`, then the same for the other splits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.choices import ChoicesPreparation
+from pipelines import questions
+from pipelines.preparers import ChoicesPreparer
+from shards.errors import UsageError, run_command
+
+
+@dataclass(frozen=True)
+class ChoicesOptions:
+    """Turn a JSONL of questions with options about pictures or videos into verified shards.
+
+    The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
+    --direct_num_workers.
+    """
+
+    data: str
+    """The JSONL of one split; `ingest.choices` shows a line. Paths in it are relative to its folder."""
+    out: str
+    """The data folder that is made or continued; all splits go into one."""
+    split: str = "train"
+    """The name of the split, letters and digits; `test` has no labels."""
+    tokenizer: str = "published"
+    """The vocabulary: published, or a tokenizer.json."""
+    shards: int | None = None
+    """How many shards; 256 for train and 8 for other splits, but never more than questions."""
+    limit: int | None = None
+    """Take only so many of the questions."""
+    preparation: ChoicesPreparation = field(default_factory=ChoicesPreparation)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options, beam_options = questions.parse(ChoicesOptions, "pipelines.choices", argv)
+    if not (options.split.isascii() and options.split.isalnum()):
+        raise UsageError(f"--split {options.split!r} must be letters and digits, it starts the shards' names")
+    labelled = options.split != questions.TEST
+    folder = str(Path(options.data).parent)
+    preparation = dataclasses.replace(options.preparation, options=options_of(options))
+    preparer = ChoicesPreparer(folder, options.tokenizer, labelled, preparation)
+    job = questions.Job(
+        lines=options.data,
+        out=options.out,
+        split=options.split,
+        preparer=preparer,
+        tokenizer=options.tokenizer,
+        shards=options.shards,
+        limit=options.limit,
+    )
+    return questions.prepare(job, beam_options)
+
+
+def options_of(options: ChoicesOptions) -> int | None:
+    """How many options every question must have: as told, or as many as the first line that can be read has."""
+    if options.preparation.options is None and Path(options.data).is_file():
+        with Path(options.data).open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    return len(json.loads(line)["answers"])
+    return options.preparation.options
+
+
+if __name__ == "__main__":
+    status = run_command(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Beam's own threads would wait for workers that a failed job has already ended.
+    os._exit(status)

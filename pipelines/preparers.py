@@ -1,0 +1,104 @@
+"""Who turns one line of a data set of questions into records, one class a task, each a thin shell around `ingest`.
+
+They are small values that travel to the workers; vocabularies are opened there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ingest import choices, tvqa, vcr
+from ingest.choices import ChoicesPreparation
+from ingest.tvqa import TvqaPreparation
+from ingest.vcr import VcrPreparation
+from shards.tokenizer import load_tokenizer
+
+Records = list[tuple[str, bytes]]
+"""Ids and serialised records."""
+
+
+class Preparer(Protocol):
+    """What a job of questions needs to know of its task."""
+
+    task: str
+    config: Any
+    segments: int
+    """Pictures that a record has room for."""
+
+    def open(self) -> Callable[[dict[str, Any], str], Records]:
+        """The function of a line and of the name it gets if it has none; raises `QuestionError`."""
+
+
+@dataclass(frozen=True)
+class VcrPreparer:
+    """Lines of `train.jsonl` and their pictures under `data`."""
+
+    data: str
+    tokenizer: str
+    labelled: bool
+    config: VcrPreparation
+    task: str = "vcr"
+    segments: int = 1
+
+    def open(self) -> Callable[[dict[str, Any], str], Records]:
+        """The function that prepares a line."""
+        vocabulary = load_tokenizer(self.tokenizer)
+
+        def prepare(line: dict[str, Any], name: str) -> Records:
+            del name
+            found = vcr.prepare(vcr.read_question(self.data, line), vocabulary, self.labelled, self.config)
+            return [(record.id, record.serialize()) for record in found]
+
+        return prepare
+
+
+@dataclass(frozen=True)
+class TvqaPreparer:
+    """Lines of `tvqa_train.jsonl` and the clips under `data`."""
+
+    data: str
+    tokenizer: str
+    labelled: bool
+    config: TvqaPreparation
+    task: str = "tvqa"
+    segments: int = 7
+
+    def open(self) -> Callable[[dict[str, Any], str], Records]:
+        """The function that prepares a line."""
+        vocabulary = load_tokenizer(self.tokenizer)
+
+        def prepare(line: dict[str, Any], name: str) -> Records:
+            del name
+            clip = tvqa.read_clip(self.data, line, self.config.rate)
+            record = tvqa.prepare(line, clip, vocabulary, self.labelled, self.config)
+            return [(record.id, record.serialize(self.segments))]
+
+        return prepare
+
+
+@dataclass(frozen=True)
+class ChoicesPreparer:
+    """Lines of a person's own JSONL; paths are relative to `folder`."""
+
+    folder: str
+    tokenizer: str
+    labelled: bool
+    config: ChoicesPreparation
+    task: str = "choices"
+
+    @property
+    def segments(self) -> int:
+        """Pictures that a record has room for."""
+        return self.config.segments
+
+    def open(self) -> Callable[[dict[str, Any], str], Records]:
+        """The function that prepares a line."""
+        vocabulary = load_tokenizer(self.tokenizer)
+
+        def prepare(line: dict[str, Any], name: str) -> Records:
+            record = choices.prepare(line, self.folder, name, vocabulary, self.labelled, self.config)
+            return [(record.id, record.serialize(self.segments))]
+
+        return prepare

@@ -1,0 +1,47 @@
+"""The TVQA record: five answers about a clip of at most seven segments with sound and subtitles.
+
+It is the clip record of `shards.records.choices` in its published sizes (spec finetune_data.md 3.7, 3.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shards.questions import published_fields
+from shards.records import choices
+from shards.records.choices import ClipConfig, ClipParser, ClipRecord
+
+OPTIONS = 5
+SEGMENTS = 7
+
+
+@dataclass(frozen=True)
+class TvqaConfig(ClipConfig):
+    """What the reader makes of a TVQA question."""
+
+    @classmethod
+    def from_published(cls, mapping: Mapping[str, Any]) -> TvqaConfig:
+        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
+        values = published_fields(mapping, {"num_answers": "options", "num_segments": "segments"})
+        return cls(**values, cut="end")
+
+
+class TvqaParser(ClipParser):
+    """Makes the arrays of one TVQA record."""
+
+
+def parse_record(data: bytes) -> ClipRecord:
+    """The record behind the bytes. Raises `RecordError` naming the feature that is missing or wrong."""
+    return choices.parse_record(data, OPTIONS)
+
+
+def serialize(record: ClipRecord) -> bytes:
+    """The record's bytes in the published form, with seven segments."""
+    return record.serialize(SEGMENTS)
+
+
+def parse(record: bytes, config: TvqaConfig) -> dict[str, Any]:
+    """The arrays of one record as evaluation reads them, and `id` as text. Raises `RecordError`."""
+    return choices.parse(record, config)

@@ -1,0 +1,138 @@
+"""The VCR record: a picture with its objects drawn in, a question, four answers and four rationales.
+
+Schema both ways, and from bytes to the arrays that `train.tasks.vcr` reads (spec finetune_data.md 2.7, 2.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shards import wire
+from shards.pretraining import Arrays, Streams
+from shards.questions import (
+    ID_BYTES,
+    RATIONALE_SEPARATOR,
+    Fields,
+    QuestionConfig,
+    empty,
+    encoded_id,
+    fixed,
+    option_row,
+    published_fields,
+    scalar,
+    write_id,
+    write_picture,
+)
+from shards.records import example
+
+CHOICES = 4
+PREFIXES = ("qa", "qar")
+"""From question to answer, and from question and answer to rationale."""
+
+
+@dataclass(frozen=True)
+class VcrConfig(QuestionConfig):
+    """What the reader makes of a VCR question."""
+
+    mirror: bool = True
+    """Show the mirrored picture half of the time in training."""
+    rationale_separator: tuple[int, ...] = RATIONALE_SEPARATOR
+    """How the data's vocabulary spells `rationale: `."""
+
+    @classmethod
+    def from_published(cls, mapping: Mapping[str, Any]) -> VcrConfig:
+        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
+        values = published_fields({k: v for k, v in mapping.items() if k != "num_answers"}, {})
+        return cls(**values, cut="end")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a question's two tasks: what is asked, the options (`int64 [n]` each), and which is right."""
+
+    query: np.ndarray
+    options: tuple[np.ndarray, ...]
+    label: int
+
+
+@dataclass(frozen=True)
+class VcrRecord:
+    """One question: `image` and its mirrored form as JPEG, and both tasks."""
+
+    id: str
+    image: bytes
+    mirrored: bytes
+    answer: Choice
+    rationale: Choice
+
+    def serialize(self) -> bytes:
+        """The record's bytes."""
+        features: dict[str, list[bytes] | np.ndarray] = {
+            "id": [encoded_id(self.id)],
+            "image": [self.image],
+            "image_fliplr": [self.mirrored],
+        }
+        for prefix, choice in zip(PREFIXES, (self.answer, self.rationale), strict=True):
+            features[f"{prefix}_query"] = choice.query.astype(np.int64)
+            features[f"{prefix}_label"] = scalar(choice.label)
+            for i, option in enumerate(choice.options):
+                features[f"{prefix}_choice_{i}"] = option.astype(np.int64)
+        return example.serialize(features)
+
+
+def parse_record(data: bytes) -> VcrRecord:
+    """The record behind the bytes. Raises `RecordError` naming the feature that is missing or wrong."""
+    fields = Fields(wire.features(data))
+    image, mirrored = fields.bytes("image"), fields.bytes("image_fliplr")
+    return VcrRecord(fields.id(), image, mirrored, *(_parse_choice(fields, prefix) for prefix in PREFIXES))
+
+
+def _parse_choice(fields: Fields, prefix: str) -> Choice:
+    options = tuple(fields.text(f"{prefix}_choice_{i}") for i in range(CHOICES))
+    return Choice(fields.text(f"{prefix}_query"), options, fields.label(f"{prefix}_label", CHOICES))
+
+
+class VcrParser:
+    """Makes `image [patches, values]`, `answers [2, 4, text_length]`, `labels [2]` and `id` of one record."""
+
+    def __init__(self, config: VcrConfig):
+        self.config = config
+
+    def spec(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and type of every array of one example."""
+        c = self.config
+        return {
+            "image": (c.patches, c.floats),
+            "answers": ((len(PREFIXES), CHOICES, c.text_length), np.dtype(np.int32)),
+            "labels": ((len(PREFIXES),), np.dtype(np.int32)),
+            "id": ((ID_BYTES,), np.dtype(np.uint8)),
+        }
+
+    def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> dict[str, int]:
+        """Fill the arrays of one question; counts the options that were cut."""
+        c, record = self.config, parse_record(payload)
+        mirrored = c.training and c.mirror and bool(streams("mirror").random() < 0.5)
+        write_picture(record.mirrored if mirrored else record.image, c, streams, out["image"])
+        write_id(record.id, out["id"])
+        out["answers"][:] = 0
+        cut = 0
+        separators = (c.answer_separator, c.rationale_separator)
+        for task, (choice, separator) in enumerate(zip((record.answer, record.rationale), separators, strict=True)):
+            out["labels"][task] = choice.label
+            for i, option in enumerate(choice.options):
+                row, was_cut = option_row(choice.query, separator, option, c)
+                out["answers"][task, i, : row.size] = row
+                cut += was_cut
+        return {"cut_options": cut}
+
+
+def parse(record: bytes, config: VcrConfig) -> dict[str, Any]:
+    """The arrays of one record as evaluation reads them, and `id` as text. Raises `RecordError`."""
+    parser = VcrParser(config)
+    out: dict[str, Any] = empty(parser.spec())
+    parser(record, fixed, out)
+    return out | {"id": bytes(out["id"]).rstrip(b"\0").decode()}

@@ -1,0 +1,360 @@
+"""The command that finetunes: `python -m train.finetune vcr --data DATA --init base --workdir DIR`.
+
+The same command continues a run that was interrupted in any way; SIGTERM saves first. After every epoch the split `val`
+is evaluated on all hosts, and the best weights are kept beside the checkpoints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+from rich.console import Console
+
+from model.config import RematPolicy, ReserveConfig
+from shards import filesystem
+from shards.errors import UsageError, run_command
+from shards.questions import QuestionConfig
+from shards.reader import Reader, StreamOptions
+from train.checkpoint import Checkpoints, export_published
+from train.config import MeshConfig, OptimizerConfig
+from train.loop import Rhythm, run
+from train.mesh import batch_shards, check_batch, make_mesh
+from train.metrics import NAME as METRICS_NAME
+from train.metrics import MetricsLog, console_line
+from train.step import TrainState
+from train.tasks import Task, setup
+from train.tasks.evaluation import Evaluator, metrics, shares, table
+from train.tasks.setup import BEST_NAME, CONFIG_NAME, QuestionSet
+from train.tasks.step import initial_state, make_step, state_shapes
+from train.tasks.table import TASKS
+
+CHECKPOINTS_NAME = "checkpoints"
+EVALUATIONS_NAME = "evaluations.jsonl"
+SWEEP_NAME = "sweep.jsonl"
+CUT = ("cut_options", "lost_subtitle_tokens")
+"""What readers count of texts that did not fit."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A finetuning run, whatever the data and the weights; the defaults are the published ones (spec training.md 7)."""
+
+    input: QuestionConfig
+    learning_rate: float = 1e-5
+    """The peak."""
+    epochs: int = 5
+    batch_size: int = 32
+    """Questions of a step, on all devices together."""
+    microbatches: int = 1
+    """Parts that a device takes its questions in, to save memory; gradients are averaged over them."""
+    warmup_epochs: float = 0.5
+    weight_decay: float = 0.1
+    """Toward the weights that the run began with."""
+    beta_2: float = 0.98
+    eps: float = 1e-6
+    moments: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """The type that the network computes in; parameters are float32."""
+    scan_layers: bool = False
+    """Compile the layers of a stack as one loop."""
+    remat: RematPolicy = "none"
+    """What the stacks keep for the backward pass."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    seed: int = 0
+    train_split: str = "train"
+    val_split: str | None = "val"
+    """Evaluated after every epoch; None to evaluate nothing and keep the last weights."""
+    window: int = 256
+    """Shards whose records are shuffled together."""
+    bad_records: int = 0
+    """How many damaged records are replaced by others before the run stops."""
+    log_every: int = 50
+    checkpoint_every: int = 1_000
+    keep: int = 2
+    skip_limit: int = 50
+    """Updates in a row that may be skipped for numbers that are not finite before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "microbatches", "log_every", "checkpoint_every", "keep", "skip_limit"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.warmup_epochs < 0:
+            raise UsageError(f"warmup_epochs is {self.warmup_epochs}; it must not be negative")
+
+    def optimizer(self, steps_per_epoch: int) -> OptimizerConfig:
+        """The optimizer for epochs of so many steps."""
+        return OptimizerConfig(
+            learning_rate=self.learning_rate,
+            total_steps=self.epochs * steps_per_epoch,
+            warmup_steps=min(int(self.warmup_epochs * steps_per_epoch), self.epochs * steps_per_epoch),
+            weight_decay=self.weight_decay,
+            beta_2=self.beta_2,
+            eps=self.eps,
+            moments=self.moments,
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that decides the numbers of a run, as JSON: all but its rhythm and mesh."""
+        rhythm = ("mesh", "log_every", "checkpoint_every", "keep", "skip_limit", "val_split")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in rhythm}
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Finetune a pretrained model, or continue where the run in the work folder stopped."""
+
+    data: str
+    """A data folder of prepared questions, or published records."""
+    init: str
+    """The weights to start from: base, large, a checkpoint, a work folder of train.pretrain, or random:tiny."""
+    workdir: str
+    """Where checkpoints, metrics and the best weights go."""
+    task: tyro.conf.Suppress[str]
+    config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
+    sweep: tuple[str, ...] = ()
+    """Run once for every combination, each NAME=VALUE,VALUE (lr is short for learning_rate), and compare them."""
+
+
+class _Stop:
+    """Whether SIGTERM came."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        del number, frame
+        self.asked = True
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = parse(argv)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    stop = _Stop()
+    if options.sweep:
+        return sweep(options, stop, console)
+    finetune(options, stop, console)
+    return 0
+
+
+def parse(argv: list[str] | None) -> Finetune:
+    """The command line as options: a task's name, then changes to its configuration.
+
+    Raises `UsageError` for impossible values; what the parser itself finds wrong exits with status 2.
+    """
+    missing = (tyro.MISSING, tyro.MISSING, tyro.MISSING)
+    presets = {
+        name: (f"Finetune on {name}.", Finetune(*missing, name, FinetuneConfig(task.reader)))
+        for name, task in TASKS.items()
+    }
+    return tyro.extras.overridable_config_cli(presets, args=argv, prog="python -m train.finetune")
+
+
+def finetune(options: Finetune, stop: _Stop, console: Console) -> dict[str, float] | None:
+    """Train, evaluate every epoch, keep the best; the best line of evaluation, or None if stopped early."""
+    task, config = TASKS[options.task], options.config
+    mesh = make_mesh(config.mesh)
+    _check_batch(config, mesh)
+    questions = setup.open_questions(options.data, config.train_split)
+    if config.val_split is not None:
+        setup.open_questions(options.data, config.val_split)
+    reading = setup.spelled(config.input, options.data, questions.vocabulary)
+    reading = setup.fitted(task, reading, options.data, config.train_split)
+    reading = dataclasses.replace(reading, image_dtype=config.dtype)
+    reader = _reader(options, task, reading)
+    filesystem.make_folder(options.workdir)
+    with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
+        model, params = settle(options, task, reading, questions)
+        per_epoch = max(reader.records // config.batch_size, 1)
+        optimizer = config.optimizer(per_epoch)
+        checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep)
+        restored = checkpoints.restore(state_shapes(task, model, optimizer), mesh)
+        if restored is None:
+            params = params or _starting_params(options, task, questions)[1]
+            state = initial_state(params, optimizer, mesh)
+            console.print(f"starting from {options.init}: {reader.records} questions, {per_epoch} steps an epoch")
+        else:
+            state = restored.state
+            reader.restore(restored.reader)
+            console.print(f"continuing from step {int(state.step)}")
+        del params
+        step = make_step(task, model, optimizer, mesh, config.microbatches)
+        validation = dataclasses.replace(reading, training=False)
+        evaluator = Evaluator(task, model, validation, mesh, config.batch_size)
+        for name in (METRICS_NAME, EVALUATIONS_NAME):
+            MetricsLog(filesystem.join(options.workdir, name)).drop_after(int(state.step))
+
+        def report(line: dict[str, float]) -> None:
+            console.print(console_line(line, optimizer.total_steps))
+
+        for epoch in range(1, config.epochs + 1):
+            rhythm = Rhythm(
+                epoch * per_epoch, config.batch_size, config.log_every, config.checkpoint_every, config.skip_limit
+            )
+            if int(state.step) > rhythm.steps:
+                continue
+            state = run(step, rhythm, mesh, state, reader, checkpoints, options.workdir, lambda: stop.asked, report)
+            if int(state.step) < rhythm.steps:
+                console.print(
+                    f"stopped at step {int(state.step)} of {optimizer.total_steps}; the same command continues"
+                )
+                break
+            judge(options, task, evaluator, state, reader, questions.tokenizer, console)
+        reader.close()
+        checkpoints.close()
+        if int(state.step) < optimizer.total_steps:
+            return None
+        kept = filesystem.join(options.workdir, BEST_NAME)
+        console.print(f"finished {int(state.step)} steps; the best weights are in {kept}")
+        return _best_line(options, task)
+
+
+def settle(
+    options: Finetune, task: Task, reading: QuestionConfig, questions: QuestionSet
+) -> tuple[ReserveConfig, dict | None]:
+    """The model of a run, with the parameters to start from if it is new; stores or checks its configuration."""
+    path = filesystem.join(options.workdir, CONFIG_NAME)
+    ours = {"task": task.name, "init": options.init, "tokenizer": questions.vocabulary.digest}
+    ours = setup.as_json(ours | options.config.numbers() | {"input": dataclasses.asdict(reading)})
+    if filesystem.exists(path):
+        held = json.loads(filesystem.read_bytes(path))
+        for name, mine in ours.items():
+            if mine != held.get(name):
+                raise UsageError(
+                    f"{options.workdir!r} belongs to a run with {name} {held.get(name)!r}, not {mine!r}; choose another"
+                    " --workdir"
+                )
+        return setup.model_from(held["model"]), None
+    model, params = _starting_params(options, task, questions)
+    if jax.process_index() == 0:
+        resolved = ours | {"model": setup.as_json(dataclasses.asdict(model)), "data": options.data}
+        filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
+    return model, params
+
+
+def judge(
+    options: Finetune,
+    task: Task,
+    evaluator: Evaluator,
+    state: TrainState,
+    reader: Reader,
+    tokenizer: bytes | None,
+    console: Console,
+) -> None:
+    """Evaluate after an epoch, write the line down, and keep the weights if none were better.
+
+    The line also says how many options and subtitles of this process's training batches did not fit.
+    """
+    log = MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME))
+    step, split = int(state.step), options.config.val_split
+    if any(line["step"] == step for line in log.lines()):
+        return
+    seen = reader.metrics()
+    line: dict[str, Any] = {"step": step} | {f"train/{name}": seen[name] for name in CUT if name in seen}
+    if cut := {name: count for name, count in line.items() if name != "step" and count}:
+        console.print(f"so far, in the batches of this process: {cut}; raise --input.text-length to cut less")
+    if split is not None:
+        found = shares(evaluator(state.params, options.data, split))
+        line |= metrics(found)
+        console.print(table(f"step {step}, split {split}", found))
+    best = max((_score(task, earlier) for earlier in log.lines()), default=-1.0)
+    if jax.process_index() == 0:
+        if _score(task, line) > best or split is None:
+            folder = filesystem.join(options.workdir, BEST_NAME)
+            path = export_published(state, folder, tokenizer, evaluator.model)
+            for other in filesystem.list_files(folder):
+                if other != path and other.rpartition("/")[2].startswith("ckpt_"):
+                    filesystem.remove(other)
+        log.append(line)
+
+
+def sweep(options: Finetune, stop: _Stop, console: Console) -> int:
+    """Run every combination in a folder of its own, best first in a table; what is finished is not run again."""
+    lines = []
+    for changes in combinations(options):
+        name = "-".join(f"{key}={value}" for key, value in changes.items())
+        one = dataclasses.replace(
+            options,
+            sweep=(),
+            workdir=filesystem.join(options.workdir, name),
+            config=dataclasses.replace(options.config, **changes),
+        )
+        console.print(f"sweep: {name}")
+        best = finetune(one, stop, console)
+        if stop.asked:
+            return 0
+        lines.append({"run": name, **changes, **(best or {})})
+    metric = f"val/{TASKS[options.task].best}"
+    lines.sort(key=lambda line: -line.get(metric, 0.0))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    filesystem.write_bytes(filesystem.join(options.workdir, SWEEP_NAME), text.encode())
+    for line in lines:
+        console.print(f"{line['run']}: {metric} {line.get(metric, 0.0):.4f} at step {line.get('step', 0)}")
+    return 0
+
+
+def combinations(options: Finetune) -> list[dict[str, Any]]:
+    """The changes of every run of a sweep. Raises `UsageError` for what cannot be swept over."""
+    fields = {f.name: type(getattr(options.config, f.name)) for f in dataclasses.fields(options.config)}
+    axes: dict[str, list[Any]] = {}
+    for text in options.sweep:
+        short, _, values = text.partition("=")
+        name = {"lr": "learning_rate"}.get(short, short)
+        if fields.get(name) not in (int, float, str):
+            raise UsageError(f"--sweep {text!r}: {short!r} is no number of the configuration; give lr=1e-5,2e-5")
+        try:
+            axes[name] = [fields[name](value) for value in values.split(",")]
+        except ValueError:
+            raise UsageError(f"--sweep {text!r}: {values!r} is not a list such as 1e-5,2e-5") from None
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _check_batch(config: FinetuneConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raise `UsageError` unless a batch can be shared out over devices, microbatches and hosts."""
+    check_batch(mesh, config.batch_size)
+    if config.batch_size % (batch_shards(mesh) * config.microbatches):
+        raise UsageError(
+            f"batch_size {config.batch_size} cannot be cut in {config.microbatches} microbatches on each of"
+            f" {batch_shards(mesh)} devices; change one of them"
+        )
+    if config.batch_size % jax.process_count():
+        raise UsageError(f"batch_size {config.batch_size} is not divisible by the {jax.process_count()} hosts")
+
+
+def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:
+    config, hosts = options.config, jax.process_count()
+    parser = task.parser(dataclasses.replace(reading, training=True))
+    stream = StreamOptions(split=config.train_split, window=config.window, bad_records=config.bad_records)
+    return Reader(
+        options.data, parser, config.batch_size // hosts, config.seed, jax.process_index(), hosts, options=stream
+    )
+
+
+def _starting_params(options: Finetune, task: Task, questions: QuestionSet) -> tuple[ReserveConfig, dict]:
+    config = options.config
+    begun = setup.start(task, options.init, config.input.grid, config.dtype, questions.vocabulary, config.seed)
+    return setup.with_layout(*begun, config.scan_layers, config.remat)
+
+
+def _score(task: Task, line: dict[str, Any]) -> float:
+    return line.get(f"val/{task.best}", 0.0)
+
+
+def _best_line(options: Finetune, task: Task) -> dict[str, Any]:
+    lines = MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME)).lines()
+    return max(lines, key=lambda line: _score(task, line), default={})
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

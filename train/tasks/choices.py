@@ -1,0 +1,100 @@
+"""Questions with k options about a clip or a picture, with or without sound.
+
+Every option is scored once beside the subtitles and, where there is sound, once beside the sound; each segment is
+encoded once for all rows (spec training.md 10).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from model.published import DROPPED_BY_TASK
+from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve
+from shards.records.choices import ClipConfig, ClipParser, fit
+from shards.tokens import AUDIOSPAN
+from train.tasks import Batch, Task
+from train.tasks.scoring import cross_entropy, is_right, scores_at_mask
+
+Scores = dict[str, jax.Array]
+"""float32 `[batch, options]` by what was beside the question: `audio`, if there is sound, and `text`."""
+
+
+def logits(module: MerlotReserve, params: dict, batch: Batch) -> Scores:
+    """Scores of the options."""
+    arrays = {name: array for name, array in batch.items() if name in _READ}
+    return module.apply({"params": params}, arrays, params["proj"]["kernel"], method=_scores)
+
+
+_READ = ("images", "audio_clips", "textonly_seqs", "audio_seqs", "is_segment")
+
+
+def _scores(model: MerlotReserve, batch: Batch, kernel: jax.Array) -> Scores:
+    questions, options = batch["textonly_seqs"].shape[:2]
+    vision = model.get_imgseq_only(batch["images"])
+    per_image, hidden = vision.shape[2:]
+    # An empty image in segment 0, the question's, gives image i the segment i + 1 of its words.
+    vision = jnp.pad(vision, ((0, 0), (1, 0), (0, 0), (0, 0))).reshape(questions, -1, hidden)
+    shown = None
+    if "is_segment" in batch:
+        shown = jnp.repeat(jnp.repeat(batch["is_segment"], per_image, axis=1), options, axis=0)
+    vision = jnp.repeat(vision, options, axis=0)
+    rows = {}
+    if "audio_seqs" in batch:
+        sounds = model.get_audioseq_only(batch["audio_clips"])
+        sounds = jnp.repeat(sounds.reshape(questions, -1, *sounds.shape[1:]), options, axis=0)
+        rows["audio"] = _rows(model, batch["audio_seqs"], vision, sounds, shown)
+    rows["text"] = _rows(model, batch["textonly_seqs"], vision, None, shown)
+    tokens, inputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows.values())
+    found = scores_at_mask(model, inputs, tokens, kernel).reshape(len(rows), questions, options)
+    return dict(zip(rows, found, strict=True))
+
+
+def _rows(
+    model: MerlotReserve, sequences: jax.Array, vision: jax.Array, sounds: jax.Array | None, shown: jax.Array | None
+) -> tuple[jax.Array, JointInputs]:
+    """Tokens `[rows, n]` and what the joint transformer reads of them, without the empty image."""
+    tokens, segments = sequences.reshape(-1, *sequences.shape[2:]).transpose(2, 0, 1)
+    pointers = None
+    if sounds is not None:
+        count = jnp.cumsum(tokens == AUDIOSPAN, axis=1) - 1
+        pointers = count // model.config.audio_tokens % sounds.shape[1]
+    joint = model.assemble(
+        tokens, token_segment_idx=segments, vision_input=vision, audio_spans=sounds, audio_pointers=pointers
+    )
+    length, per_image = tokens.shape[1], model.config.tokens_per_image
+    joint = jax.tree.map(lambda part: jnp.delete(part, slice(length, length + per_image), axis=1), joint)
+    if shown is not None:
+        ids = joint.segment_ids
+        hidden = jnp.where(shown, ids[:, length:], PADDING_SEGMENT)
+        joint = joint.replace(segment_ids=ids.at[:, length:].set(hidden))
+    return tokens, joint
+
+
+def losses(found: Scores, batch: Batch) -> dict[str, jax.Array]:
+    """The cross-entropy beside the sound and beside the subtitles; their sum is trained on."""
+    return {f"loss_{name}": cross_entropy(scores, batch["labels"]) for name, scores in found.items()}
+
+
+def right(found: Scores, batch: Batch) -> dict[str, jax.Array]:
+    """Whether the choice beside subtitles, beside the sound, and of both together is right."""
+    hits = {name: is_right(scores, batch["labels"]) for name, scores in found.items()}
+    return hits | {"joint": is_right(joint_probabilities(found), batch["labels"])}
+
+
+def joint_probabilities(found: Scores) -> jax.Array:
+    """The sum of the soft-max outputs beside sound and subtitles `[batch, options]`."""
+    return sum(jax.nn.softmax(jnp.asarray(scores)) for scores in found.values())
+
+
+TASK = Task(
+    name="choices",
+    reader=ClipConfig(),
+    parser=ClipParser,
+    dropped=DROPPED_BY_TASK["tvqa"],
+    logits=logits,
+    losses=losses,
+    right=right,
+    best="joint",
+    fit=fit,
+)

@@ -1,0 +1,169 @@
+"""How well a classifier answers a split, and what it says: accuracies with counts, predictions, leaderboard files.
+
+Every question is asked once, also the last ones that fill no batch, and all hosts take part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.table import Table
+
+from model.config import ReserveConfig
+from shards import filesystem
+from shards.errors import UsageError
+from shards.evaluation import IS_RECORD, Pass
+from shards.questions import QuestionConfig, read_ids
+from train.config import MeshConfig
+from train.mesh import check_batch, make_mesh, to_devices
+from train.tasks import Predictions, Task
+from train.tasks.setup import Classifier, load_classifier
+from train.tasks.step import make_judge
+from train.tasks.table import TASKS
+
+_NORMAL_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of right answers, how many were asked, and the bounds of its 95 % interval (Wilson)."""
+
+    right: int
+    asked: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Right answers among those asked."""
+        return self.right / max(self.asked, 1)
+
+
+class Evaluator:
+    """Asks a classifier the questions of a split, as often as wanted; the program is compiled once."""
+
+    def __init__(self, task: Task, model: ReserveConfig, reader: QuestionConfig, mesh: Mesh, batch_size: int):
+        """`batch_size` is that of all hosts together. Raises `UsageError` if it cannot be shared out."""
+        check_batch(mesh, batch_size)
+        if batch_size % jax.process_count():
+            raise UsageError(f"batch_size {batch_size} is not divisible by the {jax.process_count()} hosts")
+        self.model, self._parser, self._mesh = model, task.parser(reader), mesh
+        self._size = batch_size // jax.process_count()
+        self._judge = make_judge(task, model, mesh)
+
+    def __call__(self, params: dict, data: str, split: str | None) -> Predictions:
+        """What the classifier says of every question. Raises `UsageError` if there is no such split."""
+        batches = Pass(data, split, self._parser, self._size, jax.process_index(), jax.process_count())
+        ids: list[str] = []
+        parts = []
+        for batch in batches:
+            marks, logits, right = jax.device_get(self._judge(params, to_devices(self._mesh, batch)))
+            real = marks[IS_RECORD]
+            ids += read_ids(marks["id"][real])
+            parts.append(jax.tree.map(lambda array, real=real: np.asarray(array)[real], (logits, right)))
+        logits, right = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+        return Predictions(ids, logits, right)
+
+
+def shares(found: Predictions) -> dict[str, Share]:
+    """The accuracies of predictions whose questions have labels."""
+    return {name: share(int(hits.sum()), len(hits)) for name, hits in found.right.items()}
+
+
+def share(right: int, asked: int) -> Share:
+    """A share with Wilson's 95 % interval."""
+    if not asked:
+        return Share(0, 0, 0.0, 1.0)
+    p, spread = right / asked, _NORMAL_95**2 / asked
+    middle = (p + spread / 2) / (1 + spread)
+    half = _NORMAL_95 * math.sqrt(p * (1 - p) / asked + spread / (4 * asked)) / (1 + spread)
+    return Share(right, asked, max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Evaluate a finetuned model, or write its leaderboard file."""
+
+    data: str
+    """A data folder of prepared questions, or published records."""
+    checkpoint: str
+    """A work folder of train.finetune, a file in its `best`, or a published name such as vcr_finetune_base."""
+    split: str = "val"
+    """The split to evaluate."""
+    submit: str | None = None
+    """Write the leaderboard file into this folder instead."""
+    batch_size: int = 16
+    """Questions asked at once, on all devices together."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def evaluate_vcr(options: EvaluationOptions) -> int:
+    """Evaluate a model finetuned on VCR (answers, rationales, both), or write its leaderboard file."""
+    return evaluate("vcr", options)
+
+
+def evaluate_tvqa(options: EvaluationOptions) -> int:
+    """Evaluate a model finetuned on TVQA (beside text, sound, both), or write its leaderboard files."""
+    return evaluate("tvqa", options)
+
+
+def evaluate_choices(options: EvaluationOptions) -> int:
+    """Evaluate a model finetuned on your own questions."""
+    return evaluate("choices", options)
+
+
+def evaluate(name: str, options: EvaluationOptions) -> int:
+    """Evaluate on the task of this name, or write its leaderboard file, and print; returns the exit status."""
+    task, mesh = TASKS[name], make_mesh(MeshConfig())
+    classifier = load_classifier(task, options.checkpoint, options.data)
+    evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size)
+    if options.submit is not None:
+        paths = submit(task, evaluator, classifier, options.data, options.submit)
+        sys.stdout.write("".join(f"{path}\n" for path in paths))
+        return 0
+    found = shares(evaluator(classifier.params, options.data, options.split))
+    if options.json:
+        figures = {name: dataclasses.asdict(one) | {"share": one.share} for name, one in found.items()}
+        sys.stdout.write(json.dumps(figures) + "\n")
+    else:
+        Console().print(table(f"{options.checkpoint} on {options.split} of {options.data}", found))
+    return 0
+
+
+def submit(task: Task, evaluator: Evaluator, classifier: Classifier, data: str, folder: str) -> list[str]:
+    """Write the leaderboard files of a task into a folder, checked; returns their paths.
+
+    Raises `UsageError` for a task without a leaderboard.
+    """
+    if task.submit is None:
+        raise UsageError(f"the task {task.name!r} has no leaderboard; leave --submit out")
+    predictions = {split: evaluator(classifier.params, data, split) for split in task.submitted_splits}
+    filesystem.make_folder(folder)
+    return task.submit(predictions, folder)
+
+
+def table(title: str, found: dict[str, Share]) -> Table:
+    """One row an accuracy, with counts and interval."""
+    lines = Table(title=title)
+    lines.add_column("accuracy")
+    for column in ("right", "share", "95 % interval"):
+        lines.add_column(column, justify="right")
+    for name, one in found.items():
+        lines.add_row(name, f"{one.right} of {one.asked}", f"{one.share:.1%}", f"{one.low:.1%} to {one.high:.1%}")
+    return lines
+
+
+def metrics(found: dict[str, Share]) -> dict[str, Any]:
+    """Flat figures for a line of metrics."""
+    figures: dict[str, Any] = {f"val/{name}": one.share for name, one in found.items()}
+    return figures | {"val/questions": max((one.asked for one in found.values()), default=0)}

@@ -1,0 +1,187 @@
+"""What a finetuning starts from: pretrained weights made into a classifier, and the data's vocabulary.
+
+A checkpoint of the wrong kind, grid or vocabulary is refused with the reason before anything is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from model import published
+from model.config import BASE, LARGE, TINY, ConfigError, Remat, ReserveConfig
+from model.reserve import InputError, initial_parameters
+from model.transformer import stack_layers
+from shards import dataset, fetch, filesystem, tokenizer
+from shards.errors import UsageError, UserError
+from shards.questions import QuestionConfig
+from shards.records.example import RecordError
+from shards.source import Source
+from shards.vocabulary import Vocabulary, of_data
+from train.tasks import Task
+from train.tasks.scoring import fresh_projection
+
+CONFIG_NAME = "config.json"
+BEST_NAME = "best"
+UNTRAINED = {"random:tiny": TINY, "random:base": BASE, "random:large": LARGE}
+"""Names for weights that nobody trained, to compare with."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with its `proj`, and how its questions are read."""
+
+    model: ReserveConfig
+    params: dict
+    reader: QuestionConfig
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """A data set of questions: its vocabulary, and the bytes of that vocabulary's file if it has one of its own."""
+
+    vocabulary: Vocabulary
+    tokenizer: bytes | None
+
+
+def open_questions(data: str, split: str | None) -> QuestionSet:
+    """What is known of the data before a record is read. Raises `UsageError` if there is none."""
+    opened = dataset.open_data(data, split)
+    beside = filesystem.join(opened.folder, "tokenizer.json")
+    held = filesystem.read_bytes(beside) if filesystem.exists(beside) else None
+    return QuestionSet(of_data(opened.folder, opened.manifest), held)
+
+
+def fitted(task: Task, reader: QuestionConfig, data: str, split: str | None) -> QuestionConfig:
+    """The reader with the sizes of the data's first record, for a task that does not fix them.
+
+    Raises `UsageError` if it is a record of another kind.
+    """
+    if task.fit is None:
+        return reader
+    source = Source(data, split)
+    try:
+        return task.fit(reader, source.read(int((source.counts > 0).argmax()), 0))
+    except RecordError as error:
+        raise UsageError(f"{data!r} holds no questions of the task {task.name}: {error}") from None
+
+
+def spelled(reader: QuestionConfig, data: str, vocabulary: Vocabulary) -> QuestionConfig:
+    """The reader with its separators in the data's own vocabulary."""
+    if vocabulary.digest == fetch.TOKENIZER.sha256:
+        return reader
+    folder = dataset.open_data(data).folder
+    encode = tokenizer.load_tokenizer(filesystem.join(folder, "tokenizer.json")).encode
+    ids = {
+        f"{word}_separator": tuple(encode(f"{word}: ", add_special_tokens=False).ids)
+        for word in ("answer", "rationale")
+    }
+    names = {field.name for field in dataclasses.fields(reader)}
+    return dataclasses.replace(reader, **{name: value for name, value in ids.items() if name in names})
+
+
+def start(
+    task: Task, init: str, grid: tuple[int, int], dtype: str, vocabulary: Vocabulary, seed: int
+) -> tuple[ReserveConfig, dict]:
+    """The model and the parameters to start from.
+
+    `init` is what `model.published.load` takes, a work folder of `train.pretrain`, or a key of `UNTRAINED`. Raises
+    `UsageError` for weights that this task cannot start from.
+    """
+    key = jax.random.key(seed)
+    if init in UNTRAINED:
+        model = dataclasses.replace(UNTRAINED[init], vocabulary_size=vocabulary.size, dtype=dtype).with_grid(grid)
+        params = initial_parameters(model, key)
+    else:
+        loaded = _load(init, grid, dtype)
+        model, params = loaded.config, loaded.params
+        _check_vocabulary(init, loaded, vocabulary)
+    wanted = {name: tree for name, tree in params.items() if name not in task.dropped}
+    if missing := sorted({"vision_encoder", "joint_transformer", "audio_encoder"} - set(task.dropped) - set(params)):
+        raise UsageError(
+            f"--init {init} was finetuned for another task and has no {missing[0]}, which {task.name} needs; start from"
+            " pretrained weights"
+        )
+    return model, {"proj": fresh_projection(model.hidden_size, jax.random.fold_in(key, 1))} | wanted
+
+
+def with_layout(model: ReserveConfig, params: dict, scan_layers: bool, remat: str) -> tuple[ReserveConfig, dict]:
+    """The same network with its layers in one loop, and with what its stacks keep for the backward pass."""
+    policy = Remat(vision=remat, audio=remat, span="none", joint=remat)
+    model = dataclasses.replace(model, scan_layers=scan_layers, remat=policy)
+    return model, stack_layers(params) if scan_layers else params
+
+
+def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
+    """A finetuned model for the questions in `data`, as its run left it or as it was published.
+
+    Raises `UsageError` if it is none, or of another vocabulary.
+    """
+    folder = next((place for place in (Path(checkpoint), *Path(checkpoint).parents[:2]) if _is_run(place)), None)
+    reader, grid, dtype, model = task.reader, published.DEFAULT_GRID, "float32", None
+    if folder is not None:
+        stored = json.loads(filesystem.read_bytes(str(folder / CONFIG_NAME)))
+        if stored["task"] != task.name:
+            raise UsageError(f"{checkpoint!r} was finetuned on {stored['task']}, not on {task.name}; name its own task")
+        reader, dtype = reader_from(task, stored["input"]), stored["model"]["dtype"]
+        model = model_from(stored["model"])
+        grid = reader.grid
+        checkpoint = str(folder / BEST_NAME) if Path(checkpoint) == folder else checkpoint
+    loaded = _load(checkpoint, grid, dtype, model)
+    if "proj" not in loaded.params or set(task.dropped) & set(loaded.params):
+        raise UsageError(f"{checkpoint!r} is not finetuned for {task.name}; run train.finetune {task.name} first")
+    if "audio_encoder" not in task.dropped and "audio_encoder" not in loaded.params:
+        raise UsageError(f"{checkpoint!r} was finetuned for another task: it has no audio_encoder")
+    vocabulary = open_questions(data, None).vocabulary
+    _check_vocabulary(checkpoint, loaded, vocabulary)
+    reader = dataclasses.replace(reader, grid=loaded.config.grid, image_dtype=dtype, training=False)
+    return Classifier(loaded.config, loaded.params, spelled(reader, data, vocabulary))
+
+
+def reader_from(task: Task, stored: dict[str, Any]) -> QuestionConfig:
+    """The reader's configuration behind its JSON."""
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return dataclasses.replace(task.reader, **plain)
+
+
+def model_from(stored: dict[str, Any]) -> ReserveConfig:
+    """The model's configuration behind its JSON."""
+    return ReserveConfig(**{**stored, "remat": Remat(**stored["remat"])})
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG_NAME).is_file() and (folder / BEST_NAME).is_dir()
+
+
+def _load(name: str, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None) -> published.Pretrained:
+    """Weights in the configuration of their run if it is known, else as their file and `grid` say."""
+    export, about = Path(name) / "export", Path(name) / CONFIG_NAME
+    if export.is_dir() and about.is_file():
+        config = model_from(json.loads(filesystem.read_bytes(str(about)))["model"])
+    if config is not None:
+        config = dataclasses.replace(config, dtype=dtype, scan_layers=False).with_grid(grid)
+    try:
+        return published.load(export if export.is_dir() else name, grid=grid, config=config, dtype=dtype)
+    except (published.CheckpointError, ConfigError, InputError) as error:
+        raise UsageError(f"{name}: {error}") from None
+    except fetch.FetchError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def _check_vocabulary(name: str, loaded: published.Pretrained, vocabulary: Vocabulary) -> None:
+    ours = tokenizer.digest(loaded.tokenizer_file) if loaded.tokenizer_file else fetch.TOKENIZER.sha256
+    if ours != vocabulary.digest or loaded.config.vocabulary_size != vocabulary.size:
+        raise UsageError(
+            f"the data has the vocabulary {vocabulary.digest[:12]} of {vocabulary.size} tokens and {name} was trained"
+            f" with {ours[:12]} of {loaded.config.vocabulary_size}; prepare the data with --tokenizer of the weights"
+        )
+
+
+def as_json(value: Any) -> Any:
+    """A value as it comes back from JSON."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,148 @@
+"""The finetuning step and the judgement of an evaluation batch, each one compiled program over the mesh.
+
+The state, its sharding and its safeguards are those of pretraining; the optimizer decays toward the weights that
+finetuning began with, which its state carries (spec training.md 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from model.config import ReserveConfig
+from model.reserve import MerlotReserve, parameter_shapes
+from shards.evaluation import IS_RECORD
+from train.config import OptimizerConfig
+from train.mesh import BATCH_AXES, batch_shards, by_example, replicated, state_shardings
+from train.optimizer import finetuning_optimizer, linear_schedule
+from train.step import Batch, Metrics, TrainState, advance, shard_copies, sum_over_shards
+from train.tasks import Logits, Task
+
+_NOT_COMPUTED = ("id", IS_RECORD)
+
+
+def task_shapes(task: Task, model: ReserveConfig) -> dict:
+    """The parameters of a classifier as a tree of `jax.ShapeDtypeStruct`."""
+    shapes = {name: tree for name, tree in parameter_shapes(model).items() if name not in task.dropped}
+    return shapes | {"proj": {"kernel": jax.ShapeDtypeStruct((model.hidden_size, 1), jnp.float32)}}
+
+
+def state_shapes(task: Task, model: ReserveConfig, optimizer: OptimizerConfig) -> TrainState:
+    """The state as a tree of `jax.ShapeDtypeStruct`; nothing is allocated."""
+    return jax.eval_shape(partial(_fresh_state, optimizer=optimizer), task_shapes(task, model))
+
+
+def initial_state(params: dict, optimizer: OptimizerConfig, mesh: Mesh) -> TrainState:
+    """A new run on the mesh, from and toward `params`."""
+    fresh = partial(_fresh_state, optimizer=optimizer)
+    shardings = state_shardings(mesh, jax.eval_shape(fresh, params))
+    return jax.jit(fresh, out_shardings=shardings)(params)
+
+
+def _fresh_state(params: dict, optimizer: OptimizerConfig) -> TrainState:
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        step=zero,
+        params=params,
+        opt_state=finetuning_optimizer(optimizer, params).init(params),
+        key=jax.random.key_data(jax.random.key(0)),
+        skipped=zero,
+        skipped_in_a_row=zero,
+    )
+
+
+def make_step(
+    task: Task, model: ReserveConfig, optimizer: OptimizerConfig, mesh: Mesh, microbatches: int = 1
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The compiled step; it takes over the state and returns the next one with float32 metrics.
+
+    Each device takes its examples in `microbatches` parts, one after the other; their gradients are averaged in
+    float32, so that only memory depends on the number.
+    """
+    shardings = state_shardings(mesh, state_shapes(task, model, optimizer))
+    return jax.jit(
+        partial(_step, task=task, model=model, optimizer=optimizer, mesh=mesh, microbatches=microbatches),
+        in_shardings=(shardings, by_example(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def _step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    task: Task,
+    model: ReserveConfig,
+    optimizer: OptimizerConfig,
+    mesh: Mesh,
+    microbatches: int,
+) -> tuple[TrainState, Metrics]:
+    shards = batch_shards(mesh)
+    one_each = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+    module = MerlotReserve(model)
+
+    def in_parts(array: jax.Array) -> jax.Array:
+        """`[microbatches, shards, examples, ...]`, each device's examples staying on it."""
+        parts = array.reshape(shards, microbatches, -1, *array.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(parts, one_each)
+
+    def of_one_shard(params: dict, examples: Batch) -> Metrics:
+        logits = task.logits(module, params, examples)
+        right = {f"accuracy/{name}": hit for name, hit in task.right(logits, examples).items()}
+        return jax.tree.map(lambda each: each.astype(jnp.float32).mean(), task.losses(logits, examples) | right)
+
+    def loss_of(copies: dict, part: Batch) -> tuple[jax.Array, Metrics]:
+        found = jax.vmap(of_one_shard, spmd_axis_name=BATCH_AXES)(copies, part)
+        found = jax.tree.map(jnp.mean, found)
+        return sum(value for name, value in found.items() if name.startswith("loss")), found
+
+    copies = shard_copies(state.params, mesh)
+    parts = {name: in_parts(array) for name, array in batch.items() if name not in _NOT_COMPUTED}
+
+    find = jax.value_and_grad(loss_of, has_aux=True)
+    first = {name: array[0] for name, array in parts.items()}
+    if microbatches == 1:
+        (loss, info), gradients = find(copies, first)
+    else:
+
+        def add(total: Any, part: Batch) -> tuple[Any, None]:
+            found = find(copies, part)
+            return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, found), None
+
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), jax.eval_shape(find, copies, first))
+        ((loss, info), gradients), _ = jax.lax.scan(add, zeros, parts)
+    gradients = sum_over_shards(gradients, mesh)
+    following, norm = advance(state, loss, gradients, finetuning_optimizer(optimizer, state.params))
+    schedule = linear_schedule(optimizer.warmup_steps, optimizer.total_steps)
+    return following, {
+        "loss": loss,
+        **info,
+        "grad_norm": norm,
+        "learning_rate": optimizer.learning_rate * schedule(state.opt_state[2].count),
+        "skipped": following.skipped,
+        "skipped_in_a_row": following.skipped_in_a_row,
+    }
+
+
+def make_judge(
+    task: Task, model: ReserveConfig, mesh: Mesh
+) -> Callable[[dict, Batch], tuple[Batch, Logits, dict[str, jax.Array]]]:
+    """The compiled evaluation of a batch: its ids and mask, the logits, and what is right; all of it on every host."""
+    return jax.jit(
+        partial(_judge, task=task, model=model),
+        in_shardings=(None, by_example(mesh)),
+        out_shardings=replicated(mesh),
+    )
+
+
+def _judge(
+    params: dict, batch: Batch, *, task: Task, model: ReserveConfig
+) -> tuple[Batch, Logits, dict[str, jax.Array]]:
+    logits = task.logits(MerlotReserve(model), params, batch)
+    return {name: batch[name] for name in _NOT_COMPUTED}, logits, task.right(logits, batch)

@@ -1,0 +1,30 @@
+"""TVQA: five answers about a clip of a television series with sound and subtitles (spec training.md 10)."""
+
+from __future__ import annotations
+
+import jax
+
+from model.published import DROPPED_BY_TASK
+from model.reserve import MerlotReserve
+from shards.records.tvqa import TvqaConfig, TvqaParser
+from train.tasks import Batch, Task, choices, tvqa_submission
+
+
+def logits(module: MerlotReserve, params: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Scores float32 `[batch, 5]` beside the sound, and beside the subtitles."""
+    found = choices.logits(module, params, batch)
+    return found["audio"], found["text"]
+
+
+TASK = Task(
+    name="tvqa",
+    reader=TvqaConfig(),
+    parser=TvqaParser,
+    dropped=DROPPED_BY_TASK["tvqa"],
+    logits=choices.logits,
+    losses=choices.losses,
+    right=choices.right,
+    best="joint",
+    submit=tvqa_submission.write,
+    submitted_splits=("val", "test"),
+)
