@@ -34,7 +34,6 @@ from train.evaluate import Accuracy, accuracy_table, tally
 BLANKED = ("nothing", "frames", "sound")
 """What is taken away from the model in each round of the same questions."""
 
-_AT_ONCE = 64
 _TOLERANCE = 1.0
 """Seconds by which a segment may begin before or after the stretch it shows; see `ingest.segmentation`."""
 
@@ -137,15 +136,15 @@ def without(video: inference.VideoInputs, blanked: str) -> inference.VideoInputs
 
 
 def window_with_prompt(
-    config: ReserveConfig, video: inference.VideoInputs, prompt: Sequence[int], asked: int
+    config: ReserveConfig, window: range, prompt: Sequence[int], asked: int
 ) -> inference.WindowInputs:
-    """All segments as sound, and a prompt after the first sound of the segment `asked`.
+    """All segments of a window as sound, and a prompt after the first sound of its segment `asked`.
 
     So a question is put as pretraining's audio-to-text sequences put it, and the asked segment is heard as well as
     seen. Sounds of the last segments that do not fit the model's `text_length` are left out.
     """
     parts: list[tuple[int, Sequence[int]]] = []
-    for row in range(len(video.images) * config.subsegments):
+    for row in range(len(window) * config.subsegments):
         segment, place = divmod(row, config.subsegments)
         if segment != asked or place == 0:
             parts.append((row, [AUDIOSPAN] * config.audio_tokens))
@@ -158,23 +157,27 @@ def window_with_prompt(
     subsegments = np.full(room, PADDING_SEGMENT, np.int32)
     joined = [(token, row) for row, ids in parts for token in ids]
     tokens[: len(joined)], subsegments[: len(joined)] = zip(*joined, strict=True)
-    clips = video.audio_clips.reshape(-1, *video.audio_clips.shape[2:])
-    return inference.WindowInputs(video.images, clips, tokens, subsegments)
+    return inference.WindowInputs(window, tokens, subsegments)
 
 
 def answer(model: Pretrained, videos: Sequence[inference.VideoInputs], questions: Sequence[Question]) -> np.ndarray:
     """Whether the best option of each question is its answer, `bool [questions]`."""
     prompts = {q.prompt: inference.encode_prompt(model, q.prompt) for q in questions}
     labels = {q.options: np.asarray(model.get_label_space(q.options)) for q in questions}
-    right = []
-    for first in range(0, len(questions), _AT_ONCE):
-        # The last group is filled up, so that only one shape is compiled.
-        group = [questions[min(i, len(questions) - 1)] for i in range(first, first + _AT_ONCE)]
-        inputs = [window_with_prompt(model.config, videos[q.window], prompts[q.prompt], q.segment) for q in group]
-        for question, vector in zip(group, inference.mask_vectors(model, inputs), strict=True):
-            best = question.options[int((labels[question.options] @ vector).argmax())]
-            right.append(best == question.answer)
-    return np.array(right[: len(questions)])
+    # All videos one behind the other: each is encoded once, however many questions it has.
+    together = inference.VideoInputs(
+        np.concatenate([video.images for video in videos]), np.concatenate([video.audio_clips for video in videos])
+    )
+    ends = np.cumsum([len(video.images) for video in videos]).tolist()
+    windows = [range(end - len(video.images), end) for end, video in zip(ends, videos, strict=True)]
+    inputs = [window_with_prompt(model.config, windows[q.window], prompts[q.prompt], q.segment) for q in questions]
+    vectors = inference.mask_vectors(model, inference.encode(model, together, with_sound=True), inputs)
+    return np.array(
+        [
+            q.options[int((labels[q.options] @ vector[0]).argmax())] == q.answer
+            for q, vector in zip(questions, vectors, strict=True)
+        ]
+    )
 
 
 def accuracies(questions: Sequence[Question], right: Iterable[bool]) -> Mapping[str, Accuracy]:

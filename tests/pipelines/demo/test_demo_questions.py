@@ -51,8 +51,8 @@ def test_inputs_are_the_readers_arrays(video):
     assert (video.audio_clips[..., 64] == 1).all()
 
 
-def test_the_prompt_follows_the_first_sound_of_its_segment(video):
-    window = window_with_prompt(TINY, video, [300, 301, MASK], asked=2)
+def test_the_prompt_follows_the_first_sound_of_its_segment():
+    window = window_with_prompt(TINY, range(8), [300, 301, MASK], asked=2)
     inside = window.subsegments // 3 == 2
     assert window.tokens[inside].tolist() == [AUDIOSPAN] * 6 + [300, 301, MASK]
     assert window.subsegments[inside].tolist() == [6] * 6 + [7] * 3
@@ -61,9 +61,9 @@ def test_the_prompt_follows_the_first_sound_of_its_segment(video):
 
 
 @pytest.mark.parametrize("asked", [0, 7])
-def test_sounds_that_do_not_fit_are_left_out_whole_but_never_the_question(video, asked):
+def test_sounds_that_do_not_fit_are_left_out_whole_but_never_the_question(asked):
     short = dataclasses.replace(TINY, text_length=40)
-    window = window_with_prompt(short, video, [300, MASK], asked)
+    window = window_with_prompt(short, range(8), [300, MASK], asked)
     inside = window.subsegments // 3 == asked
     assert window.tokens[inside].tolist() == [AUDIOSPAN] * 6 + [300, MASK]
     assert np.count_nonzero(window.tokens == AUDIOSPAN) == 36
