@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,11 +30,11 @@ from shards.reader import PretrainingReader, StreamOptions
 from train import weights
 from train.accuracy import Answers, answers
 from train.config import TrainConfig
+from train.intervals import wilson
 from train.mesh import BATCH_AXES, batch_shards, by_example, make_mesh, replicated, to_devices
 from train.step import global_outputs
 from train.tasks.evaluation import evaluate_choices, evaluate_tvqa, evaluate_vcr
 
-_NORMAL_95 = 1.959964
 _SEED = 0
 """Of masks and of the places of sounds, whatever the seed of the run."""
 
@@ -145,17 +144,6 @@ def design_effect(right: np.ndarray, asked: np.ndarray) -> float:
         return 1.0
     between = clusters / (clusters - 1) * np.square(right - share * asked).sum() / total**2
     return max(float(between / (share * (1 - share) / total)), 1.0)
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """Bounds of Wilson's 95 % interval of a share among `count` independent questions."""
-    if count <= 0:
-        return 0.0, 1.0
-    spread = _NORMAL_95**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = _NORMAL_95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    # Rounding may leave a bound on the wrong side of a share of 0 or 1.
-    return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
 
 
 def _judge(

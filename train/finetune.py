@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import json
 import logging
-import signal
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -31,6 +30,7 @@ from train.mesh import batch_shards, check_batch, make_mesh
 from train.metrics import NAME as METRICS_NAME
 from train.metrics import MetricsLog, console_line
 from train.step import TrainState
+from train.stopping import StopRequest
 from train.tasks import Task, setup
 from train.tasks.evaluation import Evaluator, metrics, shares, table
 from train.tasks.setup import BEST_NAME, CONFIG_NAME, QuestionSet
@@ -124,24 +124,12 @@ class Finetune:
     """Run once for every combination, each NAME=VALUE,VALUE (lr is short for learning_rate), and compare them."""
 
 
-class _Stop:
-    """Whether SIGTERM came."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, number: int, frame: object) -> None:
-        del number, frame
-        self.asked = True
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parse(argv)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    stop = _Stop()
+    stop = StopRequest()
     if options.sweep:
         return sweep(options, stop, console)
     finetune(options, stop, console)
@@ -161,7 +149,7 @@ def parse(argv: list[str] | None) -> Finetune:
     return tyro.extras.overridable_config_cli(presets, args=argv, prog="python -m train.finetune")
 
 
-def finetune(options: Finetune, stop: _Stop, console: Console) -> dict[str, float] | None:
+def finetune(options: Finetune, stop: StopRequest, console: Console) -> dict[str, float] | None:
     """Train, evaluate every epoch, keep the best; the best line of evaluation, or None if stopped early."""
     task, config = TASKS[options.task], options.config
     mesh = make_mesh(config.mesh)
@@ -279,7 +267,7 @@ def judge(
         log.append(line)
 
 
-def sweep(options: Finetune, stop: _Stop, console: Console) -> int:
+def sweep(options: Finetune, stop: StopRequest, console: Console) -> int:
     """Run every combination in a folder of its own, best first in a table; what is finished is not run again."""
     lines = []
     for changes in combinations(options):

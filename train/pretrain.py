@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import signal
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -33,6 +32,7 @@ from train.mesh import check_batch, make_mesh
 from train.metrics import NAME as METRICS_NAME
 from train.metrics import MetricsLog, console_line
 from train.step import TrainState, initial_state, state_shapes
+from train.stopping import StopRequest
 from train.weights import CHECKPOINTS_NAME, CONFIG_NAME, EXPORT_NAME
 
 _TOKENIZER_NAME = "tokenizer.json"
@@ -53,18 +53,6 @@ class Pretrain:
     """Go on with the checkpoints of the work folder although the run was another one."""
 
 
-class _Stop:
-    """Whether SIGTERM came."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, number: int, frame: object) -> None:
-        del number, frame
-        self.asked = True
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     return pretrain(parse(argv))
@@ -83,7 +71,7 @@ def parse(argv: list[str] | None) -> Pretrain:
 
 def pretrain(options: Pretrain) -> int:
     """Train, export, and say what happened; returns the exit status."""
-    stop = _Stop()
+    stop = StopRequest()
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     config, vocabulary, tokenizer = settle(options)
     mesh = make_mesh(config.mesh)

@@ -25,6 +25,7 @@ PICTURE = 96
 """Pixels of a side; the tiny model sees 64."""
 FRAMES_PER_SECOND = 5
 STRETCHES = 16
+VALIDATION_QUESTIONS = 300
 SPLITS = {"train": "train", "val": "validation", "questions": "questions"}
 """The splits of the data folder and the folders of the corpus they are made from."""
 
@@ -41,6 +42,10 @@ class Options:
     """Steps of pretraining."""
     evaluations: int = 4
     """Evaluations on the validation videos along the way, the last one at the end."""
+    questions: int = 1_500
+    """Multiple-choice questions to finetune on."""
+    epochs: int = 4
+    """Epochs of finetuning."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         *("--out", f"{options.out}/questions.json"),
     )
     _run(console, "pipelines.demo.curves", run, "--out", f"{options.out}/curves.png")
+    finetune(console, options, corpus, run)
     console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
     return 0
 
@@ -92,6 +98,34 @@ def make_data(console: Console, options: Options, corpus: str, data: str) -> Non
             # A stretch of the corpus holds about ten words; the published rule wants YouTube's density.
             *("--min-words-per-30s", "20"),
         )
+
+
+def finetune(console: Console, options: Options, corpus: str, run: str) -> None:
+    """Answer questions about what the videos show, from the weights of the demo and, to compare, from none."""
+    place = f"{options.out}/choices"
+    for split, folder, count in (("train", "train", options.questions), ("val", "validation", VALIDATION_QUESTIONS)):
+        lines = f"{place}/{split}.jsonl"
+        _run(
+            console,
+            "pipelines.demo.choices",
+            *("--truth", f"{corpus}/{folder}", "--out", lines, "--questions", str(count)),
+        )
+        _run(
+            console,
+            "pipelines.choices",
+            *("--data", lines, "--out", f"{place}/data", "--split", split, "--shards", "4"),
+            *("--tokenizer", f"{options.out}/tokenizer.json"),
+        )
+    for name, init in (("from-the-demo", run), ("from-nothing", "random:tiny")):
+        _run(
+            console,
+            "train.finetune",
+            *("choices", "--data", f"{place}/data", "--init", init, "--workdir", f"{place}/{name}"),
+            *("--epochs", str(options.epochs), "--batch-size", "16", "--learning-rate", "1e-3"),
+            *("--warmup-epochs", "0.2", "--dtype", "float32", "--moments", "float32"),
+            *("--input.grid", "4", "4", "--input.text-length", "32", "--input.no-random-scale"),
+        )
+    console.print("guessing is right in one of six questions")
 
 
 def write_speech(folder: str, path: str) -> None:

@@ -21,7 +21,7 @@ from shards import filesystem
 from shards.errors import UsageError, run_command
 from shards.randomness import generator
 
-SEEN = ("colour", "shape", "motion", "sound")
+SEEN = ("colour", "shape", "motion")
 """The attributes that frames show; the fourth is only heard."""
 
 

@@ -21,7 +21,8 @@ from shards.reader import PretrainingReader, StreamOptions
 from shards.tokens import MASK
 from train import evaluate, pretrain, weights
 from train.config import TINY, fit_to_data, from_json
-from train.evaluate import Evaluator, design_effect, tally, wilson
+from train.evaluate import Evaluator, design_effect, tally
+from train.intervals import wilson
 from train.mesh import MeshConfig, make_mesh
 from train.metrics import MetricsLog
 from train.step import initial_state

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +23,12 @@ from shards.errors import UsageError
 from shards.evaluation import IS_RECORD, Pass
 from shards.questions import QuestionConfig, read_ids
 from train.config import MeshConfig
+from train.intervals import wilson
 from train.mesh import check_batch, make_mesh, to_devices
 from train.tasks import Predictions, Task
 from train.tasks.setup import Classifier, load_classifier
 from train.tasks.step import make_judge
 from train.tasks.table import TASKS
-
-_NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,7 @@ def shares(found: Predictions) -> dict[str, Share]:
 
 def share(right: int, asked: int) -> Share:
     """A share with Wilson's 95 % interval."""
-    if not asked:
-        return Share(0, 0, 0.0, 1.0)
-    p, spread = right / asked, _NORMAL_95**2 / asked
-    middle = (p + spread / 2) / (1 + spread)
-    half = _NORMAL_95 * math.sqrt(p * (1 - p) / asked + spread / (4 * asked)) / (1 + spread)
-    return Share(right, asked, max(middle - half, 0.0), min(middle + half, 1.0))
+    return Share(right, asked, *wilson(right / max(asked, 1), asked))
 
 
 @dataclass(frozen=True)

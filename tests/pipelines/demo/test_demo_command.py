@@ -2,13 +2,17 @@
 
 import json
 
+import pytest
+
 from train.metrics import MetricsLog
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(600)
 def test_the_whole_chain_runs_and_leaves_its_figures(run, tmp_path):
     out = tmp_path / "demo"
-    arguments = ("--out", out, "--videos", "4", "--steps", "2", "--evaluations", "1")
-    ended = run("pipelines.demo", *arguments, timeout=280)
+    arguments = ("--out", out, "--videos", "4", "--steps", "2", "--evaluations", "1", "--questions", "16")
+    ended = run("pipelines.demo", *arguments, timeout=500)
     assert ended.status == 0, ended.err
     assert "done in" in ended.err
     lines = MetricsLog(str(out / "run" / "metrics.jsonl")).lines()
@@ -20,3 +24,6 @@ def test_the_whole_chain_runs_and_leaves_its_figures(run, tmp_path):
     # Sixteen stretches of one video, each asked for the three or four attributes that its speech does not name.
     assert 40 <= answered["nothing"]["all"]["asked"] <= 64
     assert (out / "curves.png").stat().st_size > 10_000
+    for name in ("from-the-demo", "from-nothing"):
+        judged = MetricsLog(str(out / "choices" / name / "evaluations.jsonl")).lines()
+        assert 40 <= judged[-1]["val/questions"] <= 300
