@@ -93,7 +93,8 @@ def fetch(
         partial.unlink()
         raise FetchError(f"{error}{way_out}") from None
     if not remote.sha256:
-        place.with_name(f"{place.name}.sha256").write_text(f"{sha256_of(partial)}  {place.name}\n")
+        record = f"{sha256_of(partial)}  {place.name}  {partial.stat().st_size}\n"
+        place.with_name(f"{place.name}.sha256").write_text(record)
     partial.replace(place)
     return place
 
@@ -105,10 +106,13 @@ def _https(address: str) -> str:
 
 
 def _verify(remote: RemoteFile, file: Path, place: Path) -> None:
-    if remote.size is not None and file.stat().st_size != remote.size:
-        raise FetchError(f"{place} has {file.stat().st_size} bytes where {remote.name} has {remote.size}")
     recorded = place.with_name(f"{place.name}.sha256")
-    expected = remote.sha256 or (recorded.read_text().split()[0] if recorded.is_file() else "")
+    # Digest, name and size, as they were when the file arrived.
+    held = recorded.read_text().split() if recorded.is_file() else []
+    size = remote.size if remote.size is not None else int(held[-1]) if len(held) > 2 else None
+    if size is not None and file.stat().st_size != size:
+        raise FetchError(f"{place} has {file.stat().st_size} bytes where {remote.name} has {size}")
+    expected = remote.sha256 or (held[0] if held else "")
     if expected and sha256_of(file) != expected:
         raise FetchError(f"{place} is not the published {remote.name}: its SHA-256 is not {expected}")
 
