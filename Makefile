@@ -51,8 +51,10 @@ lint: $(STAMP) ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=folder [ARGS=...]
-	$(RUN) -m pipelines.preprocess $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(IDS),--ids "$(IDS)") $(if $(RAW),--raw "$(RAW)") --out "$(OUT)" $(ARGS)
+preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=folder [ARGS=...], or with RUNNER=DataflowRunner
+	$(RUN) -m pipelines.preprocess $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(IDS),--ids "$(IDS)") $(if $(RAW),--raw "$(RAW)") --out "$(OUT)" \
+	  $(if $(RUNNER),--runner=$(RUNNER)) $(if $(PROJECT),--project=$(PROJECT)) $(if $(REGION),--region=$(REGION)) \
+	  $(if $(IMAGE),--sdk_container_image=$(IMAGE)) $(ARGS)
 
 pretrain: $(STAMP) ## shards to weights: make pretrain DATA=folder CONFIG=tiny [WORKDIR=folder] [ARGS=...]
 	$(RUN) -m train.pretrain $(CONFIG) --data "$(DATA)" --workdir "$(WORKDIR)" $(ARGS)

@@ -13,13 +13,15 @@ from typing import Literal
 
 import tyro
 from apache_beam.options import pipeline_options
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from ingest.download import DownloadConfig
 from ingest.video import VideoConfig
 from pipelines.extraction import Limits
+from shards import filesystem
 from shards.errors import UsageError
 
+DATAFLOW = "DataflowRunner"
 Stage = Literal["download", "extract", "assemble", "all"]
 
 
@@ -101,7 +103,13 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
         return_unknown_args=True,
     )
     ours.check()
-    return ours, beam_options(rest)
+    theirs = beam_options(rest)
+    if theirs.view_as(StandardOptions).runner == DATAFLOW:
+        for name in ("out", "videos", "raw"):
+            path = getattr(ours, name)
+            if path is not None and not filesystem.is_remote(path):
+                raise UsageError(f"{DATAFLOW} needs --{name} in a bucket, gs://..., not {path!r}")
+    return ours, theirs
 
 
 def beam_options(flags: list[str]) -> PipelineOptions:

@@ -23,7 +23,7 @@ from rich.console import Console
 from ingest import raw as raw_videos
 from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
-from ingest.video import Result, check_config
+from ingest.video import Result, VideoConfig, check_config
 from pipelines import dry_run
 from pipelines.breaker import Breaker
 from pipelines.execution import new_pipeline, run_to_end
@@ -137,9 +137,9 @@ def extract(
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
             | "Spread them over the workers" >> beam.Reshuffle()
-            | "Fetch" >> beam.ParDo(Fetch(options.video, options.download, options.out))
+            | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out))
             | "Filter, align, segment and extract"
-            >> beam.ParDo(Extract(options.video, options.limits, _scratch(options.out), options.keep_media))
+            >> beam.ParDo(Extract(_for_workers(options), options.limits, _scratch(options.out), options.keep_media))
             | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config))
         )
         breaker.close()
@@ -160,7 +160,7 @@ def download(
         pipeline
         | "Name the videos" >> beam.Create(pending, reshuffle=False)
         | "Spread them over the workers" >> beam.Reshuffle()
-        | "Fetch" >> beam.ParDo(Fetch(options.video, options.download, options.out))
+        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out))
         | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched, Extracted))
         | "Record what did not" >> beam.ParDo(Commit(options.out, options.split, config))
     )
@@ -171,6 +171,13 @@ def download(
     if breaker.is_open():
         raise UserError(f"downloading stopped: {breaker.reason().sentence} Run the same command again some hours later")
     return 0
+
+
+def _for_workers(options: PreprocessOptions) -> VideoConfig:
+    """The config with the vocabulary where every worker finds it: workers elsewhere have no local files."""
+    if not filesystem.is_remote(options.out):
+        return options.video
+    return dataclasses.replace(options.video, tokenizer=filesystem.join(options.out, TOKENIZER_NAME))
 
 
 def _scratch(out: str) -> str | None:
