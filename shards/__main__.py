@@ -12,14 +12,14 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
-from shards import dataset, filesystem, removal, repair, show, stats, verify
+from shards import dataset, filesystem, outliers, removal, repair, scanning, show, stats, stats_tables, verify
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
 from shards.records.example import RecordError
 
 Data = Annotated[str, tyro.conf.Positional]
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,33 @@ class Stats:
     """Only this split."""
     json: bool = False
     """Print JSON instead of tables."""
+    recompute: bool = False
+    """Read the shards instead of the sidecars."""
+    processes: int = CORES
+    """Shards read at the same time with --recompute."""
 
     def run(self, console: Console) -> int:
         """Print the statistics."""
         opened = dataset.open_data(self.data, self.split)
-        if opened.manifest is None:
-            raise UsageError(f"{self.data!r} has no manifest and so no statistics; verify reads shards without one")
-        summary = stats.summarize(opened.folder, opened.manifest, self.split)
+        if opened.manifest is None and not self.recompute:
+            raise UsageError(f"{self.data!r} has no manifest and so no statistics; --recompute reads its shards")
+        shards = list(
+            scanning.scan(opened, self.processes)
+            if self.recompute
+            else stats.read_sidecars(opened.folder, opened.manifest, self.split)
+        )
+        held = stats.of_shards(opened, shards, self.split)
+        found = outliers.outliers(shards)
+        problems = [shard.problem for shard in shards if shard.problem]
         if self.json:
-            console.print_json(json.dumps(dataclasses.asdict(summary)))
-        else:
-            for table in stats_tables(summary):
-                console.print(table)
-        return 0
+            lists = {"outliers": [dataclasses.asdict(outlier) for outlier in found], "problems": problems}
+            console.print_json(json.dumps(dataclasses.asdict(held) | lists))
+            return 1 if problems else 0
+        for table in stats_tables.tables(held, found):
+            console.print(table)
+        for problem in problems:
+            console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)
+        return 1 if problems else 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,7 @@ class Verify:
     """A data folder, a shard or a pattern."""
     split: str | None = None
     """Only this split."""
-    processes: int = len(os.sched_getaffinity(0))
+    processes: int = CORES
     """Shards checked at the same time."""
     repair: bool = False
     """Write damaged shards again from segments that were kept (--keep-segments), then check again."""
@@ -177,45 +191,6 @@ def print_findings(console: Console, findings: list[verify.Finding]) -> None:
     """One line per finding."""
     for finding in findings:
         console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
-
-
-def stats_tables(summary: stats.Summary) -> list[Table]:
-    """The statistics as tables for a terminal."""
-    segments = max(summary.counts["segments"], 1)
-    totals = Table("", "", title="data set", show_header=False)
-    for name, value in (
-        ("shards", f"{summary.shards:,} ({summary.bytes / 1e6:,.1f} MB)"),
-        ("examples", f"{summary.counts['examples']:,}"),
-        ("segments", f"{segments:,}"),
-        ("videos", f"{summary.videos:,}"),
-        ("hours", f"{summary.seconds / 3600:,.2f}"),
-        ("words per minute", f"{60 * summary.counts['words'] / max(summary.seconds, 1e-9):.0f}"),
-        ("tokens per segment", _spread(summary)),
-        ("silent segments", f"{summary.counts['silent'] / segments:.1%}"),
-        ("near-black frames", f"{summary.counts['near_black'] / segments:.1%}"),
-    ):
-        totals.add_row(name, value)
-    tables = [totals]
-    for name, title in (
-        ("speeds", "playback speed"),
-        ("videos_per_example", "videos in an example"),
-        ("image_sizes", "frame size"),
-    ):
-        histogram = summary.histograms[name]
-        table = Table(title, "count", "share", title=None)
-        for value, count in sorted(histogram.items(), key=lambda item: -item[1])[:12]:
-            table.add_row(value, f"{count:,}", f"{count / sum(histogram.values()):.1%}")
-        tables.append(table)
-    sizes = Table("field", "MB", "bytes per segment")
-    for name, size in summary.histograms["field_bytes"].items():
-        sizes.add_row(name, f"{size / 1e6:,.2f}", f"{size / segments:,.0f}")
-    return [*tables, sizes]
-
-
-def _spread(summary: stats.Summary) -> str:
-    mean = summary.counts["tokens"] / max(summary.counts["segments"], 1)
-    low, high = (summary.percentile("tokens_per_segment", share) for share in (0.05, 0.95))
-    return f"mean {mean:.1f}, 90 % between {low:.0f} and {high:.0f}"
 
 
 def main(argv: list[str] | None = None) -> int:
