@@ -50,8 +50,8 @@ def encode(hashes: list[int]) -> str:
 
 
 def decode(text: str) -> np.ndarray:
-    """The hashes behind the text: `uint64 [n]`."""
-    return np.frombuffer(base64.b64decode(text), "<u8")
+    """The hashes behind the text: `uint64 [n]`. Raises `TypeError` or `ValueError` if it is no such text."""
+    return np.frombuffer(base64.b64decode(text, validate=True), "<u8")
 
 
 def count(digests: np.ndarray, hashes: np.ndarray, videos: np.ndarray) -> Duplicates:

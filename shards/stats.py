@@ -29,7 +29,7 @@ class ShardSums:
     """What is known of one shard, from its sidecar or its records; `problem` says why nothing is.
 
     `videos` and `lengths` are the ids and numbers of segments of its runs in order, `digests` and `hashes` the names of
-    its frames as `shards.duplicates` encodes them, `worst` the examples [number, count] with most of each fault.
+    its frames, `uint64 [segments]` or empty, `worst` the examples [number, count] with most of each fault.
     """
 
     name: str
@@ -39,8 +39,8 @@ class ShardSums:
     histograms: dict[str, dict[int | str, int]] = field(default_factory=dict)
     videos: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
-    digests: str = ""
-    hashes: str = ""
+    digests: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     worst: dict[str, list[list[int]]] = field(default_factory=dict)
     problem: str = ""
 
@@ -59,10 +59,12 @@ class ShardSums:
         videos, firsts, stops = zip(*runs, strict=True) if runs else ((), (), ())
         _expect(videos, {str})
         _expect((*firsts, *stops), {int})
-        digests, hashes = sidecar.get("digests", ""), sidecar.get("hashes", "")
-        _expect((digests, hashes), {str})
-        worst = {str(fault): [[int(n), int(k)] for n, k in held] for fault, held in sidecar.get("worst", {}).items()}
+        digests, hashes = (duplicates.decode(sidecar.get(key, "")) for key in ("digests", "hashes"))
+        worst = {fault: [[n, k] for n, k in held] for fault, held in sidecar.get("worst", {}).items()}
+        _expect((value for held in worst.values() for pair in held for value in pair), {int})
         lengths = tuple(map(int.__sub__, stops, firsts))
+        if min(lengths, default=0) < 0 or digests.size != hashes.size or hashes.size not in (0, sum(lengths)):
+            raise ValueError("the runs and the names of the frames are not of equally many segments")
         return cls(name, size, counts, sidecar["seconds"], histograms, tuple(videos), lengths, digests, hashes, worst)
 
 
@@ -159,14 +161,14 @@ def total(shards: Iterable[ShardSums]) -> Summary:
                 histogram[value] += n
         for video in shard.videos:
             videos.setdefault(video, len(videos))
-        if shard.hashes:
-            digests.append(duplicates.decode(shard.digests))
-            hashes.append(duplicates.decode(shard.hashes))
+        if shard.hashes.size:
+            digests.append(shard.digests)
+            hashes.append(shard.hashes)
             owners.append(np.repeat([videos[video] for video in shard.videos], shard.lengths))
         else:
             named = named and not shard.counts.get("segments")
     found = None
-    if named and hashes and all(a.size == b.size for a, b in zip(hashes, owners, strict=True)):
+    if named and hashes:
         found = duplicates.count(np.concatenate(digests), np.concatenate(hashes), np.concatenate(owners))
     return Summary(
         number,

@@ -1,0 +1,108 @@
+"""Pictures of examples for people: coloured spectrograms, strips of frames, and sound back from a spectrogram."""
+
+from __future__ import annotations
+
+import base64
+import io
+import wave
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from shards import audio, images
+from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Segment
+
+_WINDOW, _HOP, _FLOOR = 1536, 588, 0.1
+"""How the spectrograms were made (spec ingest.md 13)."""
+
+_LADDER = ((160, 60), (128, 50), (112, 40), (96, 30), (64, 25))
+"""Width of a frame in a strip and quality, from best to smallest."""
+
+
+def frame(segment: Segment) -> Image.Image:
+    """The frame of a segment. Raises `RecordError` if its bytes are no picture."""
+    return Image.fromarray(images.decode(segment.image))
+
+
+def spectrogram(segment: Segment) -> Image.Image:
+    """The spectrogram in colour, low bands at the bottom. Raises `RecordError` if its bytes are no spectrogram."""
+    pixels = audio.decode(segment.spectrogram).T[::-1]
+    return Image.fromarray(_colours()[pixels])
+
+
+@lru_cache(maxsize=1)
+def _colours() -> np.ndarray:
+    """The magma map: `uint8 [256, 3]`."""
+    from matplotlib import colormaps
+
+    return (colormaps["magma"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def strips(segments: Sequence[Segment], most_bytes: int) -> tuple[bytes, bytes]:
+    """All frames side by side and all spectrograms side by side, as WebP, in at most `most_bytes` if that can be."""
+    frames, sounds = [frame(s) for s in segments], [spectrogram(s) for s in segments]
+    drawn = (b"", b"")
+    for width, quality in _LADDER:
+        drawn = (
+            _strip(frames, (width, width * 9 // 16), quality),
+            _strip(sounds, (width, width * MEL_BANDS // SPECTROGRAM_COLUMNS), quality),
+        )
+        if sum(map(len, drawn)) <= most_bytes:
+            break
+    return drawn
+
+
+def _strip(pictures: Sequence[Image.Image], cell: tuple[int, int], quality: int) -> bytes:
+    strip = Image.new("RGB", (cell[0] * len(pictures), cell[1]))
+    for i, picture in enumerate(pictures):
+        ratio = min(cell[0] / picture.width, cell[1] / picture.height)
+        size = (max(round(picture.width * ratio), 1), max(round(picture.height * ratio), 1))
+        left, top = (cell[0] - size[0]) // 2, (cell[1] - size[1]) // 2
+        strip.paste(picture.resize(size, Image.Resampling.BILINEAR), (i * cell[0] + left, top))
+    out = io.BytesIO()
+    strip.save(out, "WEBP", quality=quality)
+    return out.getvalue()
+
+
+def data_uri(webp: bytes) -> str:
+    """A WebP picture as an address that needs no network."""
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+
+
+def waveform(segments: Sequence[Segment]) -> np.ndarray:
+    """Sound that has about the spectrograms of the segments, as fast as it was recorded: `float32 [n]`, 22,050 Hz.
+
+    Spec ingest.md 13 backwards; Griffin and Lim's estimate of the lost phases.
+    """
+    # librosa takes seconds to import, and only whoever listens needs it.
+    from librosa.feature.inverse import mel_to_audio
+
+    pieces = []
+    for segment in segments:
+        log_mel = audio.decode(segment.spectrogram).T / np.float32(segment.magic)
+        power = _FLOOR * np.expm1(log_mel)
+        pieces.append(
+            mel_to_audio(
+                power,
+                sr=SAMPLE_RATE,
+                n_fft=_WINDOW * segment.speed,
+                hop_length=_HOP * segment.speed,
+                fmin=20.0,
+                length=int(audio.SEGMENT_SECONDS * SAMPLE_RATE) * segment.speed,
+            )
+        )
+    joined = np.concatenate(pieces)
+    return (0.9 * joined / max(float(np.abs(joined).max()), 1e-9)).astype(np.float32)
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """A 16-bit WAV file of sound in [-1, 1]."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return out.getvalue()
