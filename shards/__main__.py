@@ -1,10 +1,11 @@
-"""The command line of the shards: `python -m shards stats|show|verify|remove|train-tokenizer`."""
+"""The command line of the shards: `python -m shards stats|show|report|verify|remove|train-tokenizer`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from shards import dataset, filesystem, outliers, removal, repair, scanning, show, stats, stats_tables, verify
+from shards import dataset, filesystem, outliers, removal, repair, scanning, stats, stats_tables, verify
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
 from shards.records.example import RecordError
@@ -63,27 +64,87 @@ class Stats:
 
 @dataclass(frozen=True)
 class Show:
-    """The segments of one example with their words."""
+    """The segments of one example with their words, pictures and sounds."""
 
     data: Data
     """A data folder, a shard or a pattern."""
     example: int = 0
     """The example's number."""
+    video: str | None = None
+    """Instead, the first example that holds the video with this id."""
+    random: bool = False
+    """Instead, any example."""
+    out: str | None = None
+    """Write a page (NAME.html) or a picture (NAME.png) instead of drawing in the terminal."""
+    play: str | None = None
+    """Also write the sound that the spectrograms stand for, as NAME.wav."""
     split: str | None = None
     """Only this split."""
     tokenizer: str | None = None
     """The vocabulary; by default the data folder's, else the published one."""
 
     def run(self, console: Console) -> int:
-        """Print one example."""
+        """Show one example."""
+        # What draws takes seconds to import, which the other commands should not pay.
+        from shards import drawing, gallery, report, show
+        from shards.records.pretraining import parse_example
+
+        if self.out and not self.out.endswith((".html", ".png")):
+            raise UsageError(f"--out is {self.out!r}; its name must end in .html or .png")
         opened = dataset.open_data(self.data, self.split)
-        beside = filesystem.join(opened.folder, "tokenizer.json")
-        tokenizer = vocabulary.load_tokenizer(self.tokenizer or (beside if filesystem.exists(beside) else None))
+        decode = gallery.decoder(opened.folder, self.tokenizer)
         try:
-            path, example = show.read_example(opened, self.example)
+            path, record = self._find(opened)
+            example = parse_example(show.read_payload(path, record))
+            segments = [placed.segment for placed in example.segments]
+            if self.play:
+                filesystem.write_bytes(self.play, drawing.wav(drawing.waveform(segments)))
+            if self.out and self.out.endswith(".html"):
+                page = report.render(report.one_example(opened, path, record, decode))
+                filesystem.write_bytes(self.out, page.encode())
+            elif self.out:
+                filesystem.write_bytes(self.out, drawing.sheet(segments, [decode(s.tokens) for s in segments]))
+            else:
+                console.print(show.example_table(path, record, example, decode, console.color_system is not None))
         except RecordError as error:
             raise UserError(str(error)) from None
-        console.print(show.example_table(path, self.example, example, tokenizer))
+        for written in filter(None, (self.out, self.play)):
+            console.print(f"{written}: record {record} of {path}", highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+    def _find(self, opened: dataset.DataSet) -> tuple[str, int]:
+        from shards import show
+
+        if self.video is not None:
+            return show.find_video(opened, self.video)
+        if self.random:
+            path = secrets.choice(opened.shards)
+            return path, secrets.randbelow(max(len(show.record_offsets(path)) - 1, 1))
+        return show.find(opened, self.example)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One page that shows the data set: numbers, charts, examples with their masks, every shard."""
+
+    data: Data
+    """A data folder, a shard or a pattern."""
+    out: str = "report"
+    """Folder for index.html, which needs no server and no network."""
+    examples: int = 200
+    """Examples in the gallery."""
+    split: str | None = None
+    """Only this split."""
+    processes: int = CORES
+    """Shards without a sidecar read at the same time."""
+
+    def run(self, console: Console) -> int:
+        """Write the page and say where it is."""
+        from shards import report
+
+        opened = dataset.open_data(self.data, self.split)
+        path = report.write(opened, self.out, self.examples, self.split, self.processes)
+        console.print(f"{path}: open it in a browser", highlight=False, soft_wrap=True, markup=False)
         return 0
 
 
@@ -195,7 +256,14 @@ def print_findings(console: Console, findings: list[verify.Finding]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    commands = {"stats": Stats, "show": Show, "verify": Verify, "remove": Remove, "train-tokenizer": TrainTokenizer}
+    commands = {
+        "stats": Stats,
+        "show": Show,
+        "report": Report,
+        "verify": Verify,
+        "remove": Remove,
+        "train-tokenizer": TrainTokenizer,
+    }
     command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="python -m shards")
     return command.run(Console())
 

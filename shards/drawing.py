@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 import wave
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from rich.text import Text
 
 from shards import audio, images
 from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Segment
@@ -63,6 +65,40 @@ def _strip(pictures: Sequence[Image.Image], cell: tuple[int, int], quality: int)
         strip.paste(picture.resize(size, Image.Resampling.BILINEAR), (i * cell[0] + left, top))
     out = io.BytesIO()
     strip.save(out, "WEBP", quality=quality)
+    return out.getvalue()
+
+
+def blocks(picture: Image.Image, columns: int) -> Text:
+    """A picture as coloured half blocks for a terminal."""
+    rows = max(round(columns * picture.height / picture.width / 2), 1)
+    pixels = np.asarray(picture.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX))
+    text = Text()
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        for (a, b, c), (d, e, f) in zip(upper.tolist(), lower.tolist(), strict=True):
+            text.append("\N{UPPER HALF BLOCK}", f"rgb({a},{b},{c}) on rgb({d},{e},{f})")
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def sheet(segments: Sequence[Segment], captions: Sequence[str]) -> bytes:
+    """A PNG with frame, spectrogram and words of every segment, four in a row."""
+    width, gap, lines = 320, 12, 5
+    heights = (180, width * MEL_BANDS // SPECTROGRAM_COLUMNS, 18 * lines)
+    cell = (width + gap, sum(heights) + 2 * gap)
+    across = min(len(segments), 4)
+    drawn = Image.new("RGB", (across * cell[0] + gap, -(-len(segments) // across) * cell[1] + gap), "white")
+    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(14)
+    for i, (segment, caption) in enumerate(zip(segments, captions, strict=True)):
+        left, top = gap + i % across * cell[0], gap + i // across * cell[1]
+        picture = frame(segment)
+        picture.thumbnail((width, heights[0]))
+        drawn.paste(picture, (left, top))
+        drawn.paste(spectrogram(segment).resize((width, heights[1])), (left, top + heights[0] + 4))
+        text = "\n".join(textwrap.wrap(caption, 44)[:lines])
+        pen.text((left, top + sum(heights[:2]) + 8), text, "black", font)
+    out = io.BytesIO()
+    drawn.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

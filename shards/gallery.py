@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from shards import drawing, fetch, filesystem, tfrecord, tokenizer
+from shards import drawing, fetch, filesystem, tokenizer
 from shards.errors import UserError
 from shards.pretraining import PretrainingParser
 from shards.randomness import generator
 from shards.reader_config import ReaderConfig
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, parse_example
-from shards.show import record_offsets
+from shards.show import Decode
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO, PADDING
 from shards.vocabulary import Vocabulary
-
-Decode = Callable[[Sequence[int]], str]
-"""Token ids -> text."""
 
 TEXT, MASKED, SOUND = "text", "mask", "sound"
 """What a piece of a sequence shows: its words, a mask (with the words behind it), or sound instead of words."""
@@ -39,15 +35,6 @@ def decoder(folder: str, path: str | None = None) -> Decode:
     except fetch.FetchError:
         return lambda ids: " ".join(f"#{token}" for token in ids)
     return lambda ids: held.decode(list(map(int, ids))).strip()
-
-
-def read_payload(path: str, record: int) -> bytes:
-    """The bytes of one record of a shard. Raises `RecordError` if it is damaged or not there."""
-    offsets = record_offsets(path)
-    if not 0 <= record < len(offsets) - 1:
-        raise RecordError(f"{path} has no record {record}; it has {len(offsets) - 1}")
-    start, stop = offsets[record], offsets[record + 1]
-    return tfrecord.unframe(filesystem.read_bytes(path, start, stop - start), f"{path} at byte {start}")
 
 
 def entry(

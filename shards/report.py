@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from shards import filesystem, funnel, gallery, outliers, scanning, stats, stats_tables
+from shards import filesystem, funnel, gallery, outliers, scanning, show, stats, stats_tables
 from shards.dataset import DataSet
 from shards.errors import StorageError
 from shards.randomness import generator
 from shards.records.example import RecordError
+from shards.show import Decode
 from shards.stats import ShardSums, Summary
 from shards.vocabulary import Vocabulary, of_data
 
@@ -162,7 +163,7 @@ def _gallery(data: DataSet, places: Sequence[Place]) -> tuple[list[dict[str, Any
         path = data.shards[place.shard]
         name = path.rpartition("/")[2]
         try:
-            payload = gallery.read_payload(path, place.record)
+            payload = show.read_payload(path, place.record)
             drawn.append(gallery.entry(payload, (name, place.record), list(place.tags), vocabulary, decode, budget))
         except (RecordError, StorageError) as error:
             broken.append({"where": f"{name}, record {place.record}", "what": str(error)})
@@ -171,6 +172,15 @@ def _gallery(data: DataSet, places: Sequence[Place]) -> tuple[list[dict[str, Any
 
 def _vocabulary(data: DataSet) -> Vocabulary:
     return of_data(data.folder, data.manifest)
+
+
+def one_example(data: DataSet, path: str, record: int, decode: Decode) -> dict[str, Any]:
+    """The content of a page with a single example. Raises `RecordError` if it cannot be drawn."""
+    name = path.rpartition("/")[2]
+    payload = show.read_payload(path, record)
+    drawn = gallery.entry(payload, (name, record), [], _vocabulary(data), decode, _PICTURE_BYTES)
+    empty = ("tiles", "charts", "funnel", "outcomes", "problems", "outliers", "columns", "shards")
+    return {key: [] for key in empty} | {"name": f"{name}, record {record}", "gallery": [drawn]}
 
 
 def render(content: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def totals(summary: Summary) -> list[tuple[str, str]]:
     ]
     held = summary.duplicates
     if held is None:
-        lines.append(("duplicate frames", "not recorded by these sidecars; --recompute counts them"))
+        lines.append(("duplicate frames", "not recorded, --recompute counts them"))
     else:
         lines.append(("frames seen before", f"{held.exact:,} byte for byte ({held.exact / segments:.1%})"))
         lines.append(("look-alikes", f"{held.near:,} like a frame of another video ({held.near / segments:.1%})"))
