@@ -16,7 +16,7 @@ from rich.text import Text
 from shards import audio, images
 from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Segment
 
-_WINDOW, _HOP, _FLOOR = 1536, 588, 0.1
+_WINDOW, _HOP, _FLOOR, _LOWEST_HZ = 1536, 588, 0.1, 20.0
 """How the spectrograms were made (spec ingest.md 13)."""
 
 _LADDER = ((160, 60), (128, 50), (112, 40), (96, 30), (64, 25))
@@ -113,22 +113,16 @@ def waveform(segments: Sequence[Segment]) -> np.ndarray:
     Spec ingest.md 13 backwards; Griffin and Lim's estimate of the lost phases.
     """
     # librosa takes seconds to import, and only whoever listens needs it.
-    from librosa.feature.inverse import mel_to_audio
+    import librosa
 
     pieces = []
     for segment in segments:
         log_mel = audio.decode(segment.spectrogram).T / np.float32(segment.magic)
-        power = _FLOOR * np.expm1(log_mel)
-        pieces.append(
-            mel_to_audio(
-                power,
-                sr=SAMPLE_RATE,
-                n_fft=_WINDOW * segment.speed,
-                hop_length=_HOP * segment.speed,
-                fmin=20.0,
-                length=int(audio.SEGMENT_SECONDS * SAMPLE_RATE) * segment.speed,
-            )
-        )
+        size, hop = _WINDOW * segment.speed, _HOP * segment.speed
+        bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=size, n_mels=MEL_BANDS, fmin=_LOWEST_HZ)
+        power = np.maximum(np.linalg.pinv(bank) @ (_FLOOR * np.expm1(log_mel)), 0)
+        length = int(audio.SEGMENT_SECONDS * SAMPLE_RATE) * segment.speed
+        pieces.append(librosa.griffinlim(np.sqrt(power), hop_length=hop, n_fft=size, length=length, random_state=0))
     joined = np.concatenate(pieces)
     return (0.9 * joined / max(float(np.abs(joined).max()), 1e-9)).astype(np.float32)
 
