@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from shards import drawing, fetch, filesystem, tokenizer
+from shards import drawing, fetch, filesystem, tokenizer, wire
 from shards.errors import UserError
 from shards.pretraining import PretrainingParser
 from shards.randomness import generator
 from shards.reader_config import ReaderConfig
 from shards.records.example import RecordError
-from shards.records.pretraining import Example, parse_example
+from shards.records.pretraining import Example, example_of
 from shards.show import Decode
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO, PADDING
 from shards.vocabulary import Vocabulary
@@ -41,7 +41,7 @@ def entry(
     payload: bytes, where: tuple[str, int], tags: list[str], vocabulary: Vocabulary, decode: Decode, most_bytes: int
 ) -> dict[str, Any]:
     """One example of the gallery as JSON-able values. Raises `RecordError` if it cannot be drawn."""
-    example = parse_example(payload)
+    example = example_of(wire.features(payload))
     frames, sounds = drawing.strips([placed.segment for placed in example.segments], most_bytes)
     masks = masked(payload, example, vocabulary, decode, where)
     return {
