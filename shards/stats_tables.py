@@ -55,8 +55,8 @@ def totals(summary: Summary) -> list[tuple[str, str]]:
     if held is None:
         lines.append(("duplicate frames", "not recorded, --recompute counts them"))
     else:
-        lines.append(("frames seen before", f"{held.exact:,} byte for byte ({held.exact / segments:.1%})"))
-        lines.append(("look-alikes", f"{held.near:,} like a frame of another video ({held.near / segments:.1%})"))
+        lines.append(("frames seen before", f"{held.exact:,} ({held.exact / segments:.1%}, byte for byte)"))
+        lines.append(("look-alikes", f"{held.near:,} ({held.near / segments:.1%}, like a frame of another video)"))
     return lines
 
 
