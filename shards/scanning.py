@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 from shards import filesystem, tfrecord
 from shards.dataset import DataSet
@@ -31,6 +32,17 @@ def scan(data: DataSet, processes: int = 1) -> Iterator[ShardSums]:
 
 def scan_shard(path: str) -> ShardSums:
     """The sums of one shard; if it is damaged or holds other records, the sentence that says so."""
+    return sums_of(path, *read_sidecar(path))
+
+
+def sums_of(path: str, size: int, content: dict[str, Any], problem: str) -> ShardSums:
+    """The sums behind what `read_sidecar` gave for a shard."""
+    name = path.rpartition("/")[2]
+    return ShardSums(name, size, problem=problem) if problem else ShardSums.of(name, size, content)
+
+
+def read_sidecar(path: str) -> tuple[int, dict[str, Any], str]:
+    """A shard's bytes and what its sidecar would say, all JSON-able; if it cannot be read, why (else empty)."""
     name = path.rpartition("/")[2]
     collected: Collector | QuestionSums | None = None
     try:
@@ -44,12 +56,11 @@ def scan_shard(path: str) -> ShardSums:
                     collected = collected or Collector()
                     example = example_of(features)
                     collected.add(runs_of(example), example)
-        return ShardSums.of(name, filesystem.size(path), (collected or Collector()).result())
+        return filesystem.size(path), (collected or Collector()).result(), ""
     except (RecordError, StorageError) as error:
-        problem = str(error)
+        return 0, {}, str(error)
     except (OSError, SyntaxError) as error:
-        problem = f"{path!r} holds a picture that cannot be decoded: {error}"
-    return ShardSums(name, 0, problem=problem)
+        return 0, {}, f"{path!r} holds a picture that cannot be decoded: {error}"
 
 
 def runs_of(example: Example) -> Group:
