@@ -1,4 +1,4 @@
-"""The command line of the shards: `python -m shards stats|show|report|verify|remove|train-tokenizer`."""
+"""The command line of the shards: `python -m shards stats|show|report|card|verify|remove|train-tokenizer`."""
 
 from __future__ import annotations
 
@@ -149,6 +149,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Card:
+    """Write the data card, CARD.md, beside the manifest: counts, sources, licences, rules, digests."""
+
+    data: Data
+    """A data folder."""
+
+    def run(self, console: Console) -> int:
+        """Write the card and say where it is."""
+        from shards import card
+
+        console.print(card.write(dataset.open_data(self.data)), highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+
+@dataclass(frozen=True)
 class Verify:
     """Read everything and check every claim; exit status 1 if anything is wrong."""
 
@@ -260,6 +275,7 @@ def main(argv: list[str] | None = None) -> int:
         "stats": Stats,
         "show": Show,
         "report": Report,
+        "card": Card,
         "verify": Verify,
         "remove": Remove,
         "train-tokenizer": TrainTokenizer,

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import shutil
 import wave
@@ -10,7 +11,7 @@ from PIL import Image
 from report_data import SEGMENTS, TITLE, examples, write_data
 
 from ingest import spectrogram
-from shards import dataset, drawing, gallery, report, show
+from shards import card, dataset, drawing, gallery, report, show, stats
 from shards.__main__ import main
 from shards.errors import run_command
 from shards.stats import ShardSums
@@ -229,3 +230,28 @@ def test_a_vocabulary_that_cannot_be_had_leaves_numbers(tmp_path, monkeypatch):
     monkeypatch.setenv("RESERVOIR_CACHE", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     assert gallery.decoder(str(tmp_path))([20, 21]) == "#20 #21"
+
+
+def test_the_card_says_what_the_data_are(data, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    (folder / "config.json").write_text('{"video": {"seed": 7}}')
+    assert main(["card", str(folder)]) == 0
+    assert str(folder / "CARD.md") in capsys.readouterr().out
+    text = (folder / "CARD.md").read_text()
+    assert "| Music | 72 |" in text
+    assert "| CC-BY | 72 |" in text
+    assert "| not too-long | 36 | 1 |" in text
+    assert '"seed": 7' in text
+    assert hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest() in text
+    assert main(["card", str(folder)]) == 0
+    assert (folder / "CARD.md").read_text() == text
+    (folder / "config.json").write_text("no json")
+    assert run_command(lambda: main(["card", str(folder)])) == 2
+
+
+def test_text_of_metadata_stays_in_its_cell(data):
+    opened = dataset.open_data(data)
+    summary = stats.summarize(data, opened.manifest)
+    summary.histograms["licences"]["<b>a | b`\nc"] = 5
+    assert "| &lt;b>a &#124; b&#96; c | 5 |" in card.card(opened.manifest, {}, summary)
