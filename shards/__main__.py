@@ -1,4 +1,4 @@
-"""The command line of the shards: `python -m shards stats|show|report|card|verify|remove|train-tokenizer`."""
+"""The command line of the shards: `python -m shards stats|show|report|card|export|verify|remove|train-tokenizer`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -164,6 +164,28 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write the shards for other toolkits: WebDataset tar files, or Parquet tables."""
+
+    data: Data
+    """A data folder, a shard or a pattern."""
+    to: Literal["webdataset", "parquet"]
+    """The form."""
+    out: str
+    """Folder for one file a shard."""
+    split: str | None = None
+    """Only this split."""
+
+    def run(self, console: Console) -> int:
+        """Write the files and name each when it is complete."""
+        from shards import export
+
+        for path in export.export(dataset.open_data(self.data, self.split), self.out, self.to):
+            console.print(path, highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+
+@dataclass(frozen=True)
 class Verify:
     """Read everything and check every claim; exit status 1 if anything is wrong."""
 
@@ -276,6 +298,7 @@ def main(argv: list[str] | None = None) -> int:
         "show": Show,
         "report": Report,
         "card": Card,
+        "export": Export,
         "verify": Verify,
         "remove": Remove,
         "train-tokenizer": TrainTokenizer,
