@@ -12,11 +12,12 @@ WORKDIR ?= run
 CHECKPOINT ?= base
 TASK ?= vcr
 INIT ?= base
+REPORT ?= report
 EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo learn test test-faults test-gcs lint preprocess pretrain finetune ask app status stats bench clean
+.PHONY: help setup doctor demo learn test test-faults test-gcs lint preprocess pretrain finetune ask app status stats report bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -73,6 +74,9 @@ status: $(STAMP) ## how a preprocessing job is doing: make status DATA=folder
 
 stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
 	$(RUN) -m shards stats "$(DATA)"
+
+report: $(STAMP) ## a page that shows a data folder: make report DATA=folder [REPORT=folder]
+	$(RUN) -m shards report "$(DATA)" --out "$(REPORT)" $(ARGS)
 
 bench: $(STAMP) ## the benchmarks, each beside its baseline
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py) || exit 1; done

@@ -1,25 +1,26 @@
-"""The command line of the shards: `python -m shards stats|show|verify|remove|train-tokenizer`."""
+"""The command line of the shards: `python -m shards stats|show|report|card|export|verify|remove|train-tokenizer`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
-from shards import dataset, filesystem, removal, repair, show, stats, verify
+from shards import dataset, filesystem, outliers, removal, repair, scanning, stats, stats_tables, verify
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
 from shards.records.example import RecordError
 
 Data = Annotated[str, tyro.conf.Positional]
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -32,44 +33,155 @@ class Stats:
     """Only this split."""
     json: bool = False
     """Print JSON instead of tables."""
+    recompute: bool = False
+    """Read the shards instead of the sidecars."""
+    processes: int = CORES
+    """Shards read at the same time with --recompute."""
 
     def run(self, console: Console) -> int:
         """Print the statistics."""
         opened = dataset.open_data(self.data, self.split)
-        if opened.manifest is None:
-            raise UsageError(f"{self.data!r} has no manifest and so no statistics; verify reads shards without one")
-        summary = stats.summarize(opened.folder, opened.manifest, self.split)
+        if opened.manifest is None and not self.recompute:
+            raise UsageError(f"{self.data!r} has no manifest and so no statistics; --recompute reads its shards")
+        shards = list(
+            scanning.scan(opened, self.processes)
+            if self.recompute
+            else stats.read_sidecars(opened.folder, opened.manifest, self.split)
+        )
+        held = stats.of_shards(opened, shards, self.split)
+        found = outliers.outliers(shards)
+        problems = [shard.problem for shard in shards if shard.problem]
         if self.json:
-            console.print_json(json.dumps(dataclasses.asdict(summary)))
-        else:
-            for table in stats_tables(summary):
-                console.print(table)
-        return 0
+            lists = {"outliers": [dataclasses.asdict(outlier) for outlier in found], "problems": problems}
+            console.print_json(json.dumps(dataclasses.asdict(held) | lists))
+            return 1 if problems else 0
+        for table in stats_tables.tables(held, found):
+            console.print(table)
+        for problem in problems:
+            console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)
+        return 1 if problems else 0
 
 
 @dataclass(frozen=True)
 class Show:
-    """The segments of one example with their words."""
+    """The segments of one example with their words, pictures and sounds."""
 
     data: Data
     """A data folder, a shard or a pattern."""
     example: int = 0
     """The example's number."""
+    video: str | None = None
+    """Instead, the first example that holds the video with this id."""
+    random: bool = False
+    """Instead, any example."""
+    out: str | None = None
+    """Write a page (NAME.html) or a picture (NAME.png) instead of drawing in the terminal."""
+    play: str | None = None
+    """Also write the sound that the spectrograms stand for, as NAME.wav."""
     split: str | None = None
     """Only this split."""
     tokenizer: str | None = None
     """The vocabulary; by default the data folder's, else the published one."""
 
     def run(self, console: Console) -> int:
-        """Print one example."""
+        """Show one example."""
+        # What draws takes seconds to import, which the other commands should not pay.
+        from shards import drawing, gallery, report, show
+        from shards.records.pretraining import parse_example
+
+        if self.out and not self.out.endswith((".html", ".png")):
+            raise UsageError(f"--out is {self.out!r}; its name must end in .html or .png")
         opened = dataset.open_data(self.data, self.split)
-        beside = filesystem.join(opened.folder, "tokenizer.json")
-        tokenizer = vocabulary.load_tokenizer(self.tokenizer or (beside if filesystem.exists(beside) else None))
+        decode = gallery.decoder(opened.folder, self.tokenizer)
         try:
-            path, example = show.read_example(opened, self.example)
+            path, record = self._find(opened)
+            example = parse_example(show.read_payload(path, record))
+            segments = [placed.segment for placed in example.segments]
+            if self.play:
+                filesystem.write_bytes(self.play, drawing.wav(drawing.waveform(segments)))
+            if self.out and self.out.endswith(".html"):
+                page = report.render(report.one_example(opened, path, record, decode))
+                filesystem.write_bytes(self.out, page.encode())
+            elif self.out:
+                filesystem.write_bytes(self.out, drawing.sheet(segments, [decode(s.tokens) for s in segments]))
+            else:
+                console.print(show.example_table(path, record, example, decode, console.color_system is not None))
         except RecordError as error:
             raise UserError(str(error)) from None
-        console.print(show.example_table(path, self.example, example, tokenizer))
+        for written in filter(None, (self.out, self.play)):
+            console.print(f"{written}: record {record} of {path}", highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+    def _find(self, opened: dataset.DataSet) -> tuple[str, int]:
+        from shards import show
+
+        if self.video is not None:
+            return show.find_video(opened, self.video)
+        if self.random:
+            path = secrets.choice(opened.shards)
+            return path, secrets.randbelow(max(len(show.record_offsets(path)) - 1, 1))
+        return show.find(opened, self.example)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One page that shows the data set: numbers, charts, examples with their masks, every shard."""
+
+    data: Data
+    """A data folder, a shard or a pattern."""
+    out: str = "report"
+    """Folder for index.html, which needs no server and no network."""
+    examples: int = 200
+    """Examples in the gallery."""
+    split: str | None = None
+    """Only this split."""
+    processes: int = CORES
+    """Shards without a sidecar read at the same time."""
+
+    def run(self, console: Console) -> int:
+        """Write the page and say where it is."""
+        from shards import report
+
+        opened = dataset.open_data(self.data, self.split)
+        path = report.write(opened, self.out, self.examples, self.split, self.processes)
+        console.print(f"{path}: open it in a browser", highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """Write the data card, CARD.md, beside the manifest: counts, sources, licences, rules, digests."""
+
+    data: Data
+    """A data folder."""
+
+    def run(self, console: Console) -> int:
+        """Write the card and say where it is."""
+        from shards import card
+
+        console.print(card.write(dataset.open_data(self.data)), highlight=False, soft_wrap=True, markup=False)
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the shards for other toolkits: WebDataset tar files, or Parquet tables."""
+
+    data: Data
+    """A data folder, a shard or a pattern."""
+    to: Literal["webdataset", "parquet"]
+    """The form."""
+    out: str
+    """Folder for one file a shard."""
+    split: str | None = None
+    """Only this split."""
+
+    def run(self, console: Console) -> int:
+        """Write the files and name each when it is complete."""
+        from shards import export
+
+        for path in export.export(dataset.open_data(self.data, self.split), self.out, self.to):
+            console.print(path, highlight=False, soft_wrap=True, markup=False)
         return 0
 
 
@@ -81,7 +193,7 @@ class Verify:
     """A data folder, a shard or a pattern."""
     split: str | None = None
     """Only this split."""
-    processes: int = len(os.sched_getaffinity(0))
+    processes: int = CORES
     """Shards checked at the same time."""
     repair: bool = False
     """Write damaged shards again from segments that were kept (--keep-segments), then check again."""
@@ -179,48 +291,18 @@ def print_findings(console: Console, findings: list[verify.Finding]) -> None:
         console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
 
 
-def stats_tables(summary: stats.Summary) -> list[Table]:
-    """The statistics as tables for a terminal."""
-    segments = max(summary.counts["segments"], 1)
-    totals = Table("", "", title="data set", show_header=False)
-    for name, value in (
-        ("shards", f"{summary.shards:,} ({summary.bytes / 1e6:,.1f} MB)"),
-        ("examples", f"{summary.counts['examples']:,}"),
-        ("segments", f"{segments:,}"),
-        ("videos", f"{summary.videos:,}"),
-        ("hours", f"{summary.seconds / 3600:,.2f}"),
-        ("words per minute", f"{60 * summary.counts['words'] / max(summary.seconds, 1e-9):.0f}"),
-        ("tokens per segment", _spread(summary)),
-        ("silent segments", f"{summary.counts['silent'] / segments:.1%}"),
-        ("near-black frames", f"{summary.counts['near_black'] / segments:.1%}"),
-    ):
-        totals.add_row(name, value)
-    tables = [totals]
-    for name, title in (
-        ("speeds", "playback speed"),
-        ("videos_per_example", "videos in an example"),
-        ("image_sizes", "frame size"),
-    ):
-        histogram = summary.histograms[name]
-        table = Table(title, "count", "share", title=None)
-        for value, count in sorted(histogram.items(), key=lambda item: -item[1])[:12]:
-            table.add_row(value, f"{count:,}", f"{count / sum(histogram.values()):.1%}")
-        tables.append(table)
-    sizes = Table("field", "MB", "bytes per segment")
-    for name, size in summary.histograms["field_bytes"].items():
-        sizes.add_row(name, f"{size / 1e6:,.2f}", f"{size / segments:,.0f}")
-    return [*tables, sizes]
-
-
-def _spread(summary: stats.Summary) -> str:
-    mean = summary.counts["tokens"] / max(summary.counts["segments"], 1)
-    low, high = (summary.percentile("tokens_per_segment", share) for share in (0.05, 0.95))
-    return f"mean {mean:.1f}, 90 % between {low:.0f} and {high:.0f}"
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    commands = {"stats": Stats, "show": Show, "verify": Verify, "remove": Remove, "train-tokenizer": TrainTokenizer}
+    commands = {
+        "stats": Stats,
+        "show": Show,
+        "report": Report,
+        "card": Card,
+        "export": Export,
+        "verify": Verify,
+        "remove": Remove,
+        "train-tokenizer": TrainTokenizer,
+    }
     command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="python -m shards")
     return command.run(Console())
 

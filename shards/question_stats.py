@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from shards.records import choices, example, vcr
+from shards.records import example
 from shards.records.example import Feature, RecordError
-from shards.stats import HISTOGRAMS, NEAR_BLACK_LEVEL, SILENT_PIXELS, mean_level
+from shards.sidecar import HISTOGRAMS, NEAR_BLACK_LEVEL, SILENT_PIXELS, mean_level
 
 
 @dataclass
@@ -64,6 +64,9 @@ class QuestionSums:
 
 def problems(features: Mapping[str, Feature], payload: bytes) -> list[str]:
     """What is wrong with the record of a question, in sentences (spec finetune_data.md 6)."""
+    # Their compiled kernels take a second to import, which statistics should not pay.
+    from shards.records import choices, vcr
+
     try:
         if "qar_query" in features:
             vcr.parse(payload, vcr.VcrConfig())

@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from shards import filesystem, tfrecord
+from shards import drawing, filesystem, tfrecord
 from shards.dataset import DataSet
-from shards.errors import UsageError
-from shards.manifest import index_path
+from shards.errors import StorageError, UsageError
+from shards.manifest import index_path, stats_path
+from shards.records.example import RecordError
 from shards.records.pretraining import Example, parse_example
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+Decode = Callable[[Sequence[int]], str]
+"""Token ids -> text."""
+
+_PICTURE_COLUMNS = 32
 
 
-def read_example(data: DataSet, number: int) -> tuple[str, Example]:
-    """The shard's path and the example with this number, counting through the shards in order.
+def find(data: DataSet, number: int) -> tuple[str, int]:
+    """The shard's path and the place in it of the example with this number, counting through the shards in order.
 
-    Raises `UsageError` if there is no such example, `RecordError` if it is damaged.
+    Raises `UsageError` if there is no such example.
     """
     left = number
+    for path, count in zip(data.shards, _counts(data), strict=True):
+        if 0 <= left < count:
+            return path, left
+        left -= count
+    raise UsageError(f"there is no example {number}; the data set has {sum(_counts(data))}")
+
+
+def find_video(data: DataSet, video_id: str) -> tuple[str, int]:
+    """The shard's path and the place in it of the first example that holds the video.
+
+    Asks the sidecars, and reads the shards that have none. Raises `UsageError` if no example holds it.
+    """
     for path in data.shards:
-        offsets = record_offsets(path)
-        if 0 <= left < len(offsets) - 1:
-            start, stop = offsets[left], offsets[left + 1]
-            framed = filesystem.read_bytes(path, start, stop - start)
-            return path, parse_example(tfrecord.unframe(framed, f"{path} at byte {start}"))
-        left -= len(offsets) - 1
-    raise UsageError(f"there is no example {number}; the data set has {number - left}")
+        for record, videos in enumerate(_videos(path)):
+            if video_id in videos:
+                return path, record
+    raise UsageError(f"no example holds the video {video_id!r}; the ledger says what became of it")
+
+
+def _counts(data: DataSet) -> list[int]:
+    if data.manifest:
+        held = {shard.name: shard.examples for shard in data.manifest.shards()}
+        return [held[path.rpartition("/")[2]] for path in data.shards]
+    return [len(record_offsets(path)) - 1 for path in data.shards]
+
+
+def _videos(path: str) -> Iterator[set[str]]:
+    """The ids of the videos in each example of a shard."""
+    try:
+        held = json.loads(filesystem.read_bytes(stats_path(path)))
+        yield from [{run[0] for run in group} for group in held["runs"]]
+    except (StorageError, ValueError, LookupError, TypeError):
+        with filesystem.open_read(path) as file:
+            for _, payload in tfrecord.scan(file, path):
+                yield {placed.text.video_id for placed in parse_example(payload).segments}
+
+
+def read_payload(path: str, record: int) -> bytes:
+    """The bytes of one record of a shard. Raises `RecordError` if it is damaged or not there."""
+    offsets = record_offsets(path)
+    if not 0 <= record < len(offsets) - 1:
+        raise RecordError(f"{path} has no record {record}; it has {len(offsets) - 1}")
+    start, stop = offsets[record], offsets[record + 1]
+    return tfrecord.unframe(filesystem.read_bytes(path, start, stop - start), f"{path} at byte {start}")
 
 
 def record_offsets(path: str) -> list[int]:
@@ -42,21 +84,27 @@ def record_offsets(path: str) -> list[int]:
         return [*(offset for offset, _ in tfrecord.scan(file, path)), filesystem.size(path)]
 
 
-def example_table(path: str, number: int, example: Example, tokenizer: Tokenizer) -> Table:
-    """A table of the example's segments with their words."""
-    table = Table(title=f"example {number} of {path}", show_lines=True)
+def example_table(path: str, record: int, example: Example, decode: Decode, pictures: bool) -> Table:
+    """A table of the example's segments with their words, and with frames and spectrograms as blocks of colour."""
+    table = Table(title=f"record {record} of {path}", show_lines=True)
     for column in ("segment", "video", "time (s)", "speed", "frame", "sound peak", "words"):
         table.add_column(column, overflow="fold", ratio=8 if column == "words" else None)
+    if pictures:
+        table.add_column("picture and sound", no_wrap=True)
     for i, placed in enumerate(example.segments):
         segment, text = placed.segment, placed.text
-        title = f"\n{tokenizer.decode(text.title).strip()}" if text.title else ""
-        table.add_row(
+        title = f"\n{decode(text.title)}" if text.title else ""
+        row: list[RenderableType] = [
             str(i),
-            f"{text.video_id}{title}",
+            Text(f"{text.video_id}{title}"),
             f"{segment.start:.2f}-{segment.end:.2f}",
             f"{segment.speed}x",
             f"{segment.width}x{segment.height}\n{len(segment.image) / 1000:.1f} kB",
             f"{255 / segment.magic:.1f}",
-            tokenizer.decode(segment.tokens.tolist()).strip(),
-        )
+            Text(decode(segment.tokens.tolist())),
+        ]
+        if pictures:
+            drawn = (drawing.frame(segment), drawing.spectrogram(segment))
+            row.append(Text("\n").join(drawing.blocks(picture, _PICTURE_COLUMNS) for picture in drawn))
+        table.add_row(*row)
     return table

@@ -1,96 +1,85 @@
-"""Statistics of a data set, from the sidecars written with every shard.
+"""A data set in numbers, from the sidecars written with every shard: no shard is opened.
 
-A sidecar holds sums and histograms only, so the statistics of any number of shards are sums of small files and no shard
-is opened.
+What cannot come from sidecars is beside them: the outcomes in the ledger, and the segments that wait to be packed.
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
+import itertools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from shards import filesystem
-from shards.manifest import Manifest, ManifestError, stats_path
-from shards.packing import Group
-from shards.records.pretraining import Example
-
-NEAR_BLACK_LEVEL = 16
-"""A frame whose mean grey level is below this counts as near-black."""
-
-SILENT_PIXELS = 1.0
-"""A spectrogram whose mean pixel is below this counts as silent."""
+from shards import duplicates, filesystem, generations
+from shards.dataset import DataSet
+from shards.duplicates import Duplicates
+from shards.errors import StorageError
+from shards.ledger import Ledger
+from shards.manifest import Manifest, ManifestError, Shard, stats_path
+from shards.sidecar import ADDED_LATER, COUNTS, HISTOGRAMS
 
 
-@dataclass
-class Collector:
-    """Adds up one shard while it is written."""
+@dataclass(frozen=True, slots=True)
+class ShardSums:
+    """What is known of one shard, from its sidecar or its records; `problem` says why nothing is.
 
-    counts: Counter[str] = field(default_factory=Counter)
+    `videos` and `lengths` are the ids and numbers of segments of its runs in order, `digests` and `hashes` the names of
+    its frames, `uint64 [segments]` or empty, `worst` the examples [number, count] with most of each fault.
+    """
+
+    name: str
+    bytes: int
+    counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    field_bytes: Counter[str] = field(default_factory=Counter)
-    tokens_per_segment: Counter[int] = field(default_factory=Counter)
-    speeds: Counter[int] = field(default_factory=Counter)
-    image_sizes: Counter[str] = field(default_factory=Counter)
-    videos_per_example: Counter[int] = field(default_factory=Counter)
-    runs: list[list[list[Any]]] = field(default_factory=list)
+    histograms: dict[str, dict[int | str, int]] = field(default_factory=dict)
+    videos: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    digests: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    worst: dict[str, list[list[int]]] = field(default_factory=dict)
+    problem: str = ""
 
-    def add(self, group: Group, example: Example) -> None:
-        """Count one example, made of the runs in `group`."""
-        self.runs.append([[run.video_id, run.first, run.stop] for run in group])
-        self.counts["examples"] += 1
-        self.videos_per_example[len(group)] += 1
-        for placed in example.segments:
-            segment = placed.segment
-            self.counts["segments"] += 1
-            self.counts["tokens"] += len(segment.tokens)
-            self.counts["words"] += _words(segment.token_starts, segment.token_ends)
-            self.seconds += segment.end - segment.start
-            self.tokens_per_segment[len(segment.tokens)] += 1
-            self.speeds[segment.speed] += 1
-            self.image_sizes[f"{segment.width}x{segment.height}"] += 1
-            self.field_bytes["image"] += len(segment.image)
-            self.field_bytes["spectrogram"] += len(segment.spectrogram)
-            self.field_bytes["tokens"] += 12 * len(segment.tokens)
-            self.counts["silent"] += mean_level(segment.spectrogram) < SILENT_PIXELS
-            self.counts["near_black"] += mean_level(segment.image) < NEAR_BLACK_LEVEL
-
-    def result(self) -> dict[str, Any]:
-        """JSON-able sums; histograms as sorted lists of [value, count]."""
-        return {
-            **{name: self.counts[name] for name in COUNTS},
-            "seconds": round(self.seconds, 3),
-            **{name: sorted(getattr(self, name).items()) for name in HISTOGRAMS},
-            "runs": self.runs,
-        }
+    @classmethod
+    def of(cls, name: str, size: int, sidecar: dict[str, Any]) -> ShardSums:
+        """The sums in a sidecar's content. Raises `TypeError`, `ValueError` or `LookupError` if it is none."""
+        counts = {key: sidecar[key] for key in COUNTS}
+        _expect((*counts.values(), size), {int})
+        _expect([sidecar["seconds"]], {int, float})
+        histograms = {}
+        for key in HISTOGRAMS:
+            histograms[key] = dict(sidecar.get(key, ()) if key in ADDED_LATER else sidecar[key])
+            _expect(histograms[key], {int, str})
+            _expect(histograms[key].values(), {int})
+        runs = list(itertools.chain.from_iterable(sidecar["runs"]))
+        videos, firsts, stops = zip(*runs, strict=True) if runs else ((), (), ())
+        _expect(videos, {str})
+        _expect((*firsts, *stops), {int})
+        digests, hashes = (duplicates.decode(sidecar.get(key, "")) for key in ("digests", "hashes"))
+        worst = {fault: [[n, k] for n, k in held] for fault, held in sidecar.get("worst", {}).items()}
+        _expect((value for held in worst.values() for pair in held for value in pair), {int})
+        lengths = tuple(map(int.__sub__, stops, firsts))
+        if min(lengths, default=0) < 0 or digests.size != hashes.size or hashes.size not in (0, sum(lengths)):
+            raise ValueError("the runs and the names of the frames are not of equally many segments")
+        return cls(name, size, counts, sidecar["seconds"], histograms, tuple(videos), lengths, digests, hashes, worst)
 
 
-COUNTS = ("examples", "segments", "tokens", "words", "silent", "near_black")
-HISTOGRAMS = ("field_bytes", "tokens_per_segment", "speeds", "image_sizes", "videos_per_example")
-
-
-def _words(starts: np.ndarray, ends: np.ndarray) -> int:
-    """Tokens of one word share its times."""
-    if not len(starts):
-        return 0
-    return 1 + int(np.count_nonzero((np.diff(starts) != 0) | (np.diff(ends) != 0)))
-
-
-def mean_level(jpeg: bytes) -> float:
-    """The mean grey level of a picture, from 0 to 255, taken at an eighth of its size."""
-    image = Image.open(io.BytesIO(jpeg))
-    image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
-    return float(np.asarray(image.convert("L")).mean())
+def _expect(values: Iterable[object], types: set[type]) -> None:
+    if not set(map(type, values)) <= types:
+        raise TypeError("a value has another type")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A data set in numbers; histograms map a value to how many segments (or examples, bytes) have it."""
+    """A data set in numbers; histograms map a value to how many segments (or examples, bytes) have it.
+
+    `waiting` are committed segments that fill no example yet. `outcomes` counts the ledger's entries by kind and
+    reason, `languages` its extracted videos. `duplicates` is missing where the sidecars do not name the frames.
+    """
 
     shards: int
     bytes: int
@@ -98,6 +87,10 @@ class Summary:
     counts: dict[str, int]
     seconds: float
     histograms: dict[str, dict[str, int]]
+    waiting: int = 0
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
+    duplicates: Duplicates | None = None
 
     def percentile(self, histogram: str, share: float) -> float:
         """The smallest value that at least `share` of the entries do not exceed."""
@@ -109,30 +102,106 @@ class Summary:
                 return value
         return 0.0
 
+    @property
+    def utilisation(self) -> float:
+        """The share of committed segments that are in an example."""
+        return self.counts["segments"] / max(self.counts["segments"] + self.waiting, 1)
+
 
 def summarize(data: str, manifest: Manifest, split: str | None = None) -> Summary:
     """Statistics of a data set from its sidecars. Raises `ManifestError` naming a bad sidecar."""
-    counts: Counter[str] = Counter()
-    histograms: dict[str, Counter[str]] = {name: Counter() for name in HISTOGRAMS}
-    videos: set[str] = set()
+    held = DataSet(data, [], manifest)
+    return of_shards(held, read_sidecars(data, manifest, split), split)
+
+
+def of_shards(data: DataSet, shards: Iterable[ShardSums], split: str | None = None) -> Summary:
+    """The sums of the shards, with what the folder says of segments that wait and of how items ended."""
+    left = waiting(data.folder, data.manifest, split) if data.manifest else 0
+    ended, languages = outcomes(data.folder, split)
+    return dataclasses.replace(total(shards), waiting=left, outcomes=ended, languages=languages)
+
+
+def read_sidecars(data: str, manifest: Manifest, split: str | None = None) -> Iterator[ShardSums]:
+    """The sums of every shard of the manifest. Raises `ManifestError` naming a bad sidecar."""
+    for shard in manifest.shards(split):
+        held = read_sidecar(data, shard)
+        if held.problem:
+            raise ManifestError(f"{held.problem}; --recompute reads the shards instead")
+        yield held
+
+
+def read_sidecar(data: str, shard: Shard) -> ShardSums:
+    """The sums of one shard, or why they cannot be had."""
+    path = stats_path(filesystem.join(data, shard.name))
+    try:
+        return ShardSums.of(shard.name, shard.bytes, json.loads(filesystem.read_bytes(path)))
+    except StorageError:
+        problem = f"the sidecar {path!r} is missing"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"the sidecar {path!r} is damaged ({type(error).__name__})"
+    return ShardSums(shard.name, shard.bytes, problem=problem)
+
+
+def total(shards: Iterable[ShardSums]) -> Summary:
+    """The sums of all shards that have any."""
+    counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
+    histograms: dict[str, dict[Any, int]] = {name: defaultdict(int) for name in HISTOGRAMS}
+    videos: dict[str, int] = {}
+    digests, hashes, owners = [], [], []
+    number = size = 0
     seconds = 0.0
-    shards = manifest.shards(split)
+    named = True
     for shard in shards:
-        path = stats_path(filesystem.join(data, shard.name))
-        try:
-            sidecar = json.loads(filesystem.read_bytes(path))
-            counts.update({name: sidecar[name] for name in COUNTS})
-            seconds += sidecar["seconds"]
-            for name in HISTOGRAMS:
-                histograms[name].update({str(value): n for value, n in sidecar[name]})
-            videos.update(run[0] for group in sidecar["runs"] for run in group)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ManifestError(f"the sidecar {path!r} is damaged ({type(error).__name__}); repair it") from None
+        number, size, seconds = number + 1, size + shard.bytes, seconds + shard.seconds
+        for name, count in shard.counts.items():
+            counts[name] += count
+        for name, held in shard.histograms.items():
+            histogram = histograms[name]
+            for value, n in held.items():
+                histogram[value] += n
+        for video in shard.videos:
+            videos.setdefault(video, len(videos))
+        if shard.hashes.size:
+            digests.append(shard.digests)
+            hashes.append(shard.hashes)
+            owners.append(np.repeat([videos[video] for video in shard.videos], shard.lengths))
+        else:
+            named = named and not shard.counts.get("segments")
+    found = None
+    if named and hashes:
+        found = duplicates.count(np.concatenate(digests), np.concatenate(hashes), np.concatenate(owners))
     return Summary(
-        len(shards),
-        sum(s.bytes for s in shards),
+        number,
+        size,
         len(videos),
-        {name: counts[name] for name in COUNTS},
+        counts,
         seconds,
-        {name: dict(h) for name, h in histograms.items()},
+        {name: {str(value): n for value, n in h.items()} for name, h in histograms.items()},
+        duplicates=found,
     )
+
+
+def waiting(data: str, manifest: Manifest, split: str | None = None) -> int:
+    """Committed segments that fill no example and wait for the next generation of their split."""
+    path = filesystem.join(data, generations.REMAINDER)
+    if not filesystem.exists(path):
+        return 0
+    splits = [split] if split else manifest.splits()
+    try:
+        return sum(len(run) for name in splits for run in generations.read_remainder(data, manifest, name))
+    except (ValueError, TypeError, LookupError):
+        raise ManifestError(f"{path!r} is damaged; the segments that wait in it cannot be counted") from None
+
+
+def outcomes(data: str, split: str | None = None) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """How many items of the ledger ended with each reason, by kind, and the languages of those that are done.
+
+    The most frequent comes first.
+    """
+    entries = [e for e in Ledger(data).entries().values() if split in (None, e.split)]
+    counts = Counter((e.kind, e.outcome) for e in entries)
+    ended: dict[str, dict[str, int]] = defaultdict(dict)
+    for (kind, outcome), count in counts.most_common():
+        ended[kind][outcome] = count
+    languages = Counter(str(e.scores.get("language", "unknown")) for e in entries if e.kind == "done")
+    return dict(ended), dict(languages.most_common())

@@ -7,7 +7,6 @@ schema and with what must hold of any record (spec shards.md 16, invariant 25).
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 from collections.abc import Iterator
@@ -15,15 +14,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+import simplejpeg
 
-from shards import filesystem, question_stats, tfrecord
+from shards import filesystem, question_stats, tfrecord, wire
 from shards import tokenizer as vocabulary
 from shards.dataset import DataSet
 from shards.manifest import Shard, index_path, stats_path
-from shards.records import example as record
 from shards.records.example import RecordError
-from shards.records.pretraining import Example, parse_example
+from shards.records.pretraining import Example, example_of
 from shards.segments import MEL_BANDS, SPECTROGRAM_COLUMNS, Segment
 from shards.tokens import FIRST_TEXT_ID
 
@@ -135,9 +133,10 @@ def _check_companions(path: str, offsets: list[int], claim: Shard) -> list[Findi
 def check_record(payload: bytes, vocabulary_size: int | None) -> list[str]:
     """What is wrong with one record, in sentences."""
     try:
-        if "qa_query" in (features := record.parse(payload)):
+        features = wire.features(payload)
+        if "qa_query" in features:
             return question_stats.problems(features, payload)
-        parsed = parse_example(payload)
+        parsed = example_of(features)
     except RecordError as error:
         return [str(error)]
     problems = []
@@ -169,12 +168,12 @@ def _check_segment(segment: Segment, vocabulary_size: int | None) -> Iterator[st
         ("spectrogram", segment.spectrogram, (SPECTROGRAM_COLUMNS, MEL_BANDS)),
     ):
         try:
-            found = Image.open(io.BytesIO(data)).size
-        except (OSError, SyntaxError, ValueError):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
             yield f"the {kind} is no picture"
             continue
-        if found != size:
-            yield f"the {kind} is {found[0]}x{found[1]} instead of {size[0]}x{size[1]}"
+        if (width, height) != size:
+            yield f"the {kind} is {width}x{height} instead of {size[0]}x{size[1]}"
 
 
 def _check_runs(parsed: Example) -> Iterator[str]:

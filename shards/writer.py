@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shards import filesystem, stats
+from shards import filesystem, sidecar
 from shards.manifest import Shard, index_path, stats_path
 from shards.packing import Group
 from shards.records.pretraining import Example, arrange
@@ -30,7 +30,7 @@ class Sums(Protocol):
 
 def write_shard(data: str, name: str, plan: str, groups: Iterable[Group], examples: Iterable[Example]) -> Shard:
     """Write a shard, its index and its sidecar into the folder `data`; `groups` say where the examples come from."""
-    collected = stats.Collector()
+    collected = sidecar.Collector()
 
     def payloads() -> Iterator[bytes]:
         for group, example in zip(groups, examples, strict=True):
@@ -52,8 +52,8 @@ def write_records(data: str, name: str, plan: str, payloads: Iterable[bytes], co
             offsets.append(offsets[-1] + len(framed))
     filesystem.write_bytes(index_path(path), np.array(offsets, "<u8").tobytes())
     shard = Shard(name, len(offsets) - 1, offsets[-1], sha256.hexdigest())
-    sidecar = {"plan": plan, "shard": vars(shard)} | collected.result()
-    filesystem.write_bytes(stats_path(path), (json.dumps(sidecar, ensure_ascii=False) + "\n").encode())
+    content = {"plan": plan, "shard": vars(shard)} | collected.result()
+    filesystem.write_bytes(stats_path(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
     return shard
 
 
@@ -63,8 +63,8 @@ def finished_shard(data: str, name: str, plan: str) -> Shard | None:
     if not (filesystem.exists(path) and filesystem.exists(stats_path(path))):
         return None
     try:
-        sidecar = json.loads(filesystem.read_bytes(stats_path(path)))
-        shard, written = Shard(**sidecar["shard"]), sidecar["plan"]
+        held = json.loads(filesystem.read_bytes(stats_path(path)))
+        shard, written = Shard(**held["shard"]), held["plan"]
     except (ValueError, KeyError, TypeError):
         return None
     return shard if written == plan and filesystem.size(path) == shard.bytes else None

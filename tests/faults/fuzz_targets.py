@@ -26,7 +26,7 @@ from ingest.captions import CaptionError
 from ingest.raw import CaptionTrack, RawError, RawVideo
 from ingest.segmentation import segment
 from ingest.video import VideoConfig
-from shards import audio, images, stats, tfrecord, wire
+from shards import audio, images, sidecar, stats, tfrecord, wire
 from shards.errors import UserError
 from shards.ledger import parse_lines
 from shards.manifest import NAME as MANIFEST
@@ -181,7 +181,7 @@ def _folder_files() -> dict[str, bytes]:
     name = "train-g0000-00000of00001.tfrecord"
     held = Manifest(2, "config", "tokenizer", [Generation(0, "train", 1, 4, [Shard(name, 2, len(shard), "0" * 64)])])
     size = len(shard) // 2
-    collected = stats.Collector()
+    collected = sidecar.Collector()
     for _ in range(2):
         collected.add([Run("abc", 0, 2)], parse_example(payload))
     entry = {"id": "abc", "at": 1.0, "outcome": "extracted", "detail": "", "scores": {}}

@@ -1,0 +1,99 @@
+"""The data card: what a data set holds, where it comes from, what was left out and why, and what it was made with.
+
+Everything in it is read from the manifest, the configuration, the sidecars and the ledger; it says nothing of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from shards import filesystem, funnel, stats, stats_tables
+from shards.dataset import DataSet
+from shards.errors import UsageError
+from shards.manifest import Manifest
+from shards.stats import Summary
+
+NAME = "CARD.md"
+_MOST_ROWS = 30
+
+
+def write(data: DataSet) -> str:
+    """Write the card beside the manifest and return its path.
+
+    Raises `UsageError` without a manifest, `ManifestError` naming a bad sidecar.
+    """
+    if data.manifest is None:
+        raise UsageError(f"{data.folder!r} has no manifest, so nothing is known of where its shards come from")
+    summary = stats.summarize(data.folder, data.manifest)
+    path = filesystem.join(data.folder, NAME)
+    filesystem.write_bytes(path, card(data.manifest, _config(data.folder), summary).encode())
+    return path
+
+
+def card(manifest: Manifest, config: dict[str, Any], summary: Summary) -> str:
+    """The card as Markdown; it depends on its arguments alone."""
+    left_out = [(step.name, step.left, step.lost) for step in funnel.steps(summary)]
+    parts = [
+        ("counts", _rows(("", ""), stats_tables.totals(summary))),
+        ("splits", _rows(("generation", "split", "videos", "segments", "examples"), _generations(manifest))),
+        ("sources", _histograms(summary, {"categories": "category"}) + _named("language", summary.languages)),
+        ("licences", _histograms(summary, {"licences": "licence, as the videos' metadata state it (segments)"})),
+        ("what was left out", _rows(("step", "left", "lost"), left_out)),
+        ("made with", _rows(("", ""), _digests(manifest)) + _settings(config)),
+    ]
+    written = [f"\n## {title.capitalize()}\n\n{body.strip() or 'Not recorded.'}\n" for title, body in parts]
+    return "# Data card\n" + "".join(written)
+
+
+def _generations(manifest: Manifest) -> list[tuple[object, ...]]:
+    return [(g.number, g.split, g.videos, g.segments, g.examples) for g in manifest.generations]
+
+
+def _digests(manifest: Manifest) -> list[tuple[str, str]]:
+    return [
+        ("segments per example", str(manifest.segments_per_example)),
+        ("SHA-256 of the configuration", manifest.config),
+        ("SHA-256 of the vocabulary", manifest.tokenizer),
+    ]
+
+
+def _settings(config: dict[str, Any]) -> str:
+    return f"\n```json\n{json.dumps(config, indent=1)}\n```\n" if config else ""
+
+
+def _histograms(summary: Summary, names: dict[str, str]) -> str:
+    return "\n".join(_named(title, summary.histograms[name]) for name, title in names.items())
+
+
+def _named(title: str, counts: dict[str, int]) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_MOST_ROWS]
+    return "\n" + _rows((title, "count"), ranked) if ranked else ""
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    """A Markdown table; nothing without rows."""
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
+    if not lines:
+        return ""
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines]) + "\n"
+
+
+def _cell(value: object) -> str:
+    """Text that stays inside its cell, and is no markup, whatever a video's metadata say."""
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("[", "&#91;")):
+        text = text.replace(mark, escaped)
+    return " ".join(text.split())
+
+
+def _config(folder: str) -> dict[str, Any]:
+    path = filesystem.join(folder, "config.json")
+    if not filesystem.exists(path):
+        return {}
+    try:
+        held = json.loads(filesystem.read_bytes(path))
+    except ValueError:
+        raise UsageError(f"{path!r} is no JSON; restore or remove it") from None
+    return held if isinstance(held, dict) else {}

@@ -1,0 +1,120 @@
+"""Shards in the forms of other toolkits: WebDataset tar files, or Parquet tables with a row for each segment.
+
+Pictures and spectrograms keep their bytes: nothing is decoded, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Literal
+
+from shards import filesystem, tfrecord, wire
+from shards.dataset import SUFFIX, DataSet
+from shards.errors import UserError
+from shards.records.example import RecordError
+from shards.records.pretraining import Example, ExampleSegment, example_of
+
+Form = Literal["webdataset", "parquet"]
+ENDINGS: dict[Form, str] = {"webdataset": ".tar", "parquet": ".parquet"}
+
+
+class ExportError(UserError):
+    """A shard cannot be exported; the message says where it is damaged."""
+
+
+def export(data: DataSet, out: str, form: Form) -> Iterator[str]:
+    """Write every shard as one file of the form into the folder `out`; yields the path of each when it is complete.
+
+    Raises `ExportError` at the first damaged record; the files yielded before it are whole.
+    """
+    write = {"webdataset": _write_tar, "parquet": _write_parquet}[form]
+    for shard in data.shards:
+        name = shard.rpartition("/")[2].removesuffix(SUFFIX)
+        path = filesystem.join(out, name + ENDINGS[form])
+        try:
+            with filesystem.create(path) as file:
+                write(file, name, shard)
+        except RecordError as error:
+            raise ExportError(f"{error}; verify says more") from None
+        yield path
+
+
+def _examples(shard: str) -> Iterator[Example]:
+    with filesystem.open_read(shard) as file:
+        for _, payload in tfrecord.scan(file, shard):
+            yield example_of(wire.features(payload))
+
+
+def _values(placed: ExampleSegment) -> dict[str, Any]:
+    """Everything of a segment but its pictures, as JSON-able values."""
+    segment, text = placed.segment, placed.text
+    return {
+        "video_id": text.video_id,
+        "run": placed.run,
+        "start": segment.start,
+        "end": segment.end,
+        "speed": segment.speed,
+        "width": segment.width,
+        "height": segment.height,
+        "magic": segment.magic,
+        "tokens": segment.tokens.tolist(),
+        "token_starts": segment.token_starts.tolist(),
+        "token_ends": segment.token_ends.tolist(),
+        "title": text.title,
+        "tags": text.tags,
+        "description": text.description,
+        "meta": text.meta,
+    }
+
+
+def _write_tar(file: BinaryIO, name: str, shard: str) -> None:
+    """An example is the files of one key: `KEY.NN.jpg`, `KEY.NN.spectrogram.jpg` and `KEY.json`."""
+    with tarfile.open(fileobj=file, mode="w|") as tar:
+        for number, example in enumerate(_examples(shard)):
+            key = f"{name}-{number:06d}"
+            for i, placed in enumerate(example.segments):
+                _add(tar, f"{key}.{i:02d}.jpg", placed.segment.image)
+                _add(tar, f"{key}.{i:02d}.spectrogram.jpg", placed.segment.spectrogram)
+            about = {
+                "segments": [_values(placed) for placed in example.segments],
+                "random_text": [text.tolist() for text in example.random_text],
+            }
+            _add(tar, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    # A TarInfo made from nothing holds no clock and no owner, so equal shards give equal files.
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def _write_parquet(file: BinaryIO, name: str, shard: str) -> None:
+    """A row for each segment and a row group for each example; web texts stand on the first segments."""
+    # Arrow takes a moment to import, and only this form needs it.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    words = pa.list_(pa.int32())
+    integers = ("example", "segment", "run", "speed", "width", "height")
+    columns = {
+        **dict.fromkeys(integers, pa.int32()),
+        **{"shard": pa.string(), "video_id": pa.string(), "meta": pa.string()},
+        **dict.fromkeys(("start", "end", "magic"), pa.float32()),
+        **dict.fromkeys(("token_starts", "token_ends"), pa.list_(pa.float32())),
+        **dict.fromkeys(("tokens", "title", "tags", "description", "random_text"), words),
+        **{"image": pa.binary(), "spectrogram": pa.binary()},
+    }
+    schema = pa.schema(sorted(columns.items()))
+    with pq.ParquetWriter(file, schema) as writer:
+        for number, example in enumerate(_examples(shard)):
+            rows = []
+            for i, placed in enumerate(example.segments):
+                text = example.random_text[i].tolist() if i < len(example.random_text) else []
+                pictures = {"image": placed.segment.image, "spectrogram": placed.segment.spectrogram}
+                place = {"shard": name, "example": number, "segment": i, "random_text": text}
+                rows.append(_values(placed) | pictures | place)
+            writer.write_table(pa.Table.from_pylist(rows, schema))

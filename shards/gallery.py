@@ -1,0 +1,125 @@
+"""Examples as the report shows them: pictures, words by audio span, and the masks that the reader would draw.
+
+The masks come from the reader's own code with its usual configuration and a fixed seed, so the page shows one draw of
+what training sees.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+
+from shards import drawing, fetch, filesystem, tokenizer, wire
+from shards.errors import UserError
+from shards.pretraining import PretrainingParser
+from shards.randomness import generator
+from shards.reader_config import ReaderConfig
+from shards.records.example import RecordError
+from shards.records.pretraining import Example, example_of
+from shards.show import Decode
+from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO, PADDING
+from shards.vocabulary import Vocabulary
+
+TEXT, MASKED, SOUND = "text", "mask", "sound"
+"""What a piece of a sequence shows: its words, a mask (with the words behind it), or sound instead of words."""
+
+
+def decoder(folder: str, path: str | None = None) -> Decode:
+    """The vocabulary at `path`, beside the data, or the published one; without any, ids are shown as numbers."""
+    beside = filesystem.join(folder, "tokenizer.json")
+    try:
+        held = tokenizer.load_tokenizer(path or (beside if filesystem.exists(beside) else None))
+    except fetch.FetchError:
+        return lambda ids: " ".join(f"#{token}" for token in ids)
+    return lambda ids: held.decode(list(map(int, ids))).strip()
+
+
+def entry(
+    payload: bytes, where: tuple[str, int], tags: list[str], vocabulary: Vocabulary, decode: Decode, most_bytes: int
+) -> dict[str, Any]:
+    """One example of the gallery as JSON-able values. Raises `RecordError` if it cannot be drawn."""
+    example = example_of(wire.features(payload))
+    frames, sounds = drawing.strips([placed.segment for placed in example.segments], most_bytes)
+    masks = masked(payload, example, vocabulary, decode, where)
+    return {
+        "shard": where[0],
+        "record": where[1],
+        "tags": tags,
+        "frames": drawing.data_uri(frames),
+        "sounds": drawing.data_uri(sounds),
+        "segments": [
+            {
+                "video": placed.text.video_id,
+                "title": decode(placed.text.title) if placed.text.title else "",
+                "about": _about(placed.text.meta),
+                "times": [round(placed.segment.start, 2), round(placed.segment.end, 2)],
+                "speed": placed.segment.speed,
+                "run": placed.run,
+                "words": decode(placed.segment.tokens),
+                **{name: pieces[i] for name, pieces in masks.items()},
+            }
+            for i, placed in enumerate(example.segments)
+        ],
+    }
+
+
+def masked(
+    payload: bytes, example: Example, vocabulary: Vocabulary, decode: Decode, where: tuple[str, int]
+) -> dict[str, list[list[list[Any]]]]:
+    """For both ways of masking and each segment, pieces [audio span, kind, text]; empty if the reader refuses it."""
+    config = _config_for(len(example.segments))
+    parser = PretrainingParser(config, vocabulary)
+    arrays = {key: np.empty(shape, dtype) for key, (shape, dtype) in parser.spec().items()}
+    try:
+        parser(payload, lambda purpose: generator(0, "report", purpose, *where), arrays)
+    except (RecordError, UserError):
+        return {"text2audio": [[]] * config.segments, "audio2text": [[]] * config.segments}
+    return {name: _pieces(name, arrays, config, decode) for name in ("text2audio", "audio2text")}
+
+
+def _config_for(segments: int) -> ReaderConfig:
+    """The usual configuration for this many segments, without the work for pictures and sounds."""
+    return ReaderConfig(
+        segments=segments,
+        groups=2 if segments % 2 == 0 else 1,
+        random_text_sequences=0,
+        sequence_length=max(640, 20 * segments),
+        blank_images=True,
+        blank_audio=True,
+        grid=(1, 1),
+    )
+
+
+def _pieces(name: str, arrays: dict[str, np.ndarray], config: ReaderConfig, decode: Decode) -> list[list[list[Any]]]:
+    ids, rows, texts = (arrays[name + suffix].reshape(-1) for suffix in ("", "/audio_ptr", "/text_ptr"))
+    segments: list[list[list[Any]]] = [[] for _ in range(config.segments)]
+    kept = (ids != PADDING) & (ids != MASKAUDIO)
+    ids, rows, texts = ids[kept], rows[kept], texts[kept]
+    borders = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
+    for first, stop in itertools.pairwise(borders):
+        row, part = int(rows[first]), ids[first:stop]
+        if part[0] == MASK:
+            words = arrays["text_spans"][texts[first]]
+            piece = [row % config.subsegments, MASKED, decode(words[words != PADDING])]
+        elif part[0] == AUDIOSPAN:
+            piece = [row % config.subsegments, SOUND, ""]
+        else:
+            piece = [row % config.subsegments, TEXT, decode(part)]
+        segments[row // config.subsegments].append(piece)
+    return segments
+
+
+def _about(meta: str) -> str:
+    """The categories and the upload date of a video's metadata, if it says any."""
+    try:
+        held = json.loads(meta) if meta else {}
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(held, dict):
+        return ""
+    categories = held.get("categories")
+    shown = [c for c in categories if isinstance(c, str)] if isinstance(categories, list) else []
+    return ", ".join([*shown, *(str(held[key]) for key in ("upload_date", "license") if held.get(key))])

@@ -1,0 +1,76 @@
+"""The sums of shards read from the shards themselves, several at a time.
+
+For shards whose sidecars are missing, damaged or from an earlier version, and for those of other people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from shards import filesystem, tfrecord
+from shards.dataset import DataSet
+from shards.errors import StorageError
+from shards.packing import Group, Run
+from shards.question_stats import QuestionSums
+from shards.records import example as record
+from shards.records.example import RecordError
+from shards.records.pretraining import Example, example_of
+from shards.sidecar import Collector
+from shards.stats import ShardSums
+
+
+def scan(data: DataSet, processes: int = 1) -> Iterator[ShardSums]:
+    """The sums of every shard, in order."""
+    if processes == 1 or len(data.shards) < 2:
+        yield from map(scan_shard, data.shards)
+    else:
+        with ProcessPoolExecutor(min(processes, len(data.shards))) as pool:
+            yield from pool.map(scan_shard, data.shards)
+
+
+def scan_shard(path: str) -> ShardSums:
+    """The sums of one shard; if it is damaged or holds other records, the sentence that says so."""
+    return sums_of(path, *read_sidecar(path))
+
+
+def sums_of(path: str, size: int, content: dict[str, Any], problem: str) -> ShardSums:
+    """The sums behind what `read_sidecar` gave for a shard."""
+    name = path.rpartition("/")[2]
+    return ShardSums(name, size, problem=problem) if problem else ShardSums.of(name, size, content)
+
+
+def read_sidecar(path: str) -> tuple[int, dict[str, Any], str]:
+    """A shard's bytes and what its sidecar would say, all JSON-able; if it cannot be read, why (else empty)."""
+    name = path.rpartition("/")[2]
+    collected: Collector | QuestionSums | None = None
+    try:
+        with filesystem.open_read(path) as file:
+            for number, (_, payload) in enumerate(tfrecord.scan(file, path)):
+                features = record.parse(payload)
+                if "qa_query" in features:
+                    collected = collected or QuestionSums()
+                    collected.add(f"{name}#{number}", payload)
+                else:
+                    collected = collected or Collector()
+                    example = example_of(features)
+                    collected.add(runs_of(example), example)
+        return filesystem.size(path), (collected or Collector()).result(), ""
+    except (RecordError, StorageError) as error:
+        return 0, {}, str(error)
+    except (OSError, SyntaxError) as error:
+        return 0, {}, f"{path!r} holds a picture that cannot be decoded: {error}"
+
+
+def runs_of(example: Example) -> Group:
+    """The runs of videos in an example; a record does not say where in the video they were, so they count from 0."""
+    runs: list[Run] = []
+    held = None
+    for placed in example.segments:
+        if placed.run == held and runs[-1].video_id == placed.text.video_id:
+            runs[-1] = Run(placed.text.video_id, 0, runs[-1].stop + 1)
+        else:
+            runs.append(Run(placed.text.video_id, 0, 1))
+        held = placed.run
+    return runs
