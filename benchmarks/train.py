@@ -3,11 +3,11 @@
     python -m benchmarks.train [--data DATA] [--steps 200]
     python -m benchmarks.train --only memory [--rows base:8:8,1,1 large:32:4,8,1:2]
 
-The first table trains the tiny model on real shards, by default small ones that are written for it: the bare step on one
-batch over and over, and then the loop with reader, figures and checkpoints. Both take the same number of steps on the
-same machine, one after the other. The second table compiles the train step of every row for a mesh of simulated devices,
-each row in a process of its own, and runs nothing: what XLA's CPU compiler allots to one device. It computes bfloat16
-products in float32 and has no fused attention, so an accelerator needs less beside the arguments.
+The first table trains the tiny model on real shards, by default small ones that are written for it: the bare step on
+one batch over and over, then the loop with reader, figures and checkpoints, one after the other. The second table
+compiles the train step of every row for a mesh of simulated devices, each row in a process of its own, and runs
+nothing: what XLA's CPU compiler allots to one device. It computes bfloat16 products in float32 and has no fused
+attention, so an accelerator needs less beside the arguments.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from rich.table import Table
 
 from model.config import Remat
 from model.objectives import batch_shapes
+from shards import dataset
 from shards.reader import PretrainingReader
+from shards.vocabulary import of_data
 from train.checkpoint import Checkpoints
 from train.config import PRESETS, TINY, MeshConfig, TrainConfig, fit_to_data
 from train.loop import train
@@ -119,9 +121,7 @@ def loop_table(console: Console, data: str, steps: int) -> None:
 
 
 def _shape(data: str) -> tuple[int, int]:
-    from shards import dataset
-    from shards.vocabulary import of_data
-
+    """Tokens of the vocabulary and segments of an example."""
     opened = dataset.open_data(data, TINY.input.split)
     return of_data(opened.folder, opened.manifest).size, opened.manifest.segments_per_example
 
