@@ -184,7 +184,8 @@ def test_published_span_groups(small):
     assert set(examples[2:].tolist()) <= {2, 3}
 
 
-def test_accuracies_against_a_plain_computation(small):
+@pytest.mark.parametrize("rows_per_block", [8192, 3])
+def test_accuracies_against_a_plain_computation(small, rows_per_block):
     """Vectors whose best partners are known: counted once more in NumPy, pair by pair."""
     model = small.model
     batch = make_batch(model, 4)
@@ -198,7 +199,7 @@ def test_accuracies_against_a_plain_computation(small):
     outputs["text_to_audio"]["y_extra"] = rng.standard_normal((4 * extras, 8))
     chosen = np.sort([e * model.spans_per_example + i for e in range(4) for i in range(model.spans_to_include)])
     outputs["stuff_to_span"]["_spans"] = chosen
-    found = accuracy.accuracies(jax.tree.map(jnp.asarray, outputs), batch, model)
+    found = accuracy.accuracies(jax.tree.map(jnp.asarray, outputs), batch, model, rows_per_block)
 
     def video(example, sound):
         return example, int(batch["video_src_index"][example, sound // model.subsegments])
