@@ -7,7 +7,9 @@ stored beside the arrays, so that damage is noticed; the newest sound checkpoint
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,10 +157,17 @@ class Checkpoints:
 
     def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
         which = "the last checkpoint" if step is None else f"checkpoint {step}, or the one before it,"
-        reason = " ".join(str(error).split())[:160]
+        # TensorStore's own sentence is a list of files with the cause at its end.
+        full = os.strerror(errno.ENOSPC)
+        reason = full if full in str(error) else " ".join(str(error).split())[:160]
         return CheckpointError(
             f"{which} cannot be written to {str(self.folder)!r}: {reason}; earlier ones are intact, free some space"
         )
+
+
+def silence_orbax() -> None:
+    """Keep Orbax from logging the traceback of every failure, which a command says in one sentence."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 @jax.jit

@@ -24,7 +24,7 @@ from shards.errors import UsageError, run_command
 from shards.questions import QuestionConfig
 from shards.reader import Reader, StreamOptions
 from train import hosts
-from train.checkpoint import Checkpoints, export_published
+from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.config import MeshConfig, OptimizerConfig
 from train.hosts import Hosts
 from train.journal import Journal
@@ -138,6 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     stop = hosts.Stop()
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    silence_orbax()
     hosts.check_same(repr(dataclasses.replace(options, processes=Hosts())).encode())
     if options.sweep:
         return sweep(options, stop, console)

@@ -26,7 +26,7 @@ from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
 from train import hosts
-from train.checkpoint import Checkpoints, export_published
+from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.config import PRESETS, TrainConfig, fit_to_data
 from train.evaluate import Evaluator
 from train.hosts import Hosts
@@ -88,6 +88,7 @@ def pretrain(options: Pretrain) -> int:
     filesystem.make_folder(options.workdir)
     with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        silence_orbax()
         store_config(options, config, vocabulary)
         reader = PretrainingReader(
             options.data,
