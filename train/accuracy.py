@@ -6,13 +6,15 @@ hears and reads what happens within it. Chance is reported beside each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from model.config import ReserveConfig
+from model.losses import ROWS_PER_BLOCK
 from model.objectives import Outputs
 from shards.tokens import MASK, MASKAUDIO
 
@@ -33,11 +35,16 @@ class Answers(NamedTuple):
     example: jax.Array
 
 
-def answers(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig) -> dict[str, Answers]:
+def answers(
+    outputs: Outputs,
+    batch: Mapping[str, jax.Array],
+    config: ReserveConfig,
+    rows_per_block: int = ROWS_PER_BLOCK,
+) -> dict[str, Answers]:
     """Whether each query `x` finds its partner, from the pairs of a whole batch, in the order of examples.
 
     Keys are `accuracy/OBJECTIVE` and `accuracy_within_video/OBJECTIVE`. Invalid pairs are neither asked nor candidates;
-    web text has no video and is left out within it.
+    web text has no video and is left out within it. The similarities of `rows_per_block` queries exist at once.
     """
     videos = _videos(outputs, batch, config)
     examples = batch["images"].shape[0]
@@ -55,23 +62,58 @@ def answers(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveCon
         if "y_extra" in arrays:
             keys = jnp.concatenate([keys, arrays["y_extra"]])
             key_valid = jnp.concatenate([valid, jnp.ones(len(arrays["y_extra"]), bool)])
-        logits = jnp.einsum("qh,kh->qk", x, keys, preferred_element_type=jnp.float32)
-        same = (x_video[:, None] == key_video) & (x_video != _NO_VIDEO)[:, None]
-        for scope, candidates, asked in (
-            ("accuracy", key_valid[None], valid),
-            ("accuracy_within_video", key_valid & same, valid & (x_video != _NO_VIDEO)),
+        work = partial(_of_rows, keys=keys, key_video=key_video, key_valid=key_valid)
+        best, candidates = _in_blocks(work, (x, x_video), rows_per_block)
+        for i, (scope, asked) in enumerate(
+            (("accuracy", valid), ("accuracy_within_video", valid & (x_video != _NO_VIDEO)))
         ):
-            best = jnp.where(candidates, logits, -jnp.inf).argmax(axis=1)
-            right = (best == jnp.arange(len(x))) & asked
-            odds = jnp.where(asked, 1 / jnp.maximum(candidates.sum(axis=1), 1), 0)
+            right = (best[i] == jnp.arange(len(x))) & asked
+            odds = jnp.where(asked, 1 / jnp.maximum(candidates[i], 1), 0)
             found[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
     return found
 
 
-def accuracies(outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig) -> dict[str, jax.Array]:
+def _of_rows(
+    rows: jax.Array, video: jax.Array, keys: jax.Array, key_video: jax.Array, key_valid: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The best candidate of each query and how many there are, int32 `[2, queries]`: in the batch, in the video."""
+    logits = jnp.einsum("qh,kh->qk", rows, keys, preferred_element_type=jnp.float32)
+    same = (video[:, None] == key_video) & (video != _NO_VIDEO)[:, None]
+    scopes = jnp.broadcast_to(key_valid, logits.shape), key_valid & same
+    best = jnp.stack([jnp.where(candidates, logits, -jnp.inf).argmax(axis=1) for candidates in scopes])
+    return best, jnp.stack([candidates.sum(axis=1) for candidates in scopes])
+
+
+def _in_blocks(
+    work: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    queries: tuple[jax.Array, jax.Array],
+    rows_per_block: int,
+) -> tuple[jax.Array, jax.Array]:
+    """`work` on blocks of queries, one after the other, and its results `[2, queries]` joined."""
+    count = len(queries[0])
+    if count <= rows_per_block:
+        return work(*queries)
+    blocks = -(-count // rows_per_block)
+    extra = blocks * rows_per_block - count
+
+    def cut(array: jax.Array) -> jax.Array:
+        padded = jnp.pad(array, ((0, extra),) + ((0, 0),) * (array.ndim - 1))
+        return padded.reshape(blocks, rows_per_block, *array.shape[1:])
+
+    parts = jax.lax.map(lambda block: work(*block), tuple(map(cut, queries)))
+    best, candidates = (part.swapaxes(0, 1).reshape(2, -1)[:, :count] for part in parts)
+    return best, candidates
+
+
+def accuracies(
+    outputs: Outputs,
+    batch: Mapping[str, jax.Array],
+    config: ReserveConfig,
+    rows_per_block: int = ROWS_PER_BLOCK,
+) -> dict[str, jax.Array]:
     """Shares of right answers under the keys of `answers`, and what guessing gives under the same with `chance`."""
     found = {}
-    for name, given in answers(outputs, batch, config).items():
+    for name, given in answers(outputs, batch, config, rows_per_block).items():
         count = jnp.maximum(given.asked.sum(), 1)
         found[name] = given.right.sum() / count
         found[name.replace("accuracy", "chance")] = given.odds.sum() / count

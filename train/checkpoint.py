@@ -7,7 +7,9 @@ stored beside the arrays, so that damage is noticed; the newest sound checkpoint
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +17,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import Mesh
 
 from model import published
 from model.config import ReserveConfig
 from shards import filesystem
 from shards.errors import UserError
+from train import hosts
 from train.mesh import state_shardings
 from train.step import TrainState
 
@@ -51,7 +54,7 @@ class Checkpoints:
     """The checkpoints in a folder: the `keep` newest, and those of every `keep_every`-th step for good."""
 
     def __init__(self, folder: str, keep: int, keep_every: int | None = None):
-        self.folder = Path(folder).absolute()
+        self.folder = epath.Path(folder if filesystem.is_remote(folder) else Path(folder).absolute())
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -121,32 +124,50 @@ class Checkpoints:
             shapes,
             state_shardings(mesh, shapes),
         )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(_tree(template)), beside=ocp.args.JsonRestore())
+        # What one process cannot read, none may use.
         try:
-            # Orbax raises bare exceptions for files it cannot read.
-            held = self._manager.restore(step, args=args)
-        except Exception as error:
-            raise _DamagedError(" ".join(str(error).split())[:160]) from error
+            held = self._files(step, template)
+        except _DamagedError:
+            hosts.all_agree(False)
+            raise
+        if not hosts.all_agree(True):
+            raise _DamagedError("another host cannot read it")
         state = TrainState(**held["state"])
         if int(fingerprint(state)) != held["beside"]["fingerprint"]:
             raise _DamagedError("its bits are not those that were saved")
         return Restored(state, held["beside"]["reader"])
 
-    def _move_aside(self, step: int) -> Path:
-        folder = self.folder.with_name("damaged")
-        folder.mkdir(exist_ok=True)
-        taken = sum(1 for entry in folder.iterdir() if entry.name.split("-")[0] == str(step))
-        aside = folder / (f"{step}-{taken}" if taken else str(step))
-        (self.folder / str(step)).rename(aside)
+    def _files(self, step: int, template: TrainState) -> Mapping[str, Any]:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(_tree(template)), beside=ocp.args.JsonRestore())
+        try:
+            # Orbax raises bare exceptions for files it cannot read.
+            return self._manager.restore(step, args=args)
+        except Exception as error:
+            raise _DamagedError(" ".join(str(error).split())[:160]) from error
+
+    def _move_aside(self, step: int) -> epath.Path:
+        folder = self.folder.parent / "damaged"
+        if hosts.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = sum(1 for entry in folder.iterdir() if entry.name.split("-")[0] == str(step))
+            (self.folder / str(step)).rename(folder / (f"{step}-{taken}" if taken else str(step)))
+        hosts.wait_for_all(f"checkpoint {step} is out of the way")
         self._manager.reload()
-        return aside
+        return folder
 
     def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
         which = "the last checkpoint" if step is None else f"checkpoint {step}, or the one before it,"
-        reason = " ".join(str(error).split())[:160]
+        # TensorStore's own sentence is a list of files with the cause at its end.
+        full = os.strerror(errno.ENOSPC)
+        reason = full if full in str(error) else " ".join(str(error).split())[:160]
         return CheckpointError(
             f"{which} cannot be written to {str(self.folder)!r}: {reason}; earlier ones are intact, free some space"
         )
+
+
+def silence_orbax() -> None:
+    """Keep Orbax from logging the traceback of every failure, which a command says in one sentence."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 @jax.jit
@@ -164,12 +185,15 @@ def export_published(
 ) -> str:
     """Write the parameters as `ckpt_STEP` for the published code, beside tokenizer and image grid; returns the path.
 
-    Raises `CheckpointError` for weights that float16 cannot hold.
+    All processes take part and the first one writes. Raises `CheckpointError` for weights that float16 cannot hold.
     """
     step = int(state.step)
     path = filesystem.join(folder, f"ckpt_{step}")
+    params = hosts.whole(state.params)
+    if not hosts.is_first():
+        return path
     try:
-        published.export(jax.tree.map(np.asarray, state.params), path, step)
+        published.export(params, path, step)
     except published.CheckpointError as error:
         raise CheckpointError(str(error)) from None
     if tokenizer is not None:

@@ -24,7 +24,7 @@ _TOKENS_OF_A_SEGMENT = 24
 
 _RHYTHM = (
     *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),
-    "skip_limit",
+    *("skip_limit", "microbatches"),
 )
 """Fields of a run that do not decide its numbers."""
 
@@ -143,6 +143,8 @@ class TrainConfig:
     input: InputConfig = field(default_factory=InputConfig)
     batch_size: int = 1024
     """Examples of a step, on all devices together."""
+    microbatches: int = 1
+    """Turns that a device encodes its examples in, to save memory; all pairs of the batch are contrasted even so."""
     steps: int = 750_000
     """The step at which the run is finished."""
     seed: int = 0
@@ -162,7 +164,7 @@ class TrainConfig:
     """Updates in a row that may be skipped for numbers that are not finite before the run stops."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
+        for name in ("batch_size", "microbatches", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
         rhythm = self.evaluate_every
         _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")

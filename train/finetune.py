@@ -23,19 +23,22 @@ from shards import filesystem
 from shards.errors import UsageError, run_command
 from shards.questions import QuestionConfig
 from shards.reader import Reader, StreamOptions
-from train.checkpoint import Checkpoints, export_published
+from train import hosts
+from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.config import MeshConfig, OptimizerConfig
+from train.hosts import Hosts
+from train.journal import Journal
 from train.loop import Rhythm, run
-from train.mesh import batch_shards, check_batch, make_mesh
-from train.metrics import NAME as METRICS_NAME
-from train.metrics import MetricsLog, console_line
+from train.mesh import check_batch, make_mesh
+from train.metrics import MetricsLog
 from train.step import TrainState
-from train.stopping import StopRequest
 from train.tasks import Task, setup
 from train.tasks.evaluation import Evaluator, metrics, shares, table
 from train.tasks.setup import BEST_NAME, CONFIG_NAME, QuestionSet
 from train.tasks.step import initial_state, make_step, state_shapes
 from train.tasks.table import TASKS
+from train.trace import NAME as PROFILE_NAME
+from train.trace import Trace
 
 CHECKPOINTS_NAME = "checkpoints"
 EVALUATIONS_NAME = "evaluations.jsonl"
@@ -122,14 +125,21 @@ class Finetune:
     config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
     sweep: tuple[str, ...] = ()
     """Run once for every combination, each NAME=VALUE,VALUE (lr is short for learning_rate), and compare them."""
+    profile: int = 0
+    """Write a profile of so many steps into the work folder."""
+    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
+    """The other processes of a run on several hosts."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parse(argv)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    hosts.join(options.processes)
+    stop = hosts.Stop()
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    stop = StopRequest()
+    silence_orbax()
+    hosts.check_same(repr(dataclasses.replace(options, processes=Hosts())).encode())
     if options.sweep:
         return sweep(options, stop, console)
     finetune(options, stop, console)
@@ -149,11 +159,11 @@ def parse(argv: list[str] | None) -> Finetune:
     return tyro.extras.overridable_config_cli(presets, args=argv, prog="python -m train.finetune")
 
 
-def finetune(options: Finetune, stop: StopRequest, console: Console) -> dict[str, float] | None:
+def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str, float] | None:
     """Train, evaluate every epoch, keep the best; the best line of evaluation, or None if stopped early."""
     task, config = TASKS[options.task], options.config
     mesh = make_mesh(config.mesh)
-    _check_batch(config, mesh)
+    check_batch(mesh, config.batch_size, config.microbatches)
     questions = setup.open_questions(options.data, config.train_split)
     if config.val_split is not None:
         setup.open_questions(options.data, config.val_split)
@@ -180,25 +190,27 @@ def finetune(options: Finetune, stop: StopRequest, console: Console) -> dict[str
         step = make_step(task, model, optimizer, mesh, config.microbatches)
         validation = dataclasses.replace(reading, training=False)
         evaluator = Evaluator(task, model, validation, mesh, config.batch_size)
-        for name in (METRICS_NAME, EVALUATIONS_NAME):
-            MetricsLog(filesystem.join(options.workdir, name)).drop_after(int(state.step))
-
-        def report(line: dict[str, float]) -> None:
-            console.print(console_line(line, optimizer.total_steps))
-
-        for epoch in range(1, config.epochs + 1):
-            rhythm = Rhythm(
-                epoch * per_epoch, config.batch_size, config.log_every, config.checkpoint_every, config.skip_limit
-            )
-            if int(state.step) > rhythm.steps:
-                continue
-            state = run(step, rhythm, mesh, state, reader, checkpoints, options.workdir, lambda: stop.asked, report)
-            if int(state.step) < rhythm.steps:
-                console.print(
-                    f"stopped at step {int(state.step)} of {optimizer.total_steps}; the same command continues"
+        if hosts.is_first():
+            MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME)).drop_after(int(state.step))
+        hosts.wait_for_all("the evaluations are those of the restored step")
+        trace = Trace(filesystem.join(options.workdir, PROFILE_NAME), options.profile)
+        with Journal(
+            options.workdir, int(state.step), optimizer.total_steps, console, config=dataclasses.asdict(config)
+        ) as journal:
+            for epoch in range(1, config.epochs + 1):
+                rhythm = Rhythm(
+                    epoch * per_epoch, config.batch_size, config.log_every, config.checkpoint_every, config.skip_limit
                 )
-                break
-            judge(options, task, evaluator, state, reader, questions.tokenizer, console)
+                if int(state.step) > rhythm.steps:
+                    continue
+                state = run(step, rhythm, mesh, state, reader, checkpoints, options.workdir, stop, journal, trace=trace)
+                if int(state.step) < rhythm.steps:
+                    console.print(
+                        f"stopped at step {int(state.step)} of {optimizer.total_steps}; the same command continues"
+                    )
+                    break
+                judge(options, task, evaluator, state, reader, questions.tokenizer, console)
+        trace.close()
         reader.close()
         checkpoints.close()
         if int(state.step) < optimizer.total_steps:
@@ -225,7 +237,7 @@ def settle(
                 )
         return setup.model_from(held["model"]), None
     model, params = _starting_params(options, task, questions)
-    if jax.process_index() == 0:
+    if hosts.is_first():
         resolved = ours | {"model": setup.as_json(dataclasses.asdict(model)), "data": options.data}
         filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
     return model, params
@@ -246,7 +258,9 @@ def judge(
     """
     log = MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME))
     step, split = int(state.step), options.config.val_split
-    if any(line["step"] == step for line in log.lines()):
+    lines = log.lines()
+    # All hosts have read the lines before the first one adds to them.
+    if not hosts.all_agree(all(line["step"] != step for line in lines)):
         return
     seen = reader.metrics()
     line: dict[str, Any] = {"step": step} | {f"train/{name}": seen[name] for name in CUT if name in seen}
@@ -256,18 +270,18 @@ def judge(
         found = shares(evaluator(state.params, options.data, split))
         line |= metrics(found)
         console.print(table(f"step {step}, split {split}", found))
-    best = max((_score(task, earlier) for earlier in log.lines()), default=-1.0)
-    if jax.process_index() == 0:
-        if _score(task, line) > best or split is None:
-            folder = filesystem.join(options.workdir, BEST_NAME)
-            path = export_published(state, folder, tokenizer, evaluator.model)
-            for other in filesystem.list_files(folder):
-                if other != path and other.rpartition("/")[2].startswith("ckpt_"):
-                    filesystem.remove(other)
+    best = max((_score(task, earlier) for earlier in lines), default=-1.0)
+    if _score(task, line) > best or split is None:
+        folder = filesystem.join(options.workdir, BEST_NAME)
+        path = export_published(state, folder, tokenizer, evaluator.model)
+        for other in filesystem.list_files(folder) if hosts.is_first() else ():
+            if other != path and other.rpartition("/")[2].startswith("ckpt_"):
+                filesystem.remove(other)
+    if hosts.is_first():
         log.append(line)
 
 
-def sweep(options: Finetune, stop: StopRequest, console: Console) -> int:
+def sweep(options: Finetune, stop: hosts.Stop, console: Console) -> int:
     """Run every combination in a folder of its own, best first in a table; what is finished is not run again."""
     lines = []
     for changes in combinations(options):
@@ -306,18 +320,6 @@ def combinations(options: Finetune) -> list[dict[str, Any]]:
         except ValueError:
             raise UsageError(f"--sweep {text!r}: {values!r} is not a list such as 1e-5,2e-5") from None
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-
-
-def _check_batch(config: FinetuneConfig, mesh: jax.sharding.Mesh) -> None:
-    """Raise `UsageError` unless a batch can be shared out over devices, microbatches and hosts."""
-    check_batch(mesh, config.batch_size)
-    if config.batch_size % (batch_shards(mesh) * config.microbatches):
-        raise UsageError(
-            f"batch_size {config.batch_size} cannot be cut in {config.microbatches} microbatches on each of"
-            f" {batch_shards(mesh)} devices; change one of them"
-        )
-    if config.batch_size % jax.process_count():
-        raise UsageError(f"batch_size {config.batch_size} is not divisible by the {jax.process_count()} hosts")
 
 
 def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:

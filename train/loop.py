@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import jax
 from jax.sharding import Mesh
 
-from model.flops import pretraining_flops
 from shards import filesystem
 from shards.errors import UserError
 from shards.reader import Reader
+from train import hosts
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
 from train.evaluate import Evaluation
 from train.mesh import to_devices
-from train.metrics import NAME as METRICS_NAME
-from train.metrics import MetricsLog
 from train.step import Batch, Metrics, TrainState, make_step
 
 DIVERGED_NAME = "diverged.json"
@@ -72,9 +70,10 @@ def train(
     reader: Reader,
     checkpoints: Checkpoints,
     workdir: str,
-    stop_asked: Callable[[], bool] = lambda: False,
+    stop_asked: Callable[[int], bool] = lambda step: False,
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
     evaluate: Callable[[dict], Evaluation] | None = None,
+    trace: Callable[[int, Metrics], None] = lambda done, metrics: None,
 ) -> TrainState:
     """Pretrain from the state's step to `config.steps` or until `stop_asked`; see `run`."""
     rhythm = Rhythm(
@@ -85,16 +84,12 @@ def train(
         config.skip_limit,
         config.evaluate_every if evaluate else None,
     )
-    flops = 3 * sum(pretraining_flops(config.model).values())
-
-    def complete(line: dict[str, float]) -> None:
-        line["model_tflops_per_second"] = flops * line["examples_per_second"] / 1e12
 
     def judge(params: dict) -> dict[str, float]:
         return evaluate(params).metrics()
 
     step = make_step(config, mesh)
-    return run(step, rhythm, mesh, state, reader, checkpoints, workdir, stop_asked, report, complete, judge)
+    return run(step, rhythm, mesh, state, reader, checkpoints, workdir, stop_asked, report, judge, trace)
 
 
 def run(
@@ -105,42 +100,37 @@ def run(
     reader: Reader,
     checkpoints: Checkpoints,
     workdir: str,
-    stop_asked: Callable[[], bool] = lambda: False,
+    stop_asked: Callable[[int], bool] = lambda step: False,
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
-    complete: Callable[[dict[str, float]], None] = lambda line: None,
     evaluate: Callable[[dict], dict[str, float]] = lambda params: {},
+    trace: Callable[[int, Metrics], None] = lambda done, metrics: None,
 ) -> TrainState:
     """Repeat a step from the state's to `rhythm.steps` or until `stop_asked`, and save the last state.
 
-    The reader must stand where the state needs it. Every `rhythm.log_every`-th step `report` gets a line of metrics,
-    to which `complete` may add and which process 0 appends to the file in `workdir`. The metrics of a step must hold
-    `loss` and `skipped_in_a_row`. Every `rhythm.evaluate_every`-th step, and after the last, what `evaluate` makes of
-    the parameters becomes a line of its own. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that
-    were not finite.
+    The reader must stand where the state needs it. Every `rhythm.log_every`-th step `report` gets a line of metrics;
+    those of a step must hold `loss` and `skipped_in_a_row`. `trace` gets the number of steps this call has made, and
+    the metrics of the last. Every `rhythm.evaluate_every`-th step, and after the last, what `evaluate` makes of the
+    parameters becomes a line of its own. On several hosts all call this, and `stop_asked` and `evaluate` must answer
+    alike. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that were not finite.
     """
-    log = MetricsLog(filesystem.join(workdir, METRICS_NAME))
-    step, saved, before = int(state.step), int(state.step), None
+    begun_at = step = saved = int(state.step)
+    before = None
     clock = _Clock(time.perf_counter())
-    while step < rhythm.steps and not stop_asked():
+    while step < rhythm.steps and not stop_asked(step):
         asked = time.perf_counter()
         batch = next(reader)
         clock.waited += time.perf_counter() - asked
         state, metrics = step_once(state, to_devices(mesh, batch))
         step, clock.steps = step + 1, clock.steps + 1
+        trace(step - begun_at, metrics)
         if step % rhythm.log_every == 0 or step == rhythm.steps:
             line = _line(step, metrics) | clock.figures(rhythm.batch_size)
-            complete(line)
-            if jax.process_index() == 0:
-                log.append(line)
             report(line)
             if line["skipped_in_a_row"] >= rhythm.skip_limit:
                 raise _diverged(rhythm, step, line, reader, workdir)
         if rhythm.evaluate_every and (step % rhythm.evaluate_every == 0 or step == rhythm.steps):
             paused = time.perf_counter()
-            line = {"step": step} | evaluate(state.params)
-            if jax.process_index() == 0:
-                log.append(line)
-            report(line)
+            report({"step": step} | evaluate(state.params))
             clock.begun += time.perf_counter() - paused
         if step % rhythm.checkpoint_every == 0 and step < rhythm.steps:
             checkpoints.save(state, reader.state())
@@ -164,7 +154,8 @@ def _diverged(rhythm: Rhythm, step: int, line: dict[str, float], reader: Reader,
     end = reader.state()
     batches = int(line["skipped_in_a_row"])
     last = {"step": step, "batches": batches, "batch_size": rhythm.batch_size, "reader_after_them": end}
-    filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
+    if hosts.is_first():
+        filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
     return DivergenceError(
         f"the loss or gradients of {batches} steps in a row were not finite, up to step {step}; {path!r} says which"
         " batches; lower the learning rate, or continue from an earlier checkpoint"

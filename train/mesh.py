@@ -42,7 +42,9 @@ _SCANNED = "layers"
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of `devices`, by default all of the job's. Raises `UsageError` if the axes do not multiply to them."""
-    devices = jax.devices() if devices is None else list(devices)
+    if devices is None:
+        # Every host's devices lie together, so that its part of a batch does.
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     inner = config.fsdp * config.tensor
     data = len(devices) // inner if config.data == -1 else config.data
     if data * inner != len(devices):
@@ -58,12 +60,24 @@ def batch_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Raise `UsageError` unless a batch can be split evenly."""
+def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1, group: int = 1) -> None:
+    """Raise `UsageError` unless a batch can be split over hosts, devices and microbatches into groups of examples."""
+    hosts = jax.process_count()
+    if batch_shards(mesh) % hosts:
+        raise UsageError(
+            f"the mesh axes data and fsdp have {batch_shards(mesh)} parts, which {hosts} hosts cannot share; make"
+            " mesh.tensor a divisor of the devices of a host"
+        )
     if batch_size % batch_shards(mesh):
         raise UsageError(
             f"batch_size {batch_size} is not divisible by the {batch_shards(mesh)} devices of the mesh axes data and"
             " fsdp; change one of them"
+        )
+    if batch_size % (batch_shards(mesh) * microbatches * group):
+        whole = f" of whole groups of {group}" if group > 1 else ""
+        raise UsageError(
+            f"batch_size {batch_size} cannot be cut in {microbatches} microbatches{whole} on each of"
+            f" {batch_shards(mesh)} devices; change one of them"
         )
 
 
@@ -100,7 +114,7 @@ def partition(mesh: Mesh, path: Sequence[str], shape: tuple[int, ...]) -> Partit
 
 
 def to_devices(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The global batch from every host's part of it."""
+    """The global batch from every host's part of it, parts in the order of the hosts."""
     sharding = by_example(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 

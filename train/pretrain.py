@@ -10,7 +10,7 @@ import dataclasses
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import jax
@@ -19,20 +19,23 @@ from rich.console import Console
 
 from model import published
 from model.config import ConfigError
+from model.flops import pretraining_flops
 from model.reserve import InputError
 from shards import dataset, filesystem
 from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
-from train.checkpoint import Checkpoints, export_published
+from train import hosts
+from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.config import PRESETS, TrainConfig, fit_to_data
 from train.evaluate import Evaluator
+from train.hosts import Hosts
+from train.journal import Journal
 from train.loop import train
 from train.mesh import check_batch, make_mesh
-from train.metrics import NAME as METRICS_NAME
-from train.metrics import MetricsLog, console_line
 from train.step import TrainState, initial_state, state_shapes
-from train.stopping import StopRequest
+from train.trace import NAME as PROFILE_NAME
+from train.trace import Trace
 from train.weights import CHECKPOINTS_NAME, CONFIG_NAME, EXPORT_NAME
 
 _TOKENIZER_NAME = "tokenizer.json"
@@ -51,6 +54,10 @@ class Pretrain:
     """Start from these weights: base, large, or the path of an exported checkpoint."""
     replace_config: bool = False
     """Go on with the checkpoints of the work folder although the run was another one."""
+    profile: int = 0
+    """Write a profile of so many steps into the work folder."""
+    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
+    """The other processes of a run on several hosts."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,16 +78,17 @@ def parse(argv: list[str] | None) -> Pretrain:
 
 def pretrain(options: Pretrain) -> int:
     """Train, export, and say what happened; returns the exit status."""
-    stop = StopRequest()
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    hosts.join(options.processes)
+    stop = hosts.Stop()
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     config, vocabulary, tokenizer = settle(options)
+    hosts.check_same(repr((config, options.data, options.workdir, options.init)).encode())
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
-    if config.batch_size % jax.process_count():
-        raise UsageError(f"batch_size {config.batch_size} is not divisible by the {jax.process_count()} hosts")
     filesystem.make_folder(options.workdir)
     with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        silence_orbax()
         store_config(options, config, vocabulary)
         reader = PretrainingReader(
             options.data,
@@ -92,16 +100,16 @@ def pretrain(options: Pretrain) -> int:
         )
         checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep, config.keep_every)
         state = start(options, config, mesh, reader, checkpoints, console)
-        MetricsLog(filesystem.join(options.workdir, METRICS_NAME)).drop_after(int(state.step))
-
         evaluator = None
         if config.evaluate_every:
             evaluator = Evaluator(config, mesh, options.data, config.evaluation_split)
 
-        def report(metrics: dict[str, float]) -> None:
-            console.print(console_line(metrics, config.steps))
-
-        state = train(config, mesh, state, reader, checkpoints, options.workdir, lambda: stop.asked, report, evaluator)
+        flops = 3 * sum(pretraining_flops(config.model).values())
+        resolved = dataclasses.asdict(config)
+        trace = Trace(filesystem.join(options.workdir, PROFILE_NAME), options.profile)
+        with Journal(options.workdir, int(state.step), config.steps, console, flops, resolved) as journal:
+            state = train(config, mesh, state, reader, checkpoints, options.workdir, stop, journal, evaluator, trace)
+        trace.close()
         reader.close()
         checkpoints.close()
         step = int(state.step)
@@ -134,7 +142,7 @@ def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary)
                 f"{options.workdir!r} belongs to a run with {name} {theirs!r}, not {mine!r}; choose another --workdir,"
                 " or pass --replace-config to go on all the same"
             )
-    if jax.process_index() == 0:
+    if hosts.is_first():
         resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data}
         filesystem.write_bytes(path, (json.dumps(_as_json(resolved), indent=1) + "\n").encode())
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -56,6 +57,8 @@ def initial_state(config: TrainConfig, mesh: Mesh, params: dict | None = None) -
     shardings = state_shardings(mesh, state_shapes(config))
     if params is None:
         return jax.jit(lambda: _fresh_state(config, None), out_shardings=shardings)()
+    # NumPy arrays, because those of one host's device cannot be spread over others.
+    params = jax.tree.map(np.asarray, params)
     return jax.jit(lambda params: _fresh_state(config, params), out_shardings=shardings)(params)
 
 
@@ -64,7 +67,7 @@ def make_step(config: TrainConfig, mesh: Mesh) -> Callable[[TrainState, Batch], 
 
     Raises `UsageError` if the batch cannot be split over the mesh.
     """
-    check_batch(mesh, config.batch_size)
+    check_batch(mesh, config.batch_size, config.microbatches, _group_size(config.model))
     shardings = state_shardings(mesh, state_shapes(config))
     return jax.jit(
         partial(_step, config=config, mesh=mesh),
@@ -75,30 +78,50 @@ def make_step(config: TrainConfig, mesh: Mesh) -> Callable[[TrainState, Batch], 
 
 
 def global_outputs(
-    config: ReserveConfig, params: dict, batch: Batch, key: jax.Array, shards: int = 1, axes: tuple[str, ...] = ()
+    config: ReserveConfig,
+    params: dict,
+    batch: Batch,
+    key: jax.Array,
+    shards: int = 1,
+    axes: tuple[str, ...] = (),
+    microbatches: int = 1,
 ) -> Outputs:
     """The pairs of all examples from parameters with a leading axis of `shards` equal copies.
 
     Copy i serves the i-th part of the batch, which is laid over the mesh axes `axes`. Pairs are in the order of their
-    examples, and `_spans` are flat indices over the batch.
+    examples, and `_spans` are flat indices over the batch. With several `microbatches` each part is encoded in so many
+    turns, and only the pairs are kept: the backward pass encodes every turn again and adds up the gradients of the
+    parameters, so all pairs of the batch are still contrasted (GradCache, Gao et al. 2021).
     """
-    size = config.span_group if config.span_choice == "group" else 1
+    size = _group_size(config)
     examples = batch["images"].shape[0]
     groups = examples // size
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(groups))
 
     def split(array: jax.Array, width: tuple[int, ...]) -> jax.Array:
-        return array.reshape(shards, groups // shards, *width, *array.shape[1:])
+        """`[microbatches, shards, groups, ...]`, each device's examples staying on it."""
+        return array.reshape(shards, microbatches, -1, *width, *array.shape[1:]).swapaxes(0, 1)
 
     def forward(params: dict, group: Batch, key: jax.Array) -> Outputs:
         return pretraining_outputs(MerlotReserve(config), params, group, key)
 
     over_groups = jax.vmap(forward, in_axes=(None, 0, 0))
     over_shards = jax.vmap(over_groups, spmd_axis_name=axes or None)
-    parts = over_shards(params, {name: split(array, (size,)) for name, array in batch.items()}, split(keys, ()))
+    given = {name: split(array, (size,)) for name, array in batch.items()}, split(keys, ())
+    if microbatches == 1:
+        parts = over_shards(params, *jax.tree.map(lambda part: part[0], given))
+    else:
+        encode = jax.checkpoint(lambda turn: over_shards(params, *turn))
+        turns = jax.lax.map(encode, given)
+        parts = jax.tree.map(lambda turn: turn.swapaxes(0, 1).reshape(shards, -1, *turn.shape[3:]), turns)
     starts = jnp.arange(groups) * size * batch["text_spans"].shape[1]
     parts["stuff_to_span"]["_spans"] += starts.reshape(shards, -1, 1)
     return jax.tree.map(lambda part: part.reshape(-1, *part.shape[3:]), parts)
+
+
+def _group_size(config: ReserveConfig) -> int:
+    """Examples that are encoded together, because their spans are chosen together."""
+    return config.span_group if config.span_choice == "group" else 1
 
 
 def _fresh_state(config: TrainConfig, params: dict | None) -> TrainState:
@@ -154,7 +177,7 @@ def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
     def loss_of(copies: dict) -> tuple[jax.Array, Metrics]:
-        outputs = global_outputs(config.model, copies, batch, key, shards, BATCH_AXES)
+        outputs = global_outputs(config.model, copies, batch, key, shards, BATCH_AXES, config.microbatches)
         total, info = contrastive(outputs, parity=config.model.parity)
         return total, {**info, **accuracy.accuracies(jax.lax.stop_gradient(outputs), batch, config.model)}
 

@@ -141,8 +141,7 @@ class StopAt:
     def __init__(self, times):
         self.left = times
 
-    @property
-    def asked(self):
+    def __call__(self, step):
         self.left -= 1
         return self.left < 0
 

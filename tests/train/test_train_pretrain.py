@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def test_the_same_command_continues_and_init_starts_from_weights(undisturbed, da
         (("--optimizer.learning-rate", "0.5"), "belongs to a run with optimizer.learning_rate 0.001, not 0.5"),
         (("--mesh.data", "3"), "a mesh of data 3, fsdp 1 and tensor 1 does not fit 1 devices"),
         (("--batch-size", "0"), "batch_size is 0; it must be positive"),
+        (("--microbatches", "3"), "batch_size 2 cannot be cut in 3 microbatches on each of 1 devices"),
         (("--input.split", "nowhere"), "has no split 'nowhere'; it has train"),
         (("--no-adapt-to-data",), "the data has 32768 tokens and 4 segments per example and the model 256 and 8"),
     ],
@@ -105,6 +107,7 @@ def test_bad_places_are_one_sentence(data, tmp_path, capsys):
     for argv, status, sentence in (
         (arguments(empty, tmp_path / "run"), 2, "holds no shards"),
         (arguments(data, file / "run"), 1, "cannot access"),
+        (arguments(data, "/proc/run"), 1, "cannot access '/proc/run'"),
         (arguments(data, tmp_path / "run", "--init", missing), 2, "is no file and no published name"),
     ):
         assert run_command(lambda argv=argv: pretrain.main(argv)) == status
@@ -162,6 +165,38 @@ def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data
     assert re.search(r"continuing from step \d+", log.read_text())
     expected = losses(undisturbed)
     assert losses(tmp_path / "run") == {step: expected[step] for step in range(1, STEPS + 1)}
+
+
+@pytest.fixture
+def small_disk(undisturbed, tmp_path):
+    """A disk that holds a checkpoint or two of the small run, which keeps three."""
+    newest = undisturbed / "checkpoints" / str(STEPS)
+    size = int(1.7 * sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()))
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+@pytest.mark.faults
+def test_a_full_disk_leaves_earlier_checkpoints_intact(undisturbed, data, small_disk, tmp_path):
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        assert _process(data, small_disk / "run", file).wait(250) == 1
+    said = log.read_text()
+    assert re.search(r"error: .* cannot be written to '.*checkpoints': No space left on device; earlier", said), said
+    assert "Traceback" not in said
+    shutil.copytree(small_disk / "run", tmp_path / "moved")
+    with log.open("w") as file:
+        assert _process(data, tmp_path / "moved", file).wait(250) == 0
+    assert re.search("continuing from step (4|8)\n", log.read_text())
+    expected = losses(undisturbed)
+    assert losses(tmp_path / "moved") == {step: expected[step] for step in range(1, STEPS + 1)}
 
 
 def test_an_unknown_preset_key_is_refused():

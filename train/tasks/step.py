@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from model.config import ReserveConfig
@@ -41,7 +42,8 @@ def initial_state(params: dict, optimizer: OptimizerConfig, mesh: Mesh) -> Train
     """A new run on the mesh, from and toward `params`."""
     fresh = partial(_fresh_state, optimizer=optimizer)
     shardings = state_shardings(mesh, jax.eval_shape(fresh, params))
-    return jax.jit(fresh, out_shardings=shardings)(params)
+    # NumPy arrays, because those of one host's device cannot be spread over others.
+    return jax.jit(fresh, out_shardings=shardings)(jax.tree.map(np.asarray, params))
 
 
 def _fresh_state(params: dict, optimizer: OptimizerConfig) -> TrainState:
