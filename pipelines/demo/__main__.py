@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     _run(console, "shards", "stats", data)
     _run(console, "shards", "verify", data)
     _run(console, "shards", "show", data, "--example", "0")
+    _run(console, "shards", "report", data, "--out", f"{options.out}/report")
     _run(
         console,
         "train.pretrain",
