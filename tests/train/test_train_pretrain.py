@@ -184,6 +184,7 @@ def small_disk(undisturbed, tmp_path):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_a_full_disk_leaves_earlier_checkpoints_intact(undisturbed, data, small_disk, tmp_path):
     log = tmp_path / "log"
     with log.open("w") as file:
