@@ -152,7 +152,7 @@ def download(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
-    pending = [item for item in _allowed(_pending(items, options, config), options) if not is_here(item)]
+    pending = [item for item in _allowed(_pending(items, options, config), options) if not is_here(item, options.out)]
     breaker = Breaker(options.out)
     breaker.close()
     pipeline = new_pipeline(beam_options, log_path(options.out))
@@ -166,7 +166,7 @@ def download(
     )
     if pending:
         run_to_end(pipeline, lambda: None)
-    here = sum(map(is_here, items))
+    here = sum(is_here(item, options.out) for item in items)
     console.print(f"{here} of {len(items)} videos are in {options.raw}")
     if breaker.is_open():
         raise UserError(f"downloading stopped: {breaker.reason().sentence} Run the same command again some hours later")

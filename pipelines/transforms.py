@@ -58,12 +58,23 @@ class Item:
     place: str
 
 
-def is_here(item: Item) -> bool:
+def raw_folder(item: Item, out: str) -> str:
+    """The folder in the raw layout that holds the downloads of an item."""
+    return item.place or filesystem.join(out, "raw")
+
+
+def is_here(item: Item, out: str) -> bool:
     """Whether the media of an id are in the raw folder already."""
-    if item.source is not Source.YOUTUBE or not item.place:
-        return False
-    paths = raw_videos.layout_paths(item.place, item.id)
-    return filesystem.exists(filesystem.join(item.place, *paths.media.parts[-3:]))
+    folder = raw_folder(item, out)
+    paths = raw_videos.layout_paths(folder, item.id)
+    return filesystem.exists(filesystem.join(folder, *paths.media.parts[-3:]))
+
+
+def _is_copy(media: str) -> bool:
+    """Whether a media file is our own copy in the temporary folder, which nobody else needs."""
+    folder = Path(tempfile.gettempdir())
+    path = Path(media)
+    return path.is_relative_to(folder) and path.relative_to(folder).parts[0].startswith(STAGED_PREFIX)
 
 
 class Fetch(beam.DoFn):
@@ -79,7 +90,7 @@ class Fetch(beam.DoFn):
     def setup(self) -> None:
         """Nothing is opened before the first download."""
         self.downloaders: dict[str, Downloader] = {}
-        self.scratch = tempfile.mkdtemp(prefix=STAGED_PREFIX)
+        self.scratch: str | None = None
         self.breaker = Breaker(self.out)
 
     def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
@@ -87,7 +98,7 @@ class Fetch(beam.DoFn):
         try:
             if item.source is Source.YOUTUBE and video_id(item.id) != item.id:
                 yield _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
-            elif is_here(item) or item.source is not Source.YOUTUBE:
+            elif item.source is not Source.YOUTUBE or is_here(item, self.out):
                 yield self._stored(item)
             elif not self.breaker.is_open():
                 fetched = self._downloader(self._folder(item))(item.id)
@@ -105,24 +116,31 @@ class Fetch(beam.DoFn):
 
     def _stored(self, item: Item) -> RawVideo:
         """A raw video that is on the disk, or in a bucket: then a copy that goes when it has been extracted."""
-        if not filesystem.is_remote(item.place):
+        kept = raw_folder(item, self.out)
+        if not filesystem.is_remote(kept):
             if item.source is Source.FOLDER:
                 return raw_videos.from_folder(item.place)
             return raw_videos.from_layout(self._folder(item), item.id)
-        scratch = tempfile.mkdtemp(prefix=STAGED_PREFIX)
+        scratch = tempfile.mkdtemp(dir=self._scratch())
         if item.source is Source.FOLDER:
             return raw_videos.from_folder(raw_videos.stage(item.place, scratch))
-        raw_videos.stage_layout(item.place, item.id, scratch)
+        raw_videos.stage_layout(kept, item.id, scratch)
         return raw_videos.from_layout(scratch, item.id)
 
     def _folder(self, item: Item) -> str:
         """The folder on this machine that downloads go to."""
-        kept = item.place or filesystem.join(self.out, "raw")
-        return self.scratch if filesystem.is_remote(kept) else kept
+        kept = raw_folder(item, self.out)
+        return self._scratch() if filesystem.is_remote(kept) else kept
+
+    def _scratch(self) -> str:
+        """The folder of this worker's copies, made when it is first needed."""
+        self.scratch = self.scratch or tempfile.mkdtemp(prefix=STAGED_PREFIX)
+        return self.scratch
 
     def teardown(self) -> None:
         """Leave nothing on this machine."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _downloader(self, folder: str) -> Downloader:
         # yt-dlp costs a second to import, which jobs on files should not pay.
@@ -152,8 +170,9 @@ class Extract(beam.DoFn):
             return
         yield self.extractor(element)
         if element.media:
-            copied = STAGED_PREFIX in element.media
-            if copied or not self.keep_media:
+            if _is_copy(element.media):
+                shutil.rmtree(Path(element.media).parent, ignore_errors=True)
+            elif not self.keep_media:
                 Path(element.media).unlink(missing_ok=True)
 
     def teardown(self) -> None:

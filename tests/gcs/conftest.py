@@ -124,10 +124,16 @@ def lasting(tmp_path):
 @pytest.fixture
 def bucket(emulator, monkeypatch):
     """A bucket of the test's own, as a gs:// address; every process that is started from here uses the emulator."""
-    yield from use(emulator, monkeypatch)
+    yield from _use(emulator, monkeypatch)
 
 
-def use(emulator, monkeypatch):
+@pytest.fixture
+def lasting_bucket(lasting, monkeypatch):
+    """A bucket in the emulator that can be stopped and started again."""
+    yield from _use(lasting, monkeypatch)
+
+
+def _use(emulator, monkeypatch):
     """A new bucket of an emulator that all clients are pointed at."""
     name = f"b{uuid.uuid4().hex[:12]}"
     httpx.post(f"{emulator.address}/storage/v1/b?project=p", json={"name": name}).raise_for_status()

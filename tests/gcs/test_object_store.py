@@ -5,7 +5,6 @@ import threading
 import time
 
 import pytest
-from conftest import use
 
 from shards import filesystem, object_store
 from shards.errors import StorageError
@@ -136,11 +135,10 @@ def test_a_lease_keeps_others_out_and_expires(bucket, monkeypatch):
         assert time.monotonic() - started > 1
 
 
-def test_a_restarted_service_is_waited_for(lasting, monkeypatch):
-    bucket = next(use(lasting, monkeypatch))
-    filesystem.write_bytes(f"{bucket}/file", b"kept")
+def test_a_restarted_service_is_waited_for(lasting, lasting_bucket):
+    filesystem.write_bytes(f"{lasting_bucket}/file", b"kept")
     lasting.stop()
     again = threading.Timer(3.0, lasting.start)
     again.start()
-    assert filesystem.read_bytes(f"{bucket}/file") == b"kept"
+    assert filesystem.read_bytes(f"{lasting_bucket}/file") == b"kept"
     again.join()
