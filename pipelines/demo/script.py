@@ -23,13 +23,12 @@ _ROLES = (TRAIN, TRAIN, VALIDATION, QUESTIONS, TRAIN, TRAIN, TRAIN, TRAIN)
 
 _HELD_OUT_SHARE = 0.5  # of the stretches of a question video
 
-# How often a stretch tells all four attributes, one, or none. A model that always reads some attributes beside the
-# others learns to guess the rest; where one is told alone, only looking and listening help.
-_SPOKEN_COUNTS = {TRAIN: ((4, 1), (1, 1)), QUESTIONS: ((0, 1), (1, 1))}
+# How often a stretch tells so many of the four attributes. Where two are told, one of them mostly stands alone after its
+# prompt, as questions ask for it.
+_SPOKEN_COUNTS = {TRAIN: ((3, 2), (2, 3)), QUESTIONS: ((1, 1), (2, 1))}
 _SPOKEN_COUNTS[VALIDATION] = _SPOKEN_COUNTS[TRAIN]
+_PROMPTED_SHARE = 2 / 3
 
-CARRIERS = ("look here,", "now we have", "and there is")
-NAMES = {"colour": "{}", "shape": "a {}", "motion": "{}", "sound": "{}"}
 PROMPTS = {
     "colour": "the color is {}",
     "shape": "the shape is a {}",
@@ -172,22 +171,14 @@ def write_utterances(
 
     An attribute that is told alone is prompted for in one slot and is the only word of the next.
     """
-    if len(spoken) == 1:
-        (kind,) = spoken
-        before, name = PROMPTS[kind].format("").strip(), getattr(scene, kind)
-        texts = [before, name]
-        texts.insert(draw.choice((0, 2)), draw.choice(DISTRACTORS))
-    elif spoken:
-        shares = [len(part) for part in np.array_split(spoken, SLOTS)]
-        draw.shuffle(shares)
-        rest = iter(NAMES[kind].format(getattr(scene, kind)) for kind in spoken)
-        carriers = draw.sample(CARRIERS, SLOTS)
-        texts = [
-            f"{carrier} {' and '.join(itertools.islice(rest, share))}"
-            for carrier, share in zip(carriers, shares, strict=True)
-        ]
+    clauses = [PROMPTS[kind].format(getattr(scene, kind)) for kind in spoken]
+    if len(spoken) == 2 and draw.random() < _PROMPTED_SHARE:
+        kind = spoken[0]
+        prompted = [PROMPTS[kind].format("").strip(), getattr(scene, kind)]
+        texts = draw.choice(([*prompted, clauses[1]], [clauses[1], *prompted]))
     else:
-        texts = draw.sample(DISTRACTORS, SLOTS)
+        texts = [*clauses, *draw.sample(DISTRACTORS, SLOTS - len(spoken))]
+        draw.shuffle(texts)
     starts = (round(share * stretch_seconds, 3) for share in _SLOT_STARTS)
     return tuple(Utterance(f"{t[0].upper()}{t[1:]}.", start) for t, start in zip(texts, starts, strict=True))
 
