@@ -82,9 +82,9 @@ class AudioEncoder(nn.Module):
         count, frames, channels = clips.shape
         # A convolution whose width is its stride is one dense layer over the frames of each step.
         steps = clips.reshape(count, frames // cfg.audio_patch_size, cfg.audio_patch_size, channels)
-        x = nn.DenseGeneral(cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="embedding")(
-            steps
-        )
+        x = nn.DenseGeneral(
+            cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="embedding"
+        )(steps)
         length = x.shape[1]
         coordinates = rotary.line(length, centred=True)[:, None] / length
         stack = Transformer(cfg, cfg.audio_layers, cfg.remat.audio, name="transformer")

@@ -99,11 +99,18 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
         """`x [batch, n, hidden]` mixed over n."""
         cfg = self.config
-        qkv = nn.DenseGeneral((3 * cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="qkv")(x)
+        qkv = nn.DenseGeneral(
+            (3 * cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="qkv"
+        )(x)
         query, key, value = jnp.split(qkv, 3, axis=-2)
         mixed = attend(positions.apply(query), positions.apply(key), value, bias, cfg)
         return nn.DenseGeneral(
-            cfg.hidden_size, axis=(-2, -1), use_bias=False, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="attn_proj"
+            cfg.hidden_size,
+            axis=(-2, -1),
+            use_bias=False,
+            dtype=cfg.dtype,
+            kernel_init=kernel_initializer(cfg),
+            name="attn_proj",
         )(mixed)
 
 
@@ -116,10 +123,12 @@ class FeedForward(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x [..., hidden]` to the same shape."""
         cfg = self.config
-        inner = nn.Dense(4 * cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="intermediate")(x)
-        return nn.Dense(cfg.hidden_size, use_bias=False, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="out")(
-            gelu(inner)
-        )
+        inner = nn.Dense(
+            4 * cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="intermediate"
+        )(x)
+        return nn.Dense(
+            cfg.hidden_size, use_bias=False, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="out"
+        )(gelu(inner))
 
 
 class Layer(nn.Module):
