@@ -6,6 +6,7 @@ from the state's step.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -88,7 +89,12 @@ def train(
     def judge(params: dict) -> dict[str, float]:
         return evaluate(params).metrics()
 
-    step = make_step(config, mesh)
+    steps = [make_step(turn, mesh) for turn in config.turns()]
+    number = itertools.count(int(state.step))
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return steps[next(number) % len(steps)](state, batch)
+
     return run(step, rhythm, mesh, state, reader, checkpoints, workdir, stop_asked, report, judge, trace)
 
 

@@ -80,9 +80,24 @@ def test_the_same_command_continues_and_init_starts_from_weights(undisturbed, da
     assert "starting from the weights of" in capsys.readouterr().err
 
 
+def test_steps_take_the_grids_in_turn_also_after_a_break(data, tmp_path):
+    grids = ("--grids", "4", "4", "2", "6")
+    for workdir, breaks in (("whole", ("3",)), ("broken", ("1", "2", "3"))):
+        for steps in breaks:
+            command = arguments(data, tmp_path / workdir, *grids, "--steps", steps)
+            assert run_command(lambda command=command: pretrain.main(command)) == 0
+    assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
+    stored = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert stored["grids"] == [[4, 4], [2, 6]]
+    alone = arguments(data, tmp_path / "alone", "--steps", "3")
+    assert run_command(lambda: pretrain.main(alone)) == 0
+    assert losses(tmp_path / "alone") != losses(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (("--grids", "4", "3"), "grids is (4, 3); it must be (rows, columns), both positive multiples of 2"),
         (("--seed", "5"), "belongs to a run with seed 0, not 5; choose another --workdir"),
         (("--optimizer.learning-rate", "0.5"), "belongs to a run with optimizer.learning_rate 0.001, not 0.5"),
         (("--mesh.data", "3"), "a mesh of data 3, fsdp 1 and tensor 1 does not fit 1 devices"),
