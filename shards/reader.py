@@ -110,7 +110,8 @@ class Reader:
 
     def __next__(self) -> Arrays:
         if self._transport is None:
-            self._transport = _Transport(self._parsers[0].spec(), self._starts(), self._make_batch, self._options.threads)
+            spec = self._parsers[0].spec()
+            self._transport = _Transport(spec, self._starts(), self._make_batch, self._options.threads)
         begun = time.perf_counter()
         self._started = self._started or begun
         try:

@@ -349,12 +349,12 @@ def adapted(config: TrainConfig, grids: tuple[tuple[int, int], ...] = ((18, 32),
 
 
 BASE_RESADAPT = adapted(BASE)
-"""Base on the grids 18 x 32 and 24 x 24: `python -m train.pretrain base_resadapt --init base --data ... --workdir ...` (a tenth of
-the steps of base, each 2.2 times as dear by arithmetic)."""
+"""Base on the grids 18 x 32 and 24 x 24: `python -m train.pretrain base_resadapt --init base --data ... --workdir ...`
+(a tenth of the steps of base, each 2.2 times as dear by arithmetic)."""
 
 LARGE_RESADAPT = adapted(LARGE)
-"""Large on the grids 18 x 32 and 24 x 24: `python -m train.pretrain large_resadapt --init large --data ... --workdir ...` (a tenth
-of the steps of large, each 2.3 times as dear)."""
+"""Large on the grids 18 x 32 and 24 x 24: `python -m train.pretrain large_resadapt --init large --data ...
+--workdir ...` (a tenth of the steps of large, each 2.3 times as dear)."""
 
 PRESETS = {
     "tiny": TINY,

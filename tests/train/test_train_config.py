@@ -6,7 +6,7 @@ import json
 import pytest
 
 from shards.errors import UsageError
-from train.config import BASE, BASE_RESADAPT, LARGE_RESADAPT, PRESETS, TINY, fit_to_data, from_json
+from train.config import BASE_RESADAPT, LARGE_RESADAPT, PRESETS, TINY, fit_to_data, from_json
 from train.optimizer import pretraining_schedule
 
 
