@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from model import rotary
 from model.config import ReserveConfig
-from model.transformer import Transformer, kernel_init
+from model.transformer import Transformer, kernel_initializer
 
 
 class Encoded(NamedTuple):
@@ -60,7 +60,7 @@ class VisionEncoder(nn.Module):
     def __call__(self, images: jax.Array) -> Encoded:
         """Patches `[n, rows * columns, 3 * patch_size**2]`, row by row, RGB in [0, 1]."""
         cfg = self.config
-        x = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_init, name="embedding")(images)
+        x = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="embedding")(images)
         stack = Transformer(cfg, cfg.vision_layers, cfg.remat.vision, name="transformer")
         summary, sequence = stack(x, jnp.asarray(rotary.plane(*cfg.grid)))
         side = cfg.pooling_ratio
@@ -82,9 +82,9 @@ class AudioEncoder(nn.Module):
         count, frames, channels = clips.shape
         # A convolution whose width is its stride is one dense layer over the frames of each step.
         steps = clips.reshape(count, frames // cfg.audio_patch_size, cfg.audio_patch_size, channels)
-        x = nn.DenseGeneral(cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=kernel_init, name="embedding")(
-            steps
-        )
+        x = nn.DenseGeneral(
+            cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="embedding"
+        )(steps)
         length = x.shape[1]
         coordinates = rotary.line(length, centred=True)[:, None] / length
         stack = Transformer(cfg, cfg.audio_layers, cfg.remat.audio, name="transformer")

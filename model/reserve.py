@@ -15,7 +15,7 @@ from flax import struct
 from model import rotary
 from model.config import ReserveConfig
 from model.encoders import AudioEncoder, SpanEncoder, TokenEncoder, VisionEncoder
-from model.transformer import Transformer, attention_mask, kernel_init
+from model.transformer import Transformer, attention_mask, kernel_initializer
 from shards.tokens import AUDIOSPAN, PADDING
 
 MAX_SEGMENTS = 8
@@ -57,7 +57,7 @@ class Head(nn.Module):
     def __call__(self, x: jax.Array, counts: jax.Array | None = None) -> jax.Array:
         """Project `x [..., hidden]`; where `x` sums `counts [...]` outputs, give the sum of their projections."""
         cfg = self.config
-        kernel = self.param("kernel", kernel_init, (cfg.hidden_size, cfg.hidden_size)).astype(cfg.dtype)
+        kernel = self.param("kernel", kernel_initializer(cfg), (cfg.hidden_size, cfg.hidden_size)).astype(cfg.dtype)
         bias = self.param("bias", nn.initializers.zeros, (cfg.hidden_size,)).astype(cfg.dtype)
         return x @ kernel + (bias if counts is None else counts[..., None].astype(cfg.dtype) * bias)
 

@@ -27,6 +27,11 @@ def kernel_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.f
     return jax.random.truncated_normal(key, -2, 2, shape, dtype) * jnp.asarray(scale, dtype)
 
 
+def kernel_initializer(config: ReserveConfig) -> nn.initializers.Initializer:
+    """How the dense layers of a new model are drawn; see `ReserveConfig.initialization`."""
+    return kernel_init if config.initialization == "published" else nn.initializers.lecun_normal()
+
+
 def gelu(x: jax.Array) -> jax.Array:
     """The sigmoid approximation of GELU."""
     return x * jax.nn.sigmoid(1.702 * x)
@@ -94,11 +99,18 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
         """`x [batch, n, hidden]` mixed over n."""
         cfg = self.config
-        qkv = nn.DenseGeneral((3 * cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=kernel_init, name="qkv")(x)
+        qkv = nn.DenseGeneral(
+            (3 * cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="qkv"
+        )(x)
         query, key, value = jnp.split(qkv, 3, axis=-2)
         mixed = attend(positions.apply(query), positions.apply(key), value, bias, cfg)
         return nn.DenseGeneral(
-            cfg.hidden_size, axis=(-2, -1), use_bias=False, dtype=cfg.dtype, kernel_init=kernel_init, name="attn_proj"
+            cfg.hidden_size,
+            axis=(-2, -1),
+            use_bias=False,
+            dtype=cfg.dtype,
+            kernel_init=kernel_initializer(cfg),
+            name="attn_proj",
         )(mixed)
 
 
@@ -111,10 +123,12 @@ class FeedForward(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x [..., hidden]` to the same shape."""
         cfg = self.config
-        inner = nn.Dense(4 * cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_init, name="intermediate")(x)
-        return nn.Dense(cfg.hidden_size, use_bias=False, dtype=cfg.dtype, kernel_init=kernel_init, name="out")(
-            gelu(inner)
-        )
+        inner = nn.Dense(
+            4 * cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="intermediate"
+        )(x)
+        return nn.Dense(
+            cfg.hidden_size, use_bias=False, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="out"
+        )(gelu(inner))
 
 
 class Layer(nn.Module):
@@ -166,7 +180,7 @@ class Transformer(nn.Module):
         y = layer_norm(cfg, "final_ln")(x)
         if not self.summary:
             return None, y
-        projection = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_init, name="cls_proj")
+        projection = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="cls_proj")
         return projection(y[:, 0]), y[:, 1:]
 
     def _positions(self, coordinates: jax.Array) -> RotaryTable:

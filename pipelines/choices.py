@@ -8,19 +8,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.choices import ChoicesPreparation
 from pipelines import questions
+from pipelines.execution import run_and_leave
 from pipelines.preparers import ChoicesPreparer
-from shards.errors import UsageError, run_command
+from shards.errors import UsageError
 
 
 @dataclass(frozen=True)
-class ChoicesOptions:
+class ChoicesOptions(questions.QuestionOptions):
     """Turn a JSONL of questions with options about pictures or videos into verified shards.
 
     The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
@@ -29,16 +28,8 @@ class ChoicesOptions:
 
     data: str
     """The JSONL of one split; `ingest.choices` shows a line. Paths in it are relative to its folder."""
-    out: str
-    """The data folder that is made or continued; all splits go into one."""
     split: str = "train"
     """The name of the split, letters and digits; `test` has no labels."""
-    tokenizer: str = "published"
-    """The vocabulary: published, or a tokenizer.json."""
-    shards: int | None = None
-    """How many shards; 256 for train and 8 for other splits, but never more than questions."""
-    limit: int | None = None
-    """Take only so many of the questions."""
     preparation: ChoicesPreparation = field(default_factory=ChoicesPreparation)
 
 
@@ -51,16 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = str(Path(options.data).parent)
     preparation = dataclasses.replace(options.preparation, options=options_of(options))
     preparer = ChoicesPreparer(folder, options.tokenizer, labelled, preparation)
-    job = questions.Job(
-        lines=options.data,
-        out=options.out,
-        split=options.split,
-        preparer=preparer,
-        tokenizer=options.tokenizer,
-        shards=options.shards,
-        limit=options.limit,
-    )
-    return questions.prepare(job, beam_options)
+    return questions.prepare(questions.job_of(options, options.data, preparer), beam_options)
 
 
 def options_of(options: ChoicesOptions) -> int | None:
@@ -74,8 +56,4 @@ def options_of(options: ChoicesOptions) -> int | None:
 
 
 if __name__ == "__main__":
-    status = run_command(main)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Beam's own threads would wait for workers that a failed job has already ended.
-    os._exit(status)
+    run_and_leave(main)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import apache_beam as beam
 import psutil
@@ -20,7 +21,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from shards.errors import UserError
+from shards.errors import UserError, run_command
 
 WORKER = "pipelines.worker"
 JOB_VARIABLE = "RESERVOIR_JOB"
@@ -33,6 +34,17 @@ _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 """How long a pipeline may take to end after its workers did."""
+
+
+def run_and_leave(main: Callable[[], int]) -> NoReturn:
+    """Run a command and end the process with its status at once.
+
+    Beam's own threads would wait for workers that a failed job has already ended.
+    """
+    status = run_command(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class WorkerLostError(UserError):

@@ -10,8 +10,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -26,7 +24,7 @@ from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, VideoConfig, check_config
 from pipelines import dry_run
 from pipelines.breaker import Breaker
-from pipelines.execution import new_pipeline, run_to_end
+from pipelines.execution import new_pipeline, run_and_leave, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
@@ -34,7 +32,7 @@ from pipelines.status import note_start
 from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of, is_here
 from shards import filesystem, generations, manifest, stats, writer
 from shards import tokenizer as vocabulary
-from shards.errors import UsageError, UserError, run_command
+from shards.errors import UsageError, UserError
 from shards.ledger import Entry, Ledger
 from shards.manifest import Manifest
 from shards.segments import SegmentStore, VideoText, segments_folder
@@ -302,8 +300,4 @@ def _has_manifest(data: str) -> bool:
 
 
 if __name__ == "__main__":
-    status = run_command(main)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Beam's own threads would wait for workers that a failed job has already ended.
-    os._exit(status)
+    run_and_leave(main)

@@ -52,6 +52,22 @@ Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
+class QuestionOptions:
+    """What the commands of all data sets of questions take."""
+
+    data: str
+    out: str
+    """The data folder that is made or continued; all splits go into one."""
+    split: str = "train"
+    tokenizer: str = "published"
+    """The vocabulary: published, or a tokenizer.json."""
+    shards: int | None = None
+    """How many shards; 256 for train and 8 for other splits, but never more than questions."""
+    limit: int | None = None
+    """Take only so many of the questions."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One split to prepare: the file of its lines, where the shards go, and who prepares a line."""
 
@@ -142,6 +158,11 @@ def parse(kind: type[Options], command: str, argv: list[str] | None) -> tuple[Op
         tyro.conf.OmitArgPrefixes[kind], args=argv, prog=f"python -m {command}", return_unknown_args=True
     )
     return ours, beam_options(rest)
+
+
+def job_of(options: QuestionOptions, lines: str, preparer: Preparer) -> Job:
+    """The job of a command whose questions are the lines of one file."""
+    return Job(lines, options.out, options.split, preparer, options.tokenizer, options.shards, options.limit)
 
 
 def prepare(job: Job, options: PipelineOptions) -> int:

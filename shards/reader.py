@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -63,7 +63,8 @@ class Reader:
     """Batches of the records of one data set, or of several mixed by weight, as dicts of NumPy arrays.
 
     `data` is whatever `dataset.open_data` takes, or a mapping from such to weights. `batch_size` is this host's; the
-    hosts share the stream out by position, so that each has as many records as any other. Iterating raises
+    hosts share the stream out by position, so that each has as many records as any other. Batches are made by the
+    `parsers` in turn, a batch by the parser that its place in the stream says. Iterating raises
     `ReaderError` for more damaged records than `options.bad_records` allows, and other `UserError`s for data that
     cannot be read at all.
     """
@@ -71,7 +72,7 @@ class Reader:
     def __init__(
         self,
         data: str | Mapping[str, float],
-        parser: RecordParser,
+        parsers: RecordParser | Sequence[RecordParser],
         batch_size: int,
         seed: int,
         host: int = 0,
@@ -93,7 +94,8 @@ class Reader:
             self._mixture = Mixture(list(weights.values()), seed)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self._parser, self._options = parser, options
+        self._parsers = list(parsers) if isinstance(parsers, Sequence) else [parsers]
+        self._options = options
         self._batch_size, self._seed, self._host, self._hosts = batch_size, seed, host, hosts
         self._position = 0
         self._origins = [0] * len(self._sources)
@@ -108,7 +110,8 @@ class Reader:
 
     def __next__(self) -> Arrays:
         if self._transport is None:
-            self._transport = _Transport(self._parser.spec(), self._starts(), self._make_batch, self._options.threads)
+            spec = self._parsers[0].spec()
+            self._transport = _Transport(spec, self._starts(), self._make_batch, self._options.threads)
         begun = time.perf_counter()
         self._started = self._started or begun
         try:
@@ -195,10 +198,11 @@ class Reader:
         if not self._options.training:
             # The last batch of a pass is smaller, and equally so on every host.
             size = min(size, (self.records - start) // self._hosts)
-        batch = {name: _aligned_empty((size, *shape), dtype) for name, (shape, dtype) in self._parser.spec().items()}
+        parser = self._parsers[start // (self._batch_size * self._hosts) % len(self._parsers)]
+        batch = {name: _aligned_empty((size, *shape), dtype) for name, (shape, dtype) in parser.spec().items()}
         first = start + self._host * size
         report = _BatchReport(size)
-        made = [pool.submit(self._make_example, first + i, _row(batch, i)) for i in range(size)]
+        made = [pool.submit(self._make_example, parser, first + i, _row(batch, i)) for i in range(size)]
         for example in made:
             record_bytes, counts, bad = example.result()
             report.record_bytes += record_bytes
@@ -208,7 +212,7 @@ class Reader:
         return batch, report
 
     def _make_example(
-        self, position: int, out: Arrays
+        self, parser: RecordParser, position: int, out: Arrays
     ) -> tuple[int, Mapping[str, int], dict[tuple[int, int, int], str]]:
         """Fill one example; a damaged record is replaced by another of its data set, the same one every time."""
         number, rank = self._mixture.locate(position)
@@ -220,7 +224,7 @@ class Reader:
             name = source.name(shard, record)
             try:
                 payload = source.read(shard, record)
-                return len(payload), self._parser(payload, _streams(self._seed, epoch, name), out), bad
+                return len(payload), parser(payload, _streams(self._seed, epoch, name), out), bad
             except RecordError as error:
                 bad[number, shard, record] = f"{source.where(shard, record)}: {error}"
             if len(bad) > self._options.bad_records:
@@ -233,21 +237,24 @@ class Reader:
 class PretrainingReader(Reader):
     """Pretraining batches with the arrays of spec shards.md 15.1, without a device axis.
 
-    Raises `UsageError` if the shards hold another number of segments than the configuration asks for, `ReaderError` if
-    data sets with different vocabularies are mixed.
+    Of several configurations, which differ in how images are made, the batches take one after another. Raises
+    `UsageError` if the shards hold another number of segments than the configuration asks for, `ReaderError` if data
+    sets with different vocabularies are mixed.
     """
 
     def __init__(
         self,
         data: str | Mapping[str, float],
-        config: ReaderConfig,
+        config: ReaderConfig | Sequence[ReaderConfig],
         batch_size: int,
         seed: int,
         host: int = 0,
         hosts: int = 1,
     ):
-        self.config = config
-        super().__init__(data, PretrainingParser(config, published()), batch_size, seed, host, hosts, config.stream)
+        configs = [config] if isinstance(config, ReaderConfig) else list(config)
+        self.config = config = configs[0]
+        parsers = [PretrainingParser(one, published()) for one in configs]
+        super().__init__(data, parsers, batch_size, seed, host, hosts, config.stream)
         vocabularies = [of_data(source.folder, source.manifest) for source in self._sources]
         if len({vocabulary.digest for vocabulary in vocabularies}) > 1:
             raise ReaderError("the data sets were written with different vocabularies; they cannot be mixed")
@@ -257,7 +264,7 @@ class PretrainingReader(Reader):
                     f"{source.folder!r} holds {source.manifest.segments_per_example} segments per example and the"
                     f" configuration asks for {config.segments}; set segments to the former"
                 )
-        self._parser = PretrainingParser(config, vocabularies[0])
+        self._parsers = [PretrainingParser(one, vocabularies[0]) for one in configs]
         self.vocabulary = vocabularies[0]
 
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from pathlib import Path
 
+import closing_tables
 import pytest
 
 from shards import fetch
 
 GOLDEN = Path(__file__).parent / "golden"
-
-_worst: dict[str, dict[str, tuple[float, str]]] = defaultdict(dict)
-
-
-_faults: dict[str, tuple[str, str]] = {}
 
 
 class Faults:
@@ -23,7 +18,7 @@ class Faults:
 
     def record(self, fault: str, outcome: str, detail: str = "") -> None:
         """Note how a fault ended."""
-        _faults[fault] = (outcome, detail)
+        closing_tables.FAULTS[fault] = (outcome, detail)
 
 
 class Parity:
@@ -31,8 +26,7 @@ class Parity:
 
     def record(self, file: str, quantity: str, error: float, unit: str = "") -> None:
         """Note an error; the largest one per file and quantity is printed."""
-        held = _worst[file].get(quantity, (-1.0, unit))[0]
-        _worst[file][quantity] = (max(held, float(error)), unit)
+        closing_tables.note_error(file, quantity, error, unit)
 
 
 @pytest.fixture(scope="session")
@@ -76,13 +70,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tables"] = closing_tables.rows()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    # A process that crashed sends nothing.
+    closing_tables.add(getattr(node, "workeroutput", {}).get("tables", {"faults": [], "errors": [], "arrays": []}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _faults:
-        terminalreporter.section("what became of each fault")
-        for fault, (outcome, detail) in _faults.items():
-            terminalreporter.write_line(f"{fault:<52} {outcome:<28} {detail}")
-    if _worst:
-        terminalreporter.section("worst error against each golden file")
-    for file in sorted(_worst):
-        for quantity, (error, unit) in sorted(_worst[file].items()):
-            terminalreporter.write_line(f"{file:<32} {quantity:<44} {error:10.3g} {unit}")
+    closing_tables.write(terminalreporter)

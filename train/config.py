@@ -147,6 +147,8 @@ class TrainConfig:
     """Turns that a device encodes its examples in, to save memory; all pairs of the batch are contrasted even so."""
     steps: int = 750_000
     """The step at which the run is finished."""
+    grids: tuple[tuple[int, int], ...] = ()
+    """Grids that the steps take in turn, with images zoomed so that 16:9 videos fill each; the model's own if none."""
     seed: int = 0
     adapt_to_data: bool = False
     """Take the vocabulary's size and the segments of an example from the data instead of insisting on the model's."""
@@ -166,6 +168,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "microbatches", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        for grid in self.grids:
+            fits = len(grid) == 2 and all(side > 0 and side % self.model.pooling_ratio == 0 for side in grid)
+            _require(fits, "grids", grid, f"(rows, columns), both positive multiples of {self.model.pooling_ratio}")
         rhythm = self.evaluate_every
         _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")
 
@@ -200,6 +205,13 @@ class TrainConfig:
             audio_dtype=model.dtype,
             stream=StreamOptions(split=given.split, window=given.window, bad_records=given.bad_records),
         )
+
+    def turns(self) -> list[TrainConfig]:
+        """This run on each of its grids, in the order in which steps take them."""
+        return [
+            replace(self, grids=(), model=self.model.with_grid(grid), input=replace(self.input, scale_max=_zoom(grid)))
+            for grid in self.grids
+        ] or [self]
 
     def numbers(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, as JSON: all but its length, rhythm and mesh."""
@@ -256,8 +268,12 @@ def _filled(kind: type, values: Mapping[str, Any]) -> Any:
         value = values[name]
         if dataclasses.is_dataclass(types[name]):
             value = _filled(types[name], value)
-        found[name] = tuple(value) if isinstance(value, list) else value
+        found[name] = _tuples(value)
     return kind(**found)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -275,8 +291,9 @@ TINY = TrainConfig(
         bias_correction=True,
         moments="float32",
     ),
-    # The corpus varies enough without random scales, and the reader is faster for it.
-    input=InputConfig(random_scale=False),
+    # The corpus varies enough without random scales, and the reader is faster for it. Frames are matched with words
+    # rather than with sounds, which take longer to be understood.
+    input=InputConfig(random_scale=False, matching_audio_rate=0.1),
     batch_size=8,
     steps=2_000,
     adapt_to_data=True,
@@ -296,15 +313,22 @@ LARGE = TrainConfig(model=LARGE_MODEL, optimizer=OptimizerConfig(learning_rate=3
 cores)."""
 
 
-def adapted(config: TrainConfig, grid: tuple[int, int] = (18, 32)) -> TrainConfig:
-    """The stage after `config` that adapts its weights to images of another grid (spec training.md 5).
+def _zoom(grid: tuple[int, int]) -> float:
+    """How far images are zoomed at most, so that a 16:9 video fills the grid (spec training.md 5)."""
+    return max(min(grid) / max(grid) * 16 / 9, 1) + 0.1
 
-    One epoch at a fiftieth of the rate, without turned portraits, and zoomed as far as 16:9 videos need to fill the
-    grid. Its moments start from zero, where the published stage keeps those of pretraining.
+
+def adapted(config: TrainConfig, grids: tuple[tuple[int, int], ...] = ((18, 32), (24, 24))) -> TrainConfig:
+    """The stage after `config` that adapts its weights to images of other grids, a step each in turn (spec training.md
+    5, where the hosts have different grids in the same step).
+
+    One epoch at a fiftieth of the rate, without turned portraits. Its moments start from zero, where the published
+    stage keeps those of pretraining.
     """
     return replace(
         config,
-        model=config.model.with_grid(grid),
+        model=config.model.with_grid(grids[0]),
+        grids=grids,
         optimizer=replace(
             config.optimizer,
             learning_rate=0.02 * config.optimizer.learning_rate,
@@ -315,7 +339,7 @@ def adapted(config: TrainConfig, grid: tuple[int, int] = (18, 32)) -> TrainConfi
         input=replace(
             config.input,
             scale_min=1.0,
-            scale_max=max(min(grid) / max(grid) * 16 / 9, 1) + 0.1,
+            scale_max=_zoom(grids[0]),
             shrink_both_sides=False,
             turn_portraits=False,
             text_limit=1_024,
@@ -325,12 +349,12 @@ def adapted(config: TrainConfig, grid: tuple[int, int] = (18, 32)) -> TrainConfi
 
 
 BASE_RESADAPT = adapted(BASE)
-"""Base on the grid 18 x 32: `python -m train.pretrain base_resadapt --init base --data ... --workdir ...` (a tenth of
-the steps of base, each 2.2 times as dear by arithmetic)."""
+"""Base on the grids 18 x 32 and 24 x 24: `python -m train.pretrain base_resadapt --init base --data ... --workdir ...`
+(a tenth of the steps of base, each 2.2 times as dear by arithmetic)."""
 
 LARGE_RESADAPT = adapted(LARGE)
-"""Large on the grid 18 x 32: `python -m train.pretrain large_resadapt --init large --data ... --workdir ...` (a tenth
-of the steps of large, each 2.3 times as dear)."""
+"""Large on the grids 18 x 32 and 24 x 24: `python -m train.pretrain large_resadapt --init large --data ...
+--workdir ...` (a tenth of the steps of large, each 2.3 times as dear)."""
 
 PRESETS = {
     "tiny": TINY,

@@ -6,10 +6,12 @@ from the state's step.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -88,8 +90,14 @@ def train(
     def judge(params: dict) -> dict[str, float]:
         return evaluate(params).metrics()
 
-    step = make_step(config, mesh)
+    step = in_turn([make_step(turn, mesh) for turn in config.turns()], int(state.step))
     return run(step, rhythm, mesh, state, reader, checkpoints, workdir, stop_asked, report, judge, trace)
+
+
+def in_turn(steps: Sequence[Callable[..., Any]], done: int) -> Callable[..., Any]:
+    """One function that calls the given ones in turn, as the next of a run of which `done` calls were made."""
+    number = itertools.count(done)
+    return lambda *arguments: steps[next(number) % len(steps)](*arguments)
 
 
 def run(

@@ -92,7 +92,7 @@ def pretrain(options: Pretrain) -> int:
         store_config(options, config, vocabulary)
         reader = PretrainingReader(
             options.data,
-            config.reader(),
+            [turn.reader() for turn in config.turns()],
             config.batch_size // jax.process_count(),
             config.seed,
             jax.process_index(),

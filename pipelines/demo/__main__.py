@@ -40,6 +40,8 @@ class Options:
     """Videos of the embedded corpus; of every 8, 6 are for training, 1 for validation and 1 for questions."""
     steps: int = 2_000
     """Steps of pretraining."""
+    final_scale: float = 1.0
+    """Share of the learning rate that is left at the last of them; it falls evenly."""
     evaluations: int = 4
     """Evaluations on the validation videos along the way, the last one at the end."""
     questions: int = 1_500
@@ -59,10 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     _run(console, "shards", "verify", data)
     _run(console, "shards", "show", data, "--example", "0")
     _run(console, "shards", "report", data, "--out", f"{options.out}/report")
+    decay = ("--optimizer.total-steps", str(options.steps), "--optimizer.final-scale", str(options.final_scale))
+    if options.final_scale == 1:
+        decay = ()
     _run(
         console,
         "train.pretrain",
         *("tiny", "--data", data, "--workdir", run, "--steps", str(options.steps)),
+        *decay,
         *("--evaluate-every", str(max(options.steps // options.evaluations, 1)), "--log-every", "50"),
     )
     _run(console, "train.evaluate", "pretraining", "--data", data, "--checkpoint", run, "--split", "val")

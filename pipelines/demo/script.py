@@ -7,13 +7,10 @@ question videos show them half of the time and leave unsaid what is asked, so th
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from pipelines.demo.scenes import ALL_SCENES, ATTRIBUTES, SHAPES, SOUNDS, Look, Scene
 from pipelines.demo.voice import VOICES
@@ -23,13 +20,12 @@ _ROLES = (TRAIN, TRAIN, VALIDATION, QUESTIONS, TRAIN, TRAIN, TRAIN, TRAIN)
 
 _HELD_OUT_SHARE = 0.5  # of the stretches of a question video
 
-# How often a stretch tells all four attributes, one, or none. A model that always reads some attributes beside the
-# others learns to guess the rest; where one is told alone, only looking and listening help.
-_SPOKEN_COUNTS = {TRAIN: ((4, 1), (1, 1)), QUESTIONS: ((0, 1), (1, 1))}
-_SPOKEN_COUNTS[VALIDATION] = _SPOKEN_COUNTS[TRAIN]
+# How many of the four attributes a stretch tells, each entry as often as any other. Nothing that is told is known from
+# the rest, so that it must be seen or heard; where all four were told among other sentences, models learned the
+# sentences and looked at nothing.
+_SPOKEN_COUNTS = {TRAIN: (3, 3, 2, 2, 2), VALIDATION: (3, 3, 2, 2, 2), QUESTIONS: (2, 1)}
+_PROMPTED_SHARE = 2 / 3  # of the stretches with two: one stands alone after its prompt, as questions ask for it
 
-CARRIERS = ("look here,", "now we have", "and there is")
-NAMES = {"colour": "{}", "shape": "a {}", "motion": "{}", "sound": "{}"}
 PROMPTS = {
     "colour": "the color is {}",
     "shape": "the shape is a {}",
@@ -146,8 +142,7 @@ def write_script(seed: int, index: int, shortest: int, longest: int, stretch_sec
     for number in range(draw.randint(shortest, longest)):
         wanted = purpose == QUESTIONS and draw.random() < _HELD_OUT_SHARE
         scene = _next_scene(draw, stretches[-1].scene if stretches else None, pairs, wanted)
-        counts, weights = zip(*_SPOKEN_COUNTS[purpose], strict=True)
-        spoken = tuple(draw.sample(list(ATTRIBUTES), draw.choices(counts, weights)[0]))
+        spoken = tuple(draw.sample(list(ATTRIBUTES), draw.choice(_SPOKEN_COUNTS[purpose])))
         start = round(number * stretch_seconds, 3)
         stretches.append(
             Stretch(
@@ -170,24 +165,16 @@ def write_utterances(
 ) -> tuple[Utterance, ...]:
     """One utterance for each slot of a stretch; together they name the `spoken` attributes, each once and in order.
 
-    An attribute that is told alone is prompted for in one slot and is the only word of the next.
+    Each has a slot for its clause, or one for its prompt and the next for itself; what is left is filled with sentences
+    about something else.
     """
-    if len(spoken) == 1:
-        (kind,) = spoken
-        before, name = PROMPTS[kind].format("").strip(), getattr(scene, kind)
-        texts = [before, name]
-        texts.insert(draw.choice((0, 2)), draw.choice(DISTRACTORS))
-    elif spoken:
-        shares = [len(part) for part in np.array_split(spoken, SLOTS)]
-        draw.shuffle(shares)
-        rest = iter(NAMES[kind].format(getattr(scene, kind)) for kind in spoken)
-        carriers = draw.sample(CARRIERS, SLOTS)
-        texts = [
-            f"{carrier} {' and '.join(itertools.islice(rest, share))}"
-            for carrier, share in zip(carriers, shares, strict=True)
-        ]
-    else:
-        texts = draw.sample(DISTRACTORS, SLOTS)
+    texts = [PROMPTS[kind].format(getattr(scene, kind)) for kind in spoken]
+    if len(spoken) == SLOTS - 1 and draw.random() < _PROMPTED_SHARE:
+        place = draw.randrange(len(spoken))
+        kind = spoken[place]
+        texts[place : place + 1] = PROMPTS[kind].format("").strip(), getattr(scene, kind)
+    for sentence in draw.sample(DISTRACTORS, SLOTS - len(texts)):
+        texts.insert(draw.randrange(len(texts) + 1), sentence)
     starts = (round(share * stretch_seconds, 3) for share in _SLOT_STARTS)
     return tuple(Utterance(f"{t[0].upper()}{t[1:]}.", start) for t, start in zip(texts, starts, strict=True))
 

@@ -5,6 +5,7 @@ import json
 import zlib
 from pathlib import Path
 
+import closing_tables
 import jax
 import numpy as np
 import pytest
@@ -14,14 +15,6 @@ from model.reserve import MerlotReserve, parameter_shapes
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 DEVIATIONS = {"kernel": 0.08, "bias": 0.05, "scale": 0.1, "cls": 0.02, "embedding": 0.02}
-WORST = {}
-
-
-def pytest_terminal_summary(terminalreporter):
-    if WORST:
-        terminalreporter.section("parity: worst error of each golden file, relative to the array's largest value")
-        for file, (error, array, count) in sorted(WORST.items()):
-            terminalreporter.line(f"{file:36} {error:9.1e}   {count:4} arrays   worst: {array}")
 
 
 class GoldenFile:
@@ -47,8 +40,7 @@ class GoldenFile:
         if where is not None:
             difference, expected = difference[where], expected[where]
         error = float(difference.max() / max(np.abs(expected).max(), 1e-30))
-        worst, array, count = WORST.get(self.name, (-1.0, "", 0))
-        WORST[self.name] = (*((error, name) if error > worst else (worst, array)), count + 1)
+        closing_tables.note_array(self.name, error, name)
         assert error <= tolerance, f"{self.name} {name}: error {error:.2e}"
 
     def check_norms(self, prefix, arrays, tolerance=1e-4):

@@ -1,13 +1,16 @@
 """Small functions against golden numbers: coordinates, tables, pooling, normalisation, initialisation."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from model import objectives, rotary
+from model.config import TINY
 from model.reserve import unit_normalize
-from model.transformer import gelu, kernel_init
+from model.transformer import gelu, kernel_init, kernel_initializer
 
 FILE = "functions.npz"
 
@@ -108,6 +111,17 @@ def test_unit_normalize(golden):
 def test_gelu(golden):
     file = golden(FILE)
     file.check("gelu/out", gelu(jnp.asarray(file["gelu/in"])))
+
+
+def test_layers_of_a_narrow_model_pass_on_what_they_get():
+    x = jax.random.normal(jax.random.PRNGKey(0), (512, TINY.hidden_size))
+    kernels = [
+        kernel_initializer(replace(TINY, initialization=name))(jax.random.PRNGKey(1), (TINY.hidden_size, 256))
+        for name in ("fan_in", "published")
+    ]
+    kept, lost = (float((x @ kernel).std()) for kernel in kernels)
+    assert kept == pytest.approx(1, rel=0.05)
+    assert lost == pytest.approx(0.02 / 2**0.5 * 0.88 * TINY.hidden_size**0.5, rel=0.05)
 
 
 def test_kernel_init(golden, golden_table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -10,9 +11,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import pytest
 
+from model import published
+from model.config import TINY
+from model.reserve import initial_parameters
 from pipelines.demo.corpus import Spec, make_corpus
+from shards.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -49,6 +55,21 @@ class Command:
 @pytest.fixture(scope="session")
 def run() -> Command:
     return Command()
+
+
+@pytest.fixture(scope="session")
+def make_weights():
+    """Writes a model that has learned nothing, with a vocabulary of its own, to a folder."""
+
+    def make(folder: Path, text: str) -> str:
+        tokenizer = train_tokenizer([text], 280)
+        (folder / "tokenizer.json").write_text(tokenizer.to_str())
+        config = dataclasses.replace(TINY, vocabulary_size=tokenizer.get_vocab_size())
+        published.export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
+        published.write_grid(str(folder), config)
+        return str(folder)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Asking a video: the library's three lines, the commands, the batch, the vectors and the page in a real browser."""
 
 import csv
-import dataclasses
 import json
 import shutil
 import socket
@@ -12,7 +11,6 @@ import time
 from pathlib import Path
 
 import httpx
-import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -21,26 +19,16 @@ from PIL import Image
 
 from ingest.clip import ClipError
 from model import published
-from model.config import TINY
-from model.reserve import initial_parameters
 from pipelines import app, ask, ask_batch, embed
 from shards.errors import UsageError
-from shards.tokenizer import train_tokenizer
 
 PROMPT = "in this video i will be <|MASK|>"
 OPTIONS = ["cooking", "playing music", "a dog"]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A model that has learned nothing, with a vocabulary of its own."""
-    folder = tmp_path_factory.mktemp("weights")
-    tokenizer = train_tokenizer(["in this video i will be cooking a dog playing music"], 280)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str())
-    config = dataclasses.replace(TINY, vocabulary_size=tokenizer.get_vocab_size())
-    published.export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
-    published.write_grid(str(folder), config)
-    return str(folder)
+def weights(make_weights, tmp_path_factory):
+    return make_weights(tmp_path_factory.mktemp("weights"), "in this video i will be cooking a dog playing music")
 
 
 @pytest.fixture(scope="module")

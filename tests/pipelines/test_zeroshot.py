@@ -1,15 +1,10 @@
 """Each benchmark's official layout in small: what is shown, what is asked, what counts as right, and going on."""
 
-import dataclasses
 import json
 import shutil
 
-import jax
 import pytest
 
-from model import published
-from model.config import TINY
-from model.reserve import initial_parameters
 from pipelines.zeroshot import __main__ as command
 from pipelines.zeroshot import epic, lsmdc, msrvtt
 from pipelines.zeroshot.benchmark import Ranking, chunks
@@ -19,18 +14,13 @@ from pipelines.zeroshot.lsmdc import Lsmdc
 from pipelines.zeroshot.msrvtt import Msrvtt
 from pipelines.zeroshot.star import Star
 from shards.errors import UsageError
-from shards.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    tokenizer = train_tokenizer(["my next action is open door of cupboard wash cup a video about"], 280)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str())
-    config = dataclasses.replace(TINY, vocabulary_size=tokenizer.get_vocab_size())
-    published.export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
-    published.write_grid(str(folder), config)
-    return str(folder)
+def weights(make_weights, tmp_path_factory):
+    return make_weights(
+        tmp_path_factory.mktemp("weights"), "my next action is open door of cupboard wash cup a video about"
+    )
 
 
 @pytest.fixture(scope="module")

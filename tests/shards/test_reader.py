@@ -69,6 +69,18 @@ def test_the_stream_continues_exactly_after_every_state(small_data):
     assert_equal(take(reader, 2), batches[4:6])
 
 
+def test_batches_take_configurations_in_turn_by_their_place_in_the_stream(small_data):
+    grids = [replace(SMALL, grid=grid) for grid in ((2, 3), (3, 2), (4, 4))]
+    alone = [take(PretrainingReader(small_data, one, 3, seed=1), 7) for one in grids]
+    reader = PretrainingReader(small_data, grids, 3, seed=1)
+    batches = take(reader, 4)
+    state = json.loads(json.dumps(reader.state()))
+    again = PretrainingReader(small_data, grids, 3, seed=1)
+    again.restore(state)
+    batches += take(again, 3)
+    assert_equal(batches, [alone[i % 3][i] for i in range(7)])
+
+
 def test_any_number_of_hosts_reads_every_record_once_an_epoch(small_data):
     first = PretrainingReader(small_data, SMALL, 2, seed=4)
     seen = [name for batch in take(first, 3) for name in ids(batch)]

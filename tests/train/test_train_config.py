@@ -6,7 +6,7 @@ import json
 import pytest
 
 from shards.errors import UsageError
-from train.config import BASE, BASE_RESADAPT, LARGE_RESADAPT, PRESETS, TINY, adapted, fit_to_data, from_json
+from train.config import BASE_RESADAPT, LARGE_RESADAPT, PRESETS, TINY, fit_to_data, from_json
 from train.optimizer import pretraining_schedule
 
 
@@ -19,8 +19,10 @@ def test_adaptation_follows_the_published_stage():
     reader = BASE_RESADAPT.reader()
     assert (reader.sequence_length, reader.limit, reader.grid) == (1_312, 1_024, (18, 32))
     assert (reader.scaling.low, reader.scaling.high) == pytest.approx((1.0, 1.1))
-    assert adapted(BASE, (24, 24)).reader().scaling.high == pytest.approx(1.877778, abs=1e-6)
-    assert adapted(BASE, (24, 24)).model.sequence_length == 1_312
+    wide, square = (turn.reader() for turn in BASE_RESADAPT.turns())
+    assert wide == reader
+    assert (square.grid, square.sequence_length) == ((24, 24), 1_312)
+    assert square.scaling.high == pytest.approx(1.877778, abs=1e-6)
     assert not reader.turn_portraits
 
 

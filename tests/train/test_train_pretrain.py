@@ -19,6 +19,7 @@ from model import published
 from shards.errors import UsageError, run_command
 from train import pretrain
 from train.config import TINY
+from train.loop import in_turn
 from train.metrics import MetricsLog
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,9 +81,20 @@ def test_the_same_command_continues_and_init_starts_from_weights(undisturbed, da
     assert "starting from the weights of" in capsys.readouterr().err
 
 
+def test_steps_take_the_grids_in_turn_also_after_a_break(data, tmp_path):
+    # Of a third grid that no step gets to, nothing is compiled.
+    command = arguments(data, tmp_path, "--grids", "4", "4", "2", "6", "6", "2", "--steps", "2")
+    assert run_command(lambda: pretrain.main(command)) == 0
+    assert list(losses(tmp_path)) == [1, 2]
+    assert json.loads((tmp_path / "config.json").read_text())["grids"] == [[4, 4], [2, 6], [6, 2]]
+    turn = in_turn([str.upper, str.lower, str.title], 4)
+    assert [turn("a word") for _ in range(4)] == ["a word", "A Word", "A WORD", "a word"]
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (("--grids", "4", "3"), "grids is (4, 3); it must be (rows, columns), both positive multiples of 2"),
         (("--seed", "5"), "belongs to a run with seed 0, not 5; choose another --workdir"),
         (("--optimizer.learning-rate", "0.5"), "belongs to a run with optimizer.learning_rate 0.001, not 0.5"),
         (("--mesh.data", "3"), "a mesh of data 3, fsdp 1 and tensor 1 does not fit 1 devices"),
