@@ -1,20 +1,22 @@
 """What became of every item: one line per outcome, appended and never changed.
 
 Each process appends to a file of its own, so that lines never mix; of several lines for one item the newest counts. A
-line torn by a killed process is skipped, and its item simply runs again.
+line torn by a killed process is skipped, and its item simply runs again. A part of a large data set has a folder of its
+own in the ledger while it is worked on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from shards import filesystem
 
 FOLDER = "ledger"
+SUFFIX = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -38,36 +40,58 @@ class Entry:
     at: float = 0.0
 
 
-class Ledger:
-    """The ledger of a data folder, written by this process under `writer`, a name no other process uses."""
+_NAMES = frozenset(f.name for f in dataclasses.fields(Entry))
 
-    def __init__(self, data: str, writer: str = "main"):
-        self.folder = filesystem.join(data, FOLDER)
-        self._file = filesystem.join(self.folder, f"{writer}.jsonl")
+
+class Ledger:
+    """The ledger of a data folder, or a part of it, written by this process under `writer`, which no other one uses."""
+
+    def __init__(self, data: str, writer: str = "main", part: str | None = None):
+        self.folder = filesystem.join(data, FOLDER, *([part] if part else []))
+        self._file = filesystem.join(self.folder, f"{writer}{SUFFIX}")
 
     def append(self, entry: Entry) -> None:
         """Record an outcome; it is on the disk when this returns."""
         line = json.dumps(dataclasses.asdict(entry), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         filesystem.append_line(self._file, line.encode())
 
+    def files(self) -> list[str]:
+        """Every file of lines, those of parts that are worked on last."""
+        folders = [filesystem.join(self.folder, name) for name in filesystem.list_folders(self.folder)]
+        return [path for folder in (self.folder, *folders) for path in filesystem.list_files(folder, SUFFIX)]
+
     def entries(self) -> dict[str, Entry]:
         """The newest entry of every item, keyed by id."""
-        newest: dict[str, Entry] = {}
-        for path in filesystem.list_files(self.folder, ".jsonl"):
-            for entry in parse_lines(filesystem.read_bytes(path)):
-                held = newest.get(entry.id)
-                if held is None or entry.at >= held.at:
-                    newest[entry.id] = entry
-        return newest
+        return newest(entry for path in self.files() for entry in read_lines(path))
+
+    def own_entries(self) -> dict[str, Entry]:
+        """The newest entries among those that were written under this name."""
+        return newest(read_lines(self._file)) if filesystem.exists(self._file) else {}
+
+
+def newest(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The newest entry of every item, keyed by id; of two of one moment the later."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        held = found.get(entry.id)
+        if held is None or entry.at >= held.at:
+            found[entry.id] = entry
+    return found
+
+
+def read_lines(path: str) -> Iterator[Entry]:
+    """The entries of a ledger file, read as a stream."""
+    with filesystem.open_read(path) as file:
+        for line in file:
+            yield from parse_lines(line)
 
 
 def parse_lines(data: bytes) -> Iterator[Entry]:
-    """Entries of a ledger file; lines that are torn or foreign are passed over."""
-    names = {f.name for f in dataclasses.fields(Entry)}
+    """Entries of a ledger file's content; lines that are torn or foreign are passed over."""
     for line in data.split(b"\n"):
         try:
             values = json.loads(line)
-            entry = Entry(**{name: value for name, value in values.items() if name in names})
+            entry = Entry(**{name: value for name, value in values.items() if name in _NAMES})
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
         if isinstance(entry.id, str) and isinstance(entry.at, int | float):

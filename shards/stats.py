@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from shards import duplicates, filesystem, generations
+from shards import duplicates, filesystem, generations, tally
 from shards.dataset import DataSet
 from shards.duplicates import Duplicates
 from shards.errors import StorageError
-from shards.ledger import Ledger
 from shards.manifest import Manifest, ManifestError, Shard, stats_path
 from shards.sidecar import ADDED_LATER, COUNTS, HISTOGRAMS
 
@@ -198,10 +197,13 @@ def outcomes(data: str, split: str | None = None) -> tuple[dict[str, dict[str, i
 
     The most frequent comes first.
     """
-    entries = [e for e in Ledger(data).entries().values() if split in (None, e.split)]
-    counts = Counter((e.kind, e.outcome) for e in entries)
+    counts, languages = Counter(), Counter()
+    for reason, count in tally.of_data(data).counts().items():
+        if split in (None, reason.split):
+            counts[reason.kind, reason.outcome] += count
+            if reason.kind == "done":
+                languages[reason.language] += count
     ended: dict[str, dict[str, int]] = defaultdict(dict)
     for (kind, outcome), count in counts.most_common():
         ended[kind][outcome] = count
-    languages = Counter(str(e.scores.get("language", "unknown")) for e in entries if e.kind == "done")
     return dict(ended), dict(languages.most_common())
