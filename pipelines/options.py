@@ -45,6 +45,8 @@ class PreprocessOptions:
     """The name of the split, the first part of the shards' names."""
     stage: Stage = "all"
     """Stop after this step: extract commits segments, assemble only packs what is committed."""
+    wave: int | None = None
+    """Work in waves of so many videos, each committed by itself; several jobs may work on one data folder then."""
     limit: int | None = None
     """Take only so many of the videos."""
     blocklist: str | None = None
@@ -73,10 +75,13 @@ class PreprocessOptions:
             raise UsageError("give exactly one source: --videos DIR, --raw PATH, or --ids FILE (with or without --raw)")
         if self.stage == "download" and not (self.ids and self.raw):
             raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
+        if self.wave and self.stage != "all":
+            raise UsageError(f"--wave {self.wave} commits whole waves; leave --stage {self.stage} out")
         self.download.options()
         if not (self.split.isascii() and self.split.isalnum()):
             raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
-        for name, least in (("shard_bytes", 1), ("segments_per_example", 1), ("decode_memory_mb", 256), ("limit", 1)):
+        least_of = {"shard_bytes": 1, "segments_per_example": 1, "decode_memory_mb": 256, "limit": 1, "wave": 1}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')} {value} must be at least {least}")

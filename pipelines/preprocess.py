@@ -11,10 +11,12 @@ import hashlib
 import json
 import logging
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
@@ -30,22 +32,31 @@ from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
 from pipelines.status import note_start
 from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of, is_here
-from shards import filesystem, generations, manifest, stats, writer
+from shards import filesystem, generations, manifest, removal, stats, tally, waves, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
+from shards.generations import GenerationPlan, Packing
 from shards.ledger import Entry, Ledger
-from shards.manifest import Manifest
+from shards.manifest import Manifest, Shard
 from shards.segments import SegmentStore, VideoText, segments_folder
+from shards.waves import WavePlan
 
 TOKENIZER_NAME = "tokenizer.json"
 CONFIG_NAME = "config.json"
 LOG_NAME = "job.log"
+_LOCK_PATIENCE = 600.0
+"""Seconds that a job waits for others that share the folder; each holds the lock for moments."""
+
+_LOOK_SECONDS = 2.0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, beam_options = parse(argv)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if options.wave and not options.dry_run:
+        check_config(options.video)
+        return run_waves(options, beam_options, console)
     items = []
     if options.stage != "assemble":
         items = list_items(options)
@@ -53,17 +64,128 @@ def main(argv: list[str] | None = None) -> int:
     if options.dry_run:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
-    with filesystem.exclusive(filesystem.join(options.out, ".lock")):
+    with filesystem.exclusive(_lock_path(options.out)):
+        waves.require_finished(options.out)
         keep_log(log_path(options.out))
         filesystem.remove_temporary_files(options.out)
         config = settle_config(options)
         if options.stage == "download":
             return download(items, options, config, beam_options, console)
+        Breaker(options.out).close()
         if options.stage in ("extract", "all"):
+            note_start(options.out, len(items))
             extract(items, options, config, beam_options, console)
         if options.stage in ("assemble", "all"):
             assemble(options, config, beam_options, console)
         return summarize(items, options, console)
+
+
+def run_waves(options: PreprocessOptions, beam_options: PipelineOptions, console: Console) -> int:
+    """Work on the waves of the list that nobody else works on, until all are finished; returns the exit status."""
+    out = options.out
+    filesystem.make_folder(out)
+    with filesystem.exclusive(_lock_path(out), patience=_LOCK_PATIENCE):
+        keep_log(log_path(out))
+        config = settle_config(options)
+        Breaker(out).close()
+        number = generations.next_number(_manifest(out))
+        wanted = WavePlan(options.split, _list_digest(options), options.wave, videos=0, first=number, waves=0)
+        plan = waves.settle(out, wanted, lambda: _names_to_do(options))
+        note_start(out, plan.videos)
+    waiting = False
+    while left := waves.unfinished(out):
+        with waves.take(out, plan) as number:
+            if number is not None:
+                waiting = False
+                finish_wave(number, plan, options, config, beam_options, console)
+                continue
+        if not waiting:
+            waiting = True
+            console.print(f"other jobs work on the last {len(left)} waves; this one waits in case one of them stops")
+        time.sleep(_LOOK_SECONDS)
+    return summarize_waves(plan, options, console)
+
+
+def finish_wave(
+    number: int,
+    plan: WavePlan,
+    options: PreprocessOptions,
+    config: str,
+    beam_options: PipelineOptions,
+    console: Console,
+) -> None:
+    """Commit one wave as a generation, or go on with one that an earlier job could not finish."""
+    out, part, last = options.out, waves.part_name(number), number == plan.last
+    if last:
+        filesystem.remove_temporary_files(out)
+    held = _manifest(out)
+    if held is None or number not in {g.number for g in held.generations}:
+        withdrawn = removal.withdrawn(out)
+        items = [item_of(name, options) for name in waves.read_list(out, number)]
+        items = [item for item in items if item.id not in withdrawn]
+        said = "the rest" if last else f"wave {number - plan.first + 1} of {plan.waves}"
+        if items:
+            console.print(f"{said}:")
+            extract(items, options, config, beam_options, console, number)
+        entries = Ledger(out, part=part).entries()
+        if untried := sum(item.id not in entries for item in items):
+            raise _not_tried(out, untried)
+        done = [i.id for i in items if entries[i.id].kind == Kind.DONE.value]
+        packing = _packing(options, config)
+        if last:
+            planned = generations.plan_rest(out, held, plan.split, number, [], packing)
+        else:
+            planned = generations.plan_wave(out, plan.split, number, done, packing)
+        shards = write_shards(planned, held, options, beam_options)
+        with filesystem.exclusive(_lock_path(out), patience=_LOCK_PATIENCE):
+            if removal.withdrawn(out) != withdrawn:
+                raise UserError("videos were taken out while their wave was written; run the same command again")
+            tally.close(out, part)
+            held = generations.commit_generation(out, _manifest(out), planned, shards, packing, _vocabulary(out))
+        console.print(f"{said}, {_made(planned, shards)}")
+    if not options.keep_segments:
+        generations.drop_segments_of(out, held, number)
+    filesystem.remove_folder(waves.scratch(out, number))
+    waves.finish(out, number)
+
+
+def summarize_waves(plan: WavePlan, options: PreprocessOptions, console: Console) -> int:
+    """Say how the items of the whole data folder ended and what it holds; 1 if no video ever became segments."""
+    counts = tally.of_data(options.out).counts()
+    for reason, count in sorted(counts.items(), key=lambda pair: (pair[0].kind, pair[0].outcome)):
+        if reason.kind != Kind.DONE.value:
+            console.print(f"{count} {reason.kind}: {reason.outcome}")
+    if not any(reason.kind == Kind.DONE.value for reason in counts):
+        raise UserError("no video became segments; the reasons are above and in the ledger")
+    held = manifest.load(options.out)
+    shards, examples = held.shards(), sum(g.examples for g in held.generations)
+    console.print(f"{options.out}: {plan.waves} waves finished; {len(shards)} shards, {examples} examples in all")
+    return 0
+
+
+def _list_digest(options: PreprocessOptions) -> str:
+    """What tells one list of videos from another, without looking at every entry of a file."""
+    if options.ids:
+        listed = filesystem.read_bytes(options.ids)
+    else:
+        listed = "\n".join(item.id for item in list_items(options)).encode()
+    return hashlib.sha256(f"{options.limit}\n".encode() + listed).hexdigest()
+
+
+def _names_to_do(options: PreprocessOptions) -> list[str]:
+    """What `item_of` needs of every listed video that has not ended yet, in the order of the list."""
+    items = list_items(options)
+    # What is done and in no shard was left by a job that did not get to the end.
+    final = {kind.value for kind in Kind} - {Kind.DONE.value} - _tried_again(options)
+    held = _manifest(options.out)
+    packed = [tally.id_digests(generations.videos_of(options.out, g)) for g in (held.generations if held else [])]
+    finished = np.concatenate([tally.of_data(options.out).ended(final), *packed])
+    known = np.isin(tally.id_digests(item.id for item in items), finished)
+    return [_name_of(item) for item, ended in zip(items, known.tolist(), strict=True) if not ended]
+
+
+def _tried_again(options: PreprocessOptions) -> set[str]:
+    return {Kind.FAILED_RETRYABLE.value} if options.retry_failed else set()
 
 
 def keep_log(path: str) -> None:
@@ -81,13 +203,24 @@ def log_path(out: str) -> str:
 def list_items(options: PreprocessOptions) -> list[Item]:
     """The videos the command names. Raises `RawError` if there is nothing to read."""
     if options.videos:
-        items = [Item(Path(path).stem, Source.FOLDER, path) for path in raw_videos.list_folder(options.videos)]
+        names = raw_videos.list_folder(options.videos)
     elif options.ids:
         listed = read_ids(options.ids)
-        items = [Item(entry, Source.YOUTUBE, options.raw or "") for entry in [*listed.ids, *listed.bad]]
+        names = [*listed.ids, *listed.bad]
     else:
-        items = [Item(name, Source.LAYOUT, options.raw) for name in raw_videos.list_layout(options.raw)]
-    return items[: options.limit]
+        names = raw_videos.list_layout(options.raw)
+    return [item_of(name, options) for name in names[: options.limit]]
+
+
+def item_of(name: str, options: PreprocessOptions) -> Item:
+    """The video behind the path of a media file, or behind an id."""
+    if options.videos:
+        return Item(Path(name).stem, Source.FOLDER, name)
+    return Item(name, Source.YOUTUBE if options.ids else Source.LAYOUT, options.raw or "")
+
+
+def _name_of(item: Item) -> str:
+    return item.place if item.source is Source.FOLDER else item.id
 
 
 def settle_config(options: PreprocessOptions) -> str:
@@ -121,26 +254,31 @@ def _differences(ours: dict, theirs: dict, prefix: str = ""):
 
 
 def extract(
-    items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
+    items: list[Item],
+    options: PreprocessOptions,
+    config: str,
+    beam_options: PipelineOptions,
+    console: Console,
+    wave: int | None = None,
 ) -> None:
-    """Commit the segments, or the reason, of every item that has none yet."""
-    note_start(options.out, len(items))
-    pending, breaker = _allowed(_pending(items, options, config), options), Breaker(options.out)
+    """Commit the segments, or the reason, of every item (of a wave, if one is given) that has none yet."""
+    part = None if wave is None else waves.part_name(wave)
+    packed = generations.packed_videos(options.out, _manifest(options.out)) if wave is None else set()
+    pending = _allowed(_pending(items, options, config, packed, part), options, part)
     console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
     if not pending:
         return
-    with ExtractionProgress(options.out, len(pending), console) as progress:
+    decode = Extract(_for_workers(options), options.limits, _scratch(options.out, wave), options.keep_media)
+    with ExtractionProgress(Ledger(options.out, part=part).folder, len(pending), console) as progress:
         pipeline = new_pipeline(beam_options, log_path(options.out))
         _ = (
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
             | "Spread them over the workers" >> beam.Reshuffle()
             | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out))
-            | "Filter, align, segment and extract"
-            >> beam.ParDo(Extract(_for_workers(options), options.limits, _scratch(options.out), options.keep_media))
-            | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config))
+            | "Filter, align, segment and extract" >> beam.ParDo(decode)
+            | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config, part))
         )
-        breaker.close()
         run_to_end(pipeline, progress.tick)
         progress.look()
         console.print(progress.sentence().rsplit(",", 1)[0])
@@ -150,7 +288,9 @@ def download(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
-    pending = [item for item in _allowed(_pending(items, options, config), options) if not is_here(item, options.out)]
+    packed = generations.packed_videos(options.out, _manifest(options.out))
+    pending = _allowed(_pending(items, options, config, packed), options)
+    pending = [item for item in pending if not is_here(item, options.out)]
     breaker = Breaker(options.out)
     breaker.close()
     pipeline = new_pipeline(beam_options, log_path(options.out))
@@ -178,16 +318,23 @@ def _for_workers(options: PreprocessOptions) -> VideoConfig:
     return dataclasses.replace(options.video, tokenizer=filesystem.join(options.out, TOKENIZER_NAME))
 
 
-def _scratch(out: str) -> str | None:
+def _scratch(out: str, wave: int | None) -> str | None:
     """Where workers put temporary files: beside the data if these are on a disk."""
-    return None if filesystem.is_remote(out) else out
+    if filesystem.is_remote(out):
+        return None
+    if wave is None:
+        return out
+    # What a killed job left of this wave goes; that of other waves belongs to jobs that are at work.
+    filesystem.remove_folder(waves.scratch(out, wave))
+    filesystem.make_folder(waves.scratch(out, wave))
+    return waves.scratch(out, wave)
 
 
-def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list[Item]:
+def _pending(
+    items: list[Item], options: PreprocessOptions, config: str, packed: set[str], part: str | None = None
+) -> list[Item]:
     """The items without an outcome; one whose segments are committed but not in the ledger gets its line now."""
-    held = manifest.load(options.out) if _has_manifest(options.out) else None
-    packed = generations.packed_videos(options.out, held)
-    store, ledger = SegmentStore(segments_folder(options.out)), Ledger(options.out)
+    store, ledger = SegmentStore(segments_folder(options.out)), Ledger(options.out, part=part)
     entries = ledger.entries()
     pending = []
     for item in items:
@@ -204,12 +351,12 @@ def _pending(items: list[Item], options: PreprocessOptions, config: str) -> list
     return pending
 
 
-def _allowed(items: list[Item], options: PreprocessOptions) -> list[Item]:
+def _allowed(items: list[Item], options: PreprocessOptions, part: str | None = None) -> list[Item]:
     """The items that are not on the block list; the others get their outcome."""
     if options.blocklist is None:
         return items
     listed = read_ids(options.blocklist)
-    blocked, ledger = {*listed.ids, *listed.bad}, Ledger(options.out, "blocklist")
+    blocked, ledger = {*listed.ids, *listed.bad}, Ledger(options.out, "blocklist", part)
     for item in items:
         if item.id in blocked:
             result = Result(Outcome.BLOCKED, Outcome.BLOCKED.sentence, {}, VideoText(item.id))
@@ -218,49 +365,57 @@ def _allowed(items: list[Item], options: PreprocessOptions) -> list[Item]:
 
 
 def _again(entry: Entry, options: PreprocessOptions) -> bool:
-    return options.retry_failed and entry.kind == Kind.FAILED_RETRYABLE.value
+    return entry.kind in _tried_again(options)
 
 
 def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console) -> None:
     """Pack what is committed and not yet packed into a new generation of shards."""
-    held = manifest.load(options.out) if _has_manifest(options.out) else None
+    held = _manifest(options.out)
     entries = Ledger(options.out).entries().values()
     committed = [e.id for e in entries if e.kind == Kind.DONE.value and e.split == options.split]
-    plan = generations.plan_generation(
-        options.out,
-        held,
-        options.split,
-        committed,
-        seed=options.video.seed,
-        config=config,
-        segments_per_example=options.segments_per_example,
-        shard_bytes=options.shard_bytes,
-    )
+    packing = _packing(options, config)
+    plan = generations.plan_generation(options.out, held, options.split, committed, packing)
     if plan:
-        generations.discard_unfinished(options.out, held, plan)
-        if plan.shards:
-            pipeline = new_pipeline(beam_options, log_path(options.out))
-            _ = (
-                pipeline
-                | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
-                | "Spread the plans over the workers" >> beam.Reshuffle()
-                | "Write the shards" >> beam.ParDo(WriteShard(options.out))
-            )
-            run_to_end(pipeline, lambda: None)
-        shards = [writer.finished_shard(options.out, s.name, s.digest) for s in plan.shards]
-        if missing := [s.name for s, shard in zip(plan.shards, shards, strict=True) if shard is None]:
-            raise UserError(f"the shard {missing[0]!r} was not written; run the same command again")
-        tokenizer = vocabulary.digest(filesystem.join(options.out, TOKENIZER_NAME))
-        held = generations.commit_generation(
-            options.out, held, plan, shards, config, tokenizer, options.segments_per_example
-        )
-        waiting = sum(map(len, plan.remainder))
-        console.print(
-            f"generation {plan.number}: {len(plan.videos)} videos in {len(shards)} shards,"
-            f" {sum(s.examples for s in shards)} examples; {waiting} segments wait for the next"
-        )
+        shards = write_shards(plan, held, options, beam_options)
+        held = generations.commit_generation(options.out, held, plan, shards, packing, _vocabulary(options.out))
+        console.print(_made(plan, shards))
     if held and not options.keep_segments:
         generations.drop_packed_segments(options.out, held)
+
+
+def write_shards(
+    plan: GenerationPlan, held: Manifest | None, options: PreprocessOptions, beam_options: PipelineOptions
+) -> list[Shard]:
+    """Write the planned shards. Raises `UserError` if one is missing in the end."""
+    generations.discard_unfinished(options.out, held, plan)
+    if plan.shards:
+        pipeline = new_pipeline(beam_options, log_path(options.out))
+        _ = (
+            pipeline
+            | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
+            | "Spread the plans over the workers" >> beam.Reshuffle()
+            | "Write the shards" >> beam.ParDo(WriteShard(options.out))
+        )
+        run_to_end(pipeline, lambda: None)
+    shards = [writer.finished_shard(options.out, s.name, s.digest) for s in plan.shards]
+    if missing := [s.name for s, shard in zip(plan.shards, shards, strict=True) if shard is None]:
+        raise UserError(f"the shard {missing[0]!r} was not written; run the same command again")
+    return shards
+
+
+def _packing(options: PreprocessOptions, config: str) -> Packing:
+    return Packing(options.video.seed, config, options.segments_per_example, options.shard_bytes)
+
+
+def _vocabulary(out: str) -> str:
+    return vocabulary.digest(filesystem.join(out, TOKENIZER_NAME))
+
+
+def _made(plan: GenerationPlan, shards: list[Shard]) -> str:
+    return (
+        f"generation {plan.number}: {len(plan.videos)} videos in {len(shards)} shards,"
+        f" {sum(s.examples for s in shards)} examples; {sum(map(len, plan.remainder))} segments wait for the next"
+    )
 
 
 def summarize(items: list[Item], options: PreprocessOptions, console: Console) -> int:
@@ -274,15 +429,10 @@ def summarize(items: list[Item], options: PreprocessOptions, console: Console) -
         more = "" if example.detail == sentence else f" {example.detail}"
         console.print(f"{count} {kind}: {outcome}. {sentence} For example {example.id!r}.{more}")
     if Breaker(options.out).is_open():
-        left = len(items) - len(named)
-        raise UserError(
-            f"downloading stopped ({Breaker(options.out).reason().sentence}); {left} videos were not tried, what was"
-            " finished is kept, run the same command again some hours later"
-        )
+        raise _not_tried(options.out, len(items) - len(named))
     if not any(e.kind == Kind.DONE.value for e in entries.values()):
         raise UserError("no video became segments; the reasons are above and in the ledger")
-    if _has_manifest(options.out):
-        held = manifest.load(options.out)
+    if held := _manifest(options.out):
         console.print(f"{options.out}: {_totals(held, options.out)}")
     return 0
 
@@ -295,8 +445,21 @@ def _totals(held: Manifest, data: str) -> str:
     )
 
 
-def _has_manifest(data: str) -> bool:
-    return filesystem.exists(filesystem.join(data, manifest.NAME))
+def _not_tried(out: str, count: int) -> UserError:
+    """Why not every item was tried."""
+    breaker = Breaker(out)
+    why = f"downloading stopped ({breaker.reason().sentence})" if breaker.is_open() else "the job ended too early"
+    return UserError(
+        f"{why}; {count} videos were not tried, what was finished is kept, run the same command again some hours later"
+    )
+
+
+def _manifest(data: str) -> Manifest | None:
+    return manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
+
+
+def _lock_path(out: str) -> str:
+    return filesystem.join(out, ".lock")
 
 
 if __name__ == "__main__":

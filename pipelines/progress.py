@@ -17,10 +17,10 @@ _LINE_SECONDS = 15.0
 
 
 class ExtractionProgress:
-    """Counts the ledger's new lines: done, rejected, failed, seconds of video per second, time left."""
+    """Counts the new lines in a folder of the ledger: done, rejected, failed, video seconds per second, time left."""
 
-    def __init__(self, data: str, total: int, console: Console):
-        self.folder = filesystem.join(data, ledger.FOLDER)
+    def __init__(self, folder: str, total: int, console: Console):
+        self.folder = folder
         self.total, self.console = total, console
         self.counts: Counter[str] = Counter()
         self.video_seconds = 0.0

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.outcomes import Kind, Outcome
-from shards import filesystem, manifest
+from shards import filesystem, manifest, tally, waves
 from shards.errors import UsageError, run_command
-from shards.ledger import Entry, Ledger
+from shards.tally import Tally
 
 NOTE = "job.json"
 _SAMPLES = 3
@@ -57,6 +57,7 @@ class Report:
     hours_left: float | None
     seconds_since_last: float | None
     reasons: list[Reason]
+    unfinished_waves: list[int]
     generations: int
     examples: int
 
@@ -68,37 +69,41 @@ def note_start(out: str, items: int) -> None:
 
 def report(data: str, now: float) -> Report:
     """How the job of a data folder is doing. Raises `UsageError` if there never was one."""
-    entries = list(Ledger(data).entries().values())
+    found = tally.of_data(data)
+    finished = found.ids.size
     path = filesystem.join(data, NOTE)
     note = json.loads(filesystem.read_bytes(path)) if filesystem.exists(path) else {}
     held = manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
-    if not entries and not note and held is None:
+    if not finished and not note and held is None:
         raise UsageError(f"{data!r} has no ledger and no manifest: no job ever worked there")
     started, listed = note.get("started"), note.get("items")
-    since = [entry.at for entry in entries if started and entry.at >= started]
-    rate = 3600 * len(since) / max(max(since) - started, 1.0) if since else None
-    left = (listed - len(entries)) / rate if rate and listed is not None and listed > len(entries) else None
+    since = found.at[found.at >= int(started)] if started else found.at[:0]
+    rate = 3600 * since.size / max(int(since.max()) - started, 1.0) if since.size else None
+    left = (listed - finished) / rate if rate and listed is not None and listed > finished else None
     return Report(
         listed,
-        len(entries),
+        finished,
         rate,
         left,
-        now - max(since) if since else None,
-        reasons(entries),
+        now - int(since.max()) if since.size else None,
+        reasons(found),
+        waves.unfinished(data),
         len(held.generations) if held else 0,
         sum(g.examples for g in held.generations) if held else 0,
     )
 
 
-def reasons(entries: list[Entry]) -> list[Reason]:
+def reasons(found: Tally) -> list[Reason]:
     """Outcomes by kind and number, with samples."""
-    counts = Counter((entry.kind, entry.outcome) for entry in entries)
+    counts: Counter[tuple[str, str]] = Counter()
+    samples: defaultdict[str, list[str]] = defaultdict(list)
+    for reason, count in found.counts().items():
+        counts[reason.kind, reason.outcome] += count
+    for reason, names in found.sampled().items():
+        samples[reason.outcome] += names
     order = [kind.value for kind in Kind]
     ranked = sorted(counts, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), -counts[key]))
-    return [
-        Reason(outcome, kind, counts[kind, outcome], [e.id for e in entries if e.outcome == outcome][:_SAMPLES])
-        for kind, outcome in ranked
-    ]
+    return [Reason(outcome, kind, counts[kind, outcome], samples[outcome][:_SAMPLES]) for kind, outcome in ranked]
 
 
 def tables(found: Report) -> list[Table]:
@@ -111,6 +116,8 @@ def tables(found: Report) -> list[Table]:
         head.add_row("seconds since the last one", f"{found.seconds_since_last:,.0f}")
     if found.hours_left is not None:
         head.add_row("hours left", f"{found.hours_left:,.2f}")
+    if found.unfinished_waves:
+        head.add_row("waves that are not finished", f"{len(found.unfinished_waves):,}")
     head.add_row("generations, examples", f"{found.generations}, {found.examples:,}")
     rows = Table("kind", "outcome", "videos", "for example", "meaning")
     known = {outcome.value: outcome.sentence for outcome in Outcome}

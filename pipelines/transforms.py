@@ -183,13 +183,13 @@ class Extract(beam.DoFn):
 class Commit(beam.DoFn):
     """Extracted -> id: segments into the store in one step, then one line in the ledger."""
 
-    def __init__(self, out: str, split: str, config_digest: str):
-        self.out, self.split, self.config_digest = out, split, config_digest
+    def __init__(self, out: str, split: str, config_digest: str, part: str | None = None):
+        self.out, self.split, self.config_digest, self.part = out, split, config_digest, part
 
     def setup(self) -> None:
         """Open the store and this worker's own ledger file."""
         self.store = SegmentStore(segments_folder(self.out))
-        self.ledger = Ledger(self.out, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        self.ledger = Ledger(self.out, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", self.part)
 
     def process(self, extracted: Extracted) -> Iterator[str]:
         """Commit one video and record how it ended."""

@@ -18,6 +18,10 @@ class StorageError(UserError, OSError):
     """A path could not be read or written; the message names it and says what to do."""
 
 
+class BusyError(StorageError):
+    """Another job holds a lock; the message names the place."""
+
+
 class UsageError(UserError):
     """A command was called the wrong way; ends it with exit status 2."""
 

@@ -8,17 +8,19 @@ one that comes second is told.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from types import ModuleType
 from typing import BinaryIO
 
 from shards import local_files
-from shards.errors import StorageError
+from shards.errors import BusyError, StorageError
 from shards.local_files import TEMPORARY_PREFIX
 
-__all__ = ["TEMPORARY_PREFIX", "StorageError"]
+__all__ = ["TEMPORARY_PREFIX", "BusyError", "StorageError"]
 
 _BUCKETS = "gs://"
+_LOOK_SECONDS = 0.5
 
 
 def is_remote(path: str) -> bool:
@@ -101,6 +103,11 @@ def remove(path: str) -> None:
     _layer(path).remove(path)
 
 
+def remove_folder(folder: str) -> None:
+    """Remove a folder on a disk with all that is in it, if it is there; in a bucket there are none."""
+    _layer(folder).remove_folder(folder)
+
+
 def remove_temporary_files(folder: str) -> int:
     """Sweep what killed processes left unfinished under `folder`; returns how many went."""
     return _layer(folder).remove_temporary_files(folder)
@@ -112,11 +119,21 @@ def make_folder(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: str) -> Iterator[None]:
-    """Hold a lock file for the duration of the block. Raises `StorageError` if another process holds it.
+def exclusive(path: str, patience: float | None = None) -> Iterator[None]:
+    """Hold a lock file for the duration of the block. Raises `BusyError` if another process holds it.
 
     A killed job never blocks the next one: on a disk the kernel drops the lock with the process; in a bucket it is a
-    lease that is renewed while the block runs, and the next job waits the minute until it expires.
+    lease that is renewed while the block runs. Without `patience` a lease is watched until it expires or is seen to be
+    renewed; with it, a lock that is not free is asked for again for so many seconds, 0 for not at all.
     """
-    with _layer(path).exclusive(path):
+    deadline = time.monotonic() + (patience or 0.0)
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(_layer(path).exclusive(path, watch=patience is None))
+                break
+            except BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_LOOK_SECONDS)
         yield

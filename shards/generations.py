@@ -12,9 +12,9 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from shards import filesystem, manifest, packing
+from shards import filesystem, manifest
 from shards.manifest import Generation, Manifest, Shard, index_path, shard_name, stats_path
-from shards.packing import Group, Run
+from shards.packing import Group, Run, pack, plan_shards
 from shards.randomness import digest, generator
 from shards.segments import SegmentStore, segments_folder
 from shards.writer import plan_digest
@@ -35,74 +35,117 @@ class ShardPlan:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """What decides how segments are packed, besides the segments: seed, digest of the config, and sizes."""
+
+    seed: int
+    config: str
+    segments_per_example: int
+    shard_bytes: int
+
+
+@dataclass(frozen=True)
 class GenerationPlan:
-    """What a new generation will be: its shards, the videos it takes up, and the runs it leaves over."""
+    """What a new generation will be: its shards, the videos it takes up, and the runs it leaves over.
+
+    `took` are the numbers of the generations whose left-over runs it packs.
+    """
 
     number: int
     split: str
     videos: list[str]
     shards: list[ShardPlan]
     remainder: list[Run]
+    took: list[int]
 
 
 def packed_videos(data: str, held: Manifest | None) -> set[str]:
     """The ids of all videos that some generation took up."""
-    packed: set[str] = set()
-    for generation in held.generations if held else []:
-        packed.update(json.loads(line) for line in filesystem.read_bytes(_videos_path(data, generation)).splitlines())
-    return packed
+    return {video for generation in (held.generations if held else []) for video in videos_of(data, generation)}
+
+
+def videos_of(data: str, generation: Generation) -> list[str]:
+    """The ids of the videos that a generation took up."""
+    return [json.loads(line) for line in filesystem.read_bytes(_videos_path(data, generation)).splitlines()]
+
+
+def holders(data: str, held: Manifest, videos: Collection[str]) -> set[int]:
+    """The numbers of the generations that may hold segments of some of the videos, from the lists of their videos."""
+    wanted = {json.dumps(video, ensure_ascii=False).encode() for video in videos}
+    found: set[int] = set()
+    # A generation that took up what another left over has a higher number.
+    for generation in held.generations:
+        path = _videos_path(data, generation)
+        if (
+            not found.isdisjoint(held.taken_up(generation))
+            or not filesystem.exists(path)
+            or not wanted.isdisjoint(filesystem.read_bytes(path).splitlines())
+        ):
+            found.add(generation.number)
+    return found
 
 
 def read_remainder(data: str, held: Manifest | None, split: str) -> list[Run]:
-    """The runs that the newest generation of a split left over."""
-    numbers = [g.number for g in held.generations if g.split == split] if held else []
-    if not numbers:
-        return []
-    return [Run(*run) for run in _remainders(data)[str(max(numbers))]]
+    """The runs of a split that wait to be packed, those of older generations first."""
+    left = _remainders(data)
+    return [run for number in _waiting(held, split) for run in left[number]]
+
+
+def next_number(held: Manifest | None) -> int:
+    """The number of a generation after all others."""
+    return max((g.number for g in held.generations), default=-1) + 1 if held else 0
 
 
 def plan_generation(
-    data: str,
-    held: Manifest | None,
-    split: str,
-    videos: Iterable[str],
-    *,
-    seed: int,
-    config: str,
-    segments_per_example: int,
-    shard_bytes: int,
+    data: str, held: Manifest | None, split: str, videos: Iterable[str], packing: Packing
 ) -> GenerationPlan | None:
-    """Pack the committed `videos` that no generation holds yet; `None` if there are none.
+    """Pack the committed `videos` that no generation holds yet, after what waits; `None` if there are no such videos.
 
     Raises `SegmentStoreError` if a video's segments are missing or damaged.
     """
     packed = packed_videos(data, held)
-    new = sorted((v for v in set(videos) if v not in packed), key=lambda v: digest(seed, "pack", v))
-    if not new:
-        return None
-    number = len(held.generations) if held else 0
+    new = [video for video in set(videos) if video not in packed]
+    return plan_rest(data, held, split, next_number(held), new, packing) if new else None
+
+
+def plan_wave(data: str, split: str, number: int, videos: Iterable[str], packing: Packing) -> GenerationPlan:
+    """Pack the committed `videos` of one wave, which no other generation has a part in. Raises as `plan_generation`."""
+    return _plan(data, split, number, videos, [], [], packing)
+
+
+def plan_rest(
+    data: str, held: Manifest | None, split: str, number: int, videos: Iterable[str], packing: Packing
+) -> GenerationPlan:
+    """Pack all that waits in the split, and `videos`. Raises as `plan_generation`."""
+    carried, took = read_remainder(data, held, split), _waiting(held, split)
+    return _plan(data, split, number, videos, carried, took, packing)
+
+
+def _plan(
+    data: str, split: str, number: int, videos: Iterable[str], carried: list[Run], took: list[int], packing: Packing
+) -> GenerationPlan:
+    new = sorted(videos, key=lambda v: digest(packing.seed, "pack", v))
     store = SegmentStore(segments_folder(data))
-    carried = read_remainder(data, held, split)
     lengths = {v: [length for _, length, _ in store.get(v).spans] for v in {*new, *(run.video_id for run in carried)}}
     runs = [*carried, *(Run(v, 0, len(lengths[v])) for v in new)]
-    rng = generator(seed, "pack", split, number)
-    groups, remainder = packing.pack(runs, segments_per_example, rng.random)
+    rng = generator(packing.seed, "pack", split, number)
+    groups, remainder = pack(runs, packing.segments_per_example, rng.random)
     sizes = [
         sum(n + _RECORD_OVERHEAD for run in g for n in lengths[run.video_id][run.first : run.stop]) for g in groups
     ]
-    dealt = packing.plan_shards(groups, sizes, shard_bytes, generator(seed, "shuffle", split, number))
+    dealt = plan_shards(groups, sizes, packing.shard_bytes, generator(packing.seed, "shuffle", split, number))
     shards = [
-        ShardPlan(shard_name(split, number, i, len(dealt)), plan_digest(config, part), part)
+        ShardPlan(shard_name(split, number, i, len(dealt)), plan_digest(packing.config, part), part)
         for i, part in enumerate(dealt)
     ]
-    return GenerationPlan(number, split, new, shards, remainder)
+    return GenerationPlan(number, split, new, shards, remainder, took)
 
 
 def discard_unfinished(data: str, held: Manifest | None, plan: GenerationPlan) -> None:
-    """Remove files of a generation that was never committed and was planned otherwise."""
+    """Remove shards that an earlier run wrote for this generation when it was planned otherwise."""
     kept = {name for s in plan.shards for name in (s.name, index_path(s.name), stats_path(s.name))}
     kept |= {name for s in (held.shards() if held else []) for name in (s.name, index_path(s.name), stats_path(s.name))}
-    shard_file = re.compile(r"[A-Za-z0-9]+-g\d{4}-\d{5}of\d{5}\.(tfrecord|index|stats\.json)$")
+    shard_file = re.compile(rf"[A-Za-z0-9]+-g{plan.number:04d}-\d{{5}}of\d{{5}}\.(tfrecord|index|stats\.json)$")
     for path in filesystem.list_files(data):
         name = path.rsplit("/", 1)[-1]
         if shard_file.match(name) and name not in kept:
@@ -110,22 +153,21 @@ def discard_unfinished(data: str, held: Manifest | None, plan: GenerationPlan) -
 
 
 def commit_generation(
-    data: str, held: Manifest | None, plan: GenerationPlan, shards: list[Shard], config: str, tokenizer: str, size: int
+    data: str, held: Manifest | None, plan: GenerationPlan, shards: list[Shard], packing: Packing, tokenizer: str
 ) -> Manifest:
     """Make the planned generation part of the data: its videos, its remainder, and last the manifest."""
+    size = packing.segments_per_example
     segments = sum(s.examples for s in shards) * size
-    generation = Generation(plan.number, plan.split, len(plan.videos), segments, shards)
+    generation = Generation(plan.number, plan.split, len(plan.videos), segments, shards, plan.took)
     lines = "".join(json.dumps(video, ensure_ascii=False) + "\n" for video in plan.videos)
     filesystem.write_bytes(_videos_path(data, generation), lines.encode())
     # The manifest decides which entry counts, so an entry written before a crash does no harm.
-    remainders = _remainders(data) | {str(plan.number): [[r.video_id, r.first, r.stop] for r in plan.remainder]}
-    newest = {g.split: str(g.number) for g in [*(held.generations if held else []), generation]}
-    earlier = {g.split: str(g.number) for g in (held.generations if held else [])}
-    alive = {*newest.values(), *earlier.values()}
-    text = json.dumps({number: runs for number, runs in sorted(remainders.items()) if number in alive}, indent=1)
-    filesystem.write_bytes(filesystem.join(data, REMAINDER), f"{text}\n".encode())
-    generations = [*(held.generations if held else []), generation]
-    committed = Manifest(size, config, tokenizer, generations)
+    alive = {number for split in (held.splits() if held else []) for number in _waiting(held, split)}
+    left = {number: runs for number, runs in _remainders(data).items() if number in alive}
+    _write_remainders(data, left | {plan.number: plan.remainder})
+    earlier = held.generations if held else []
+    generations = sorted([*earlier, generation], key=lambda g: g.number)
+    committed = Manifest(size, packing.config, tokenizer, generations)
     manifest.save(data, committed)
     return committed
 
@@ -133,16 +175,28 @@ def commit_generation(
 def forget_remainders(data: str, videos: Collection[str]) -> None:
     """Drop the runs of some videos that wait for a next generation."""
     held = _remainders(data)
-    left = {number: [run for run in runs if run[0] not in videos] for number, runs in held.items()}
+    left = {number: [run for run in runs if run.video_id not in videos] for number, runs in held.items()}
     if left != held:
-        filesystem.write_bytes(filesystem.join(data, REMAINDER), f"{json.dumps(left, indent=1)}\n".encode())
+        _write_remainders(data, left)
 
 
 def drop_packed_segments(data: str, held: Manifest) -> None:
     """Remove the segments of every packed video from the store, but for those that wait in a remainder."""
+    _drop(data, held, packed_videos(data, held))
+
+
+def drop_segments_of(data: str, held: Manifest, number: int) -> None:
+    """Remove the segments that a generation packed, its own videos' and those it took up; what waits stays."""
+    generation = next(g for g in held.generations if g.number == number)
+    left = _remainders(data)
+    took = {run.video_id for n in held.taken_up(generation) for run in left.get(n, [])}
+    _drop(data, held, took.union(videos_of(data, generation)))
+
+
+def _drop(data: str, held: Manifest, videos: set[str]) -> None:
     waiting = {run.video_id for split in held.splits() for run in read_remainder(data, held, split)}
     store = SegmentStore(segments_folder(data))
-    for video in packed_videos(data, held) - waiting:
+    for video in videos - waiting:
         store.remove(video)
 
 
@@ -150,6 +204,19 @@ def _videos_path(data: str, generation: Generation) -> str:
     return filesystem.join(data, f"{generation.split}-g{generation.number:04d}.videos")
 
 
-def _remainders(data: str) -> dict[str, list[list]]:
+def _waiting(held: Manifest | None, split: str) -> list[int]:
+    """The generations of a split whose left-over runs nobody took up, in order."""
+    generations = [g for g in held.generations if g.split == split] if held else []
+    taken = {number for g in generations for number in held.taken_up(g)}
+    return sorted({g.number for g in generations} - taken)
+
+
+def _remainders(data: str) -> dict[int, list[Run]]:
     path = filesystem.join(data, REMAINDER)
-    return json.loads(filesystem.read_bytes(path)) if filesystem.exists(path) else {}
+    held = json.loads(filesystem.read_bytes(path)) if filesystem.exists(path) else {}
+    return {int(number): [Run(*run) for run in runs] for number, runs in held.items()}
+
+
+def _write_remainders(data: str, left: dict[int, list[Run]]) -> None:
+    entries = {str(n): [[run.video_id, run.first, run.stop] for run in runs] for n, runs in sorted(left.items())}
+    filesystem.write_bytes(filesystem.join(data, REMAINDER), f"{json.dumps(entries, indent=1)}\n".encode())

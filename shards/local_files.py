@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from shards.errors import StorageError
+from shards.errors import BusyError, StorageError
 
 TEMPORARY_PREFIX = ".incomplete-"
 
@@ -116,6 +116,12 @@ def remove(path: str) -> None:
         target.parent.rmdir()
 
 
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    with _named(folder), contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
 def remove_temporary_files(folder: str) -> int:
     """Sweep the files and folders that killed processes left unfinished under `folder`; returns how many went."""
     place = Path(folder)
@@ -140,13 +146,14 @@ def make_folder(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: str) -> Iterator[None]:
-    """Hold a lock file for the duration of the block. Raises `StorageError` at once if another process holds it.
+def exclusive(path: str, watch: bool) -> Iterator[None]:
+    """Hold a lock file for the duration of the block. Raises `BusyError` at once if another process holds it.
 
-    The kernel drops the lock with the process, however it ends, so a killed job never blocks the next one.
+    The kernel drops the lock with the process, however it ends, so there is nothing to `watch`.
     """
     import fcntl
 
+    del watch
     target = Path(path)
     with _named(path):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +162,7 @@ def exclusive(path: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StorageError(
+            raise BusyError(
                 f"another job is writing to {str(target.parent)!r}; wait for it or choose another folder"
             ) from None
         yield

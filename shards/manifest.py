@@ -49,13 +49,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class Generation:
-    """The shards that one run added to a split, and how many videos and segments are in them."""
+    """The shards that one run added to a split, and how many videos and segments are in them.
+
+    `took` are the numbers of the generations whose left-over segments it packed; `None` in older manifests means all
+    before it.
+    """
 
     number: int
     split: str
     videos: int
     segments: int
     shards: list[Shard]
+    took: list[int] | None = None
 
     @property
     def examples(self) -> int:
@@ -75,6 +80,12 @@ class Manifest:
     def shards(self, split: str | None = None) -> list[Shard]:
         """The shards of a split (all of them without one), oldest generation first."""
         return [s for g in self.generations if split in (None, g.split) for s in g.shards]
+
+    def taken_up(self, generation: Generation) -> list[int]:
+        """The numbers of the generations whose left-over segments a generation packed."""
+        if generation.took is not None:
+            return generation.took
+        return [g.number for g in self.generations if g.split == generation.split and g.number < generation.number]
 
     def splits(self) -> list[str]:
         """The names of the splits, in order of appearance."""
@@ -115,6 +126,8 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
         raise ManifestError(f"{generation.split!r} is not the name of a split")
     if not all(map(_is_count, (generation.number, generation.videos, generation.segments))):
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
+    if generation.took is not None and not all(map(_is_count, generation.took)):
+        raise ManifestError(f"the generations that generation {generation.number} took up are not numbers")
     return generation
 
 

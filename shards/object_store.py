@@ -26,7 +26,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
 
-from shards.errors import StorageError
+from shards.errors import BusyError, StorageError
 
 LEASE_SECONDS = 60.0
 _RENEW_SECONDS = 15.0
@@ -229,6 +229,11 @@ def remove(path: str) -> None:
         _blob(path).delete(retry=_RETRY)
 
 
+def remove_folder(folder: str) -> None:
+    """A bucket has no folders."""
+    del folder
+
+
 def remove_temporary_files(folder: str) -> int:
     """Nothing unfinished is ever visible in a bucket."""
     del folder
@@ -244,10 +249,13 @@ def make_folder(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: str) -> Iterator[None]:
-    """Hold a lease; raises `StorageError` if another job renewed it within the last minute."""
+def exclusive(path: str, watch: bool) -> Iterator[None]:
+    """Hold a lease; raises `BusyError` if another job holds it.
+
+    `watch` looks at a lease that has not expired until it does, or until somebody is seen to renew it.
+    """
     lease = _Lease(path)
-    lease.take()
+    lease.take(watch)
     ended = threading.Event()
     thread = threading.Thread(target=lease.renew_until, args=(ended,), daemon=True)
     thread.start()
@@ -266,22 +274,29 @@ class _Lease:
         self.path, self.generation = path, 0
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
-    def take(self) -> None:
-        """Write the lease; wait for one that nobody renews any more, raise for one that is renewed."""
+    def take(self, watch: bool) -> None:
+        """Write the lease where there is none that is still good; raise `BusyError` for one that is."""
         with _named(self.path):
             first = None
             while expected := _generation(_blob(self.path)):
-                held = json.loads(_blob(self.path).download_as_bytes(retry=_RETRY))
-                first = first or held["until"]
-                if held["until"] != first:
-                    raise StorageError(
-                        f"another job ({held['owner']}) is writing to {self.path.rpartition('/')[0]!r}; wait for it or"
-                        " choose another folder"
-                    )
+                try:
+                    held = json.loads(_blob(self.path).download_as_bytes(retry=_RETRY))
+                except NotFound:
+                    continue
                 if held["until"] <= time.time():
                     break
+                first = first or held["until"]
+                if not watch or held["until"] != first:
+                    raise self._busy(held["owner"])
                 time.sleep(_LOOK_SECONDS)
-            self._write(expected)
+            try:
+                self._write(expected)
+            except PreconditionFailed:
+                raise self._busy("that began at the same moment") from None
+
+    def _busy(self, owner: str) -> BusyError:
+        place = self.path.rpartition("/")[0]
+        return BusyError(f"another job ({owner}) is writing to {place!r}; wait for it or choose another folder")
 
     def _write(self, expected: int) -> None:
         content = json.dumps({"owner": self.owner, "until": time.time() + LEASE_SECONDS}).encode()

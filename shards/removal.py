@@ -26,6 +26,9 @@ from shards.writer import write_shard
 OUTCOME, KIND = "withdrawn", "failed-final"
 """What the ledger says of a video that was taken out, so that no job takes it up again."""
 
+_WRITER = "removals"
+"""The ledger file of removals; small, so that every wave can look into it."""
+
 _REVISION = re.compile(r"(-r(\d+))?\.tfrecord$")
 
 
@@ -53,11 +56,9 @@ def remove(data: str, ids: Collection[str]) -> Removal:
         held = manifest.load(data)
         _sweep(data, held)
         kept, counts = _rewritten(data, held, wanted)
-        store, ledger = SegmentStore(segments_folder(data)), Ledger(data, "removals")
-        entries = ledger.entries()
-        for video in sorted(wanted):
-            if entries.get(video) is None or entries[video].outcome != OUTCOME:
-                ledger.append(Entry(video, OUTCOME, KIND, "taken out on request", at=round(time.time(), 3)))
+        store, ledger = SegmentStore(segments_folder(data)), Ledger(data, _WRITER)
+        for video in sorted(wanted - withdrawn(data)):
+            ledger.append(Entry(video, OUTCOME, KIND, "taken out on request", at=round(time.time(), 3)))
         generations.forget_remainders(data, wanted)
         if kept != held:
             manifest.save(data, kept)
@@ -67,12 +68,22 @@ def remove(data: str, ids: Collection[str]) -> Removal:
     return counts
 
 
+def withdrawn(data: str) -> set[str]:
+    """The ids that were taken out on request, which nobody may take up again."""
+    entries = Ledger(data, _WRITER).own_entries()
+    return {video for video, entry in entries.items() if entry.outcome == OUTCOME}
+
+
 def _rewritten(data: str, held: Manifest, wanted: frozenset[str]) -> tuple[Manifest, Removal]:
     """The manifest without the videos, its new shards written, and what went."""
     shards = examples = others = 0
     found: set[str] = set()
     changed = []
+    holders = generations.holders(data, held, wanted)
     for generation in held.generations:
+        if generation.number not in holders:
+            changed.append(generation)
+            continue
         kept: list[Shard] = []
         for shard in generation.shards:
             plan, groups = _planned(data, shard)

@@ -100,9 +100,11 @@ def test_a_removal_waits_for_no_other_job(data):
 
 
 def test_a_sidecar_that_says_nothing_is_named(data):
+    victim = a_video(data)
     next(data.glob("*.stats.json")).write_text("{}")
+    assert removal.remove(str(data), ["x"]).videos == 0, "shards that cannot hold the video are not looked at"
     with pytest.raises(removal.RemovalError, match="does not say which videos"):
-        removal.remove(str(data), ["x"])
+        removal.remove(str(data), [victim])
 
 
 def test_a_block_list_keeps_videos_out(tmp_path, run, corpus, quick):
