@@ -61,7 +61,7 @@ def measure(sample: list[Item], options: PreprocessOptions) -> tuple[Counter[tup
     outcomes: Counter[tuple[str, str]] = Counter()
     cpu, size = 0.0, 0
     with tempfile.TemporaryDirectory() as scratch:
-        fetch = Fetch(options.video, options.download, scratch)
+        fetch = Fetch(options.video, options.download, scratch, options.politeness)
         fetch.setup()
         extractor = Extractor(options.video, options.limits)
         try:

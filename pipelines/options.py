@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from ingest.download import DownloadConfig
 from ingest.video import VideoConfig
+from pipelines.budget import Politeness
 from pipelines.extraction import Limits
 from shards import filesystem
 from shards.errors import UsageError
@@ -65,6 +66,7 @@ class PreprocessOptions:
     """Wall time that decoding one video may take."""
     decode_memory_mb: int = 2048
     """Memory that decoding one video may take."""
+    politeness: Politeness = field(default_factory=Politeness)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
 
@@ -77,6 +79,7 @@ class PreprocessOptions:
             raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
         if self.wave and self.stage != "all":
             raise UsageError(f"--wave {self.wave} commits whole waves; leave --stage {self.stage} out")
+        self.politeness.check()
         self.download.options()
         if not (self.split.isascii() and self.split.isalnum()):
             raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")

@@ -26,6 +26,7 @@ from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, VideoConfig, check_config
 from pipelines import dry_run
 from pipelines.breaker import Breaker
+from pipelines.budget import Budget
 from pipelines.execution import new_pipeline, run_and_leave, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
@@ -69,9 +70,9 @@ def main(argv: list[str] | None = None) -> int:
         keep_log(log_path(options.out))
         filesystem.remove_temporary_files(options.out)
         config = settle_config(options)
+        Breaker(options.out).close()
         if options.stage == "download":
             return download(items, options, config, beam_options, console)
-        Breaker(options.out).close()
         if options.stage in ("extract", "all"):
             note_start(options.out, len(items))
             extract(items, options, config, beam_options, console)
@@ -129,7 +130,7 @@ def finish_wave(
             extract(items, options, config, beam_options, console, number)
         entries = Ledger(out, part=part).entries()
         if untried := sum(item.id not in entries for item in items):
-            raise _not_tried(out, untried)
+            raise _not_tried(options, untried)
         done = [i.id for i in items if entries[i.id].kind == Kind.DONE.value]
         packing = _packing(options, config)
         if last:
@@ -275,7 +276,7 @@ def extract(
             pipeline
             | "Name the videos" >> beam.Create(pending, reshuffle=False)
             | "Spread them over the workers" >> beam.Reshuffle()
-            | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out))
+            | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
             | "Filter, align, segment and extract" >> beam.ParDo(decode)
             | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config, part))
         )
@@ -291,23 +292,21 @@ def download(
     packed = generations.packed_videos(options.out, _manifest(options.out))
     pending = _allowed(_pending(items, options, config, packed), options)
     pending = [item for item in pending if not is_here(item, options.out)]
-    breaker = Breaker(options.out)
-    breaker.close()
     pipeline = new_pipeline(beam_options, log_path(options.out))
     _ = (
         pipeline
         | "Name the videos" >> beam.Create(pending, reshuffle=False)
         | "Spread them over the workers" >> beam.Reshuffle()
-        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out))
+        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
         | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched, Extracted))
         | "Record what did not" >> beam.ParDo(Commit(options.out, options.split, config))
     )
     if pending:
         run_to_end(pipeline, lambda: None)
-    here = sum(is_here(item, options.out) for item in items)
-    console.print(f"{here} of {len(items)} videos are in {options.raw}")
-    if breaker.is_open():
-        raise UserError(f"downloading stopped: {breaker.reason().sentence} Run the same command again some hours later")
+    entries = Ledger(options.out).entries()
+    away = [item for item in items if not is_here(item, options.out)]
+    console.print(f"{len(items) - len(away)} of {len(items)} videos are in {options.raw}")
+    _require_tried(options, sum(item.id not in entries for item in away))
     return 0
 
 
@@ -428,8 +427,7 @@ def summarize(items: list[Item], options: PreprocessOptions, console: Console) -
         sentence = Outcome(outcome).sentence
         more = "" if example.detail == sentence else f" {example.detail}"
         console.print(f"{count} {kind}: {outcome}. {sentence} For example {example.id!r}.{more}")
-    if Breaker(options.out).is_open():
-        raise _not_tried(options.out, len(items) - len(named))
+    _require_tried(options, len(items) - len(named))
     if not any(e.kind == Kind.DONE.value for e in entries.values()):
         raise UserError("no video became segments; the reasons are above and in the ledger")
     if held := _manifest(options.out):
@@ -445,13 +443,27 @@ def _totals(held: Manifest, data: str) -> str:
     )
 
 
-def _not_tried(out: str, count: int) -> UserError:
+def _require_tried(options: PreprocessOptions, untried: int) -> None:
+    """Raises `UserError` if downloading stopped before every item was tried."""
+    if Breaker(options.out).is_open() or (untried > 0 and _why_stopped(options)):
+        raise _not_tried(options, untried)
+
+
+def _not_tried(options: PreprocessOptions, count: int) -> UserError:
     """Why not every item was tried."""
-    breaker = Breaker(out)
-    why = f"downloading stopped ({breaker.reason().sentence})" if breaker.is_open() else "the job ended too early"
-    return UserError(
-        f"{why}; {count} videos were not tried, what was finished is kept, run the same command again some hours later"
-    )
+    why = _why_stopped(options) or "the job ended too early; run the same command again"
+    return UserError(f"downloading stopped, {count} videos were not tried and what was finished is kept: {why}")
+
+
+def _why_stopped(options: PreprocessOptions) -> str | None:
+    """Why nothing is downloaded any more and what to do, `None` where that is not so."""
+    breaker, left = Breaker(options.out), Budget(options.out, options.politeness).seconds_left()
+    if breaker.is_open():
+        return f"{breaker.reason().sentence} Run the same command again some hours later"
+    if left > 0:
+        limit = options.politeness.downloads_per_day
+        return f"{limit} a day from one address are used up; run the same command again in {left / 3600:.1f} hours"
+    return None
 
 
 def _manifest(data: str) -> Manifest | None:

@@ -26,6 +26,7 @@ from ingest.outcomes import Outcome
 from ingest.raw import RawError, RawVideo
 from ingest.video import Result, VideoConfig, screen
 from pipelines.breaker import Breaker
+from pipelines.budget import Budget, Politeness
 from pipelines.extraction import Extracted, Extractor, Limits
 from shards import filesystem, writer
 from shards.generations import ShardPlan
@@ -81,17 +82,19 @@ class Fetch(beam.DoFn):
     """Item -> RawVideo, or the Extracted end of an item that cannot be had.
 
     Downloading stops, for every worker of the job, as soon as one is asked for proof of a person or several times to
-    slow down; items that were not tried then have no outcome and are tried by the next run.
+    slow down, and where the day's downloads are used up; items that were not tried then have no outcome and are tried
+    by the next run.
     """
 
-    def __init__(self, config: VideoConfig, download: DownloadConfig, out: str):
-        self.config, self.download, self.out = config, download, out
+    def __init__(self, config: VideoConfig, download: DownloadConfig, out: str, politeness: Politeness):
+        self.config, self.download, self.out, self.politeness = config, download, out, politeness
 
     def setup(self) -> None:
         """Nothing is opened before the first download."""
         self.downloaders: dict[str, Downloader] = {}
         self.scratch: str | None = None
         self.breaker = Breaker(self.out)
+        self.budget = Budget(self.out, self.politeness)
 
     def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
         """Read captions and metadata; download them and the media where they are not here yet."""
@@ -100,19 +103,29 @@ class Fetch(beam.DoFn):
                 yield _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
             elif item.source is not Source.YOUTUBE or is_here(item, self.out):
                 yield self._stored(item)
-            elif not self.breaker.is_open():
-                fetched = self._downloader(self._folder(item))(item.id)
-                if isinstance(fetched, Result):
-                    self.breaker.note(fetched.outcome)
-                    fetched = Extracted(fetched, 0.0)
-                elif filesystem.is_remote(item.place):
-                    raw_videos.store_layout(self._folder(item), item.id, item.place)
+            elif fetched := self._downloaded(item):
                 yield fetched
         except filesystem.StorageError:
             # Not this video's fault: the job cannot write.
             raise
         except (RawError, OSError) as error:
             yield _ended(item, Outcome.MEDIA_UNREADABLE, str(error))
+
+    def _downloaded(self, item: Item) -> RawVideo | Extracted | None:
+        """What a download gives; nothing where no more may be downloaded."""
+        if self.breaker.is_open():
+            return None
+        with self.budget.turn() as allowed:
+            # While this worker waited for its turn, another may have been told to stop.
+            if not allowed or self.breaker.is_open():
+                return None
+            fetched = self._downloader(self._folder(item))(item.id)
+        if isinstance(fetched, Result):
+            self.breaker.note(fetched.outcome)
+            return Extracted(fetched, 0.0)
+        if filesystem.is_remote(item.place):
+            raw_videos.store_layout(self._folder(item), item.id, item.place)
+        return fetched
 
     def _stored(self, item: Item) -> RawVideo:
         """A raw video that is on the disk, or in a bucket: then a copy that goes when it has been extracted."""

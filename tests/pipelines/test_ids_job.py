@@ -97,3 +97,15 @@ def test_a_server_that_says_stop_is_obeyed(site, job, tmp_path, fault, tried):
     ran = job("--retry-failed")
     assert ran.status == 0, ran.err
     assert set(tried_ids(tmp_path / "out").values()) == {"extracted"}
+
+
+def test_a_days_downloads_are_counted_for_all_workers_together(site, job, tmp_path):
+    limits = ("--downloads-per-day", "3", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    ran = job(*limits)
+    assert ran.status == 1
+    assert "3 a day from one address are used up; run the same command again in 24.0 hours" in ran.err
+    assert "3 videos were not tried" in ran.err
+    assert sum(path.startswith("info/") for path in site.hits) == 3
+    other = job(*limits, "--egress", "another-address")
+    assert other.status == 0, other.err
+    assert set(tried_ids(tmp_path / "out").values()) == {"extracted"}
