@@ -1,10 +1,12 @@
 """Whether cost and memory stay in bounds: a very long video, and ten times as many videos.
 
-    python -m benchmarks.ingest_scale [--hours 3] [--videos 50] [--times 10]
+    python -m benchmarks.ingest_scale [--hours 3] [--videos 50] [--times 10] [--only overhead]
 
 The first table is the whole job on one long 1080p video with the duration rule off: the most memory that worker and
 decoder held together at any moment, and the most disk. The second is the time of the whole job per video, for some
-videos and for the same ones many times over under other names; the start of Beam is measured apart, on one video.
+videos and for the same ones many times over under other names; the start of Beam is measured apart, on one video. The
+third is what Beam, the ledger, the segment store and the shards cost beside the work on videos of one minute, by two
+workers: all CPU time of the job but its start, and that of the decoders according to the ledger.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import tyro
@@ -25,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.ffmpeg import ffmpeg_path
+from shards.ledger import Ledger
 from shards.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +45,8 @@ class Options:
     """Videos of the small job."""
     times: int = 10
     """How many times as many the large one has."""
+    only: Literal["long", "linearity", "overhead"] | None = None
+    """Print only this table."""
 
 
 def run_ffmpeg(*arguments: str) -> None:
@@ -83,17 +89,17 @@ def make_many(folder: Path, originals: Path, times: int) -> None:
             os.link(path, folder / f"{copy:03d}{path.name}")
 
 
-def make_originals(folder: Path, count: int) -> None:
-    """So many 30 s videos with 360p pictures, sound and captions, all alike."""
+def make_originals(folder: Path, count: int, seconds: int = 30) -> None:
+    """So many videos with 360p pictures, sound and captions, all alike."""
     folder.mkdir()
     first = folder / "video000.mp4"
-    source = ["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=30", "-f", "lavfi"]
+    source = ["-f", "lavfi", "-i", f"testsrc2=size=640x360:rate=25:duration={seconds}", "-f", "lavfi"]
     encode = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest"]
-    run_ffmpeg(*source, "-i", "sine=frequency=440:duration=30", *encode, str(first))
+    run_ffmpeg(*source, "-i", f"sine=frequency=440:duration={seconds}", *encode, str(first))
     for index in range(1, count):
         os.link(first, folder / f"video{index:03d}.mp4")
     for index in range(count):
-        (folder / f"video{index:03d}.en.vtt").write_text(captions(30))
+        (folder / f"video{index:03d}.en.vtt").write_text(captions(seconds))
 
 
 class Watch:
@@ -193,16 +199,37 @@ def linearity(root: Path, count: int, times: int, tokenizer: Path) -> Table:
     return table
 
 
+def overhead(root: Path, count: int, tokenizer: Path) -> Table:
+    """What surrounds the work on videos of one minute, as a share of it."""
+    some, one = root / "minutes", root / "minute"
+    make_originals(some, count, 60)
+    make_originals(one, 1, 60)
+    arguments = ("--segments-per-example=4", "--direct_num_workers=2")
+    spent = []
+    for videos in (one, some):
+        out = root / f"{videos.name}-out"
+        _, _, cpu = job(videos, out, tokenizer, *arguments)
+        spent.append((cpu, sum(entry.cpu_seconds for entry in Ledger(str(out)).entries().values())))
+    total, work = (1e3 * (after - before) / (count - 1) for before, after in zip(*spent, strict=True))
+    table = Table("videos of 60 s", "CPU ms per video", "of that decoding", "overhead", "asked", title="two workers")
+    table.add_row(str(count), f"{total:.0f}", f"{work:.0f}", f"{(total - work) / work:.1%}", "10 %")
+    return table
+
+
 def main() -> int:
-    """Print both tables."""
+    """Print the tables."""
     options = tyro.cli(Options)
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         tokenizer = root / "tokenizer.json"
         tokenizer.write_text(train_tokenizer(["word other"], 266).to_str())
-        console.print(long_video(root, options.hours, tokenizer))
-        console.print(linearity(root, options.videos, options.times, tokenizer))
+        if options.only in (None, "long"):
+            console.print(long_video(root, options.hours, tokenizer))
+        if options.only in (None, "linearity"):
+            console.print(linearity(root, options.videos, options.times, tokenizer))
+        if options.only in (None, "overhead"):
+            console.print(overhead(root, options.videos, tokenizer))
     return 0
 
 

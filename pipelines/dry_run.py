@@ -1,11 +1,13 @@
 """What the whole job will cost, from a sample that is really processed.
 
-Nothing is kept. The sample's funnel and its cost per second of video give core-hours, storage and hours for any number
-of workers.
+Nothing is kept. The sample's funnel and its cost per video give core-hours, storage, hours for any number of workers,
+and money where the prices are known.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -17,12 +19,44 @@ from rich.table import Table
 from ingest.raw import RawVideo
 from pipelines.extraction import Extractor
 from pipelines.transforms import Fetch, Item
+from shards import filesystem
+from shards.errors import UsageError
 from shards.randomness import digest
 
 if TYPE_CHECKING:
     from pipelines.options import PreprocessOptions
 
 SAMPLE_VIDEOS = 16
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a dry run multiplies its figures with; the currency is whatever the prices are in."""
+
+    core_hour_price: float | None = None
+    """Price of one core for one hour."""
+    gb_month_price: float | None = None
+    """Price of keeping one gigabyte for one month."""
+    save_cost: str | None = None
+    """Write the estimate of a dry run to this file, as JSON."""
+
+    def check(self) -> None:
+        """Raises `UsageError` for a price below zero."""
+        for name in ("core_hour_price", "gb_month_price"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must not be negative")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What so many videos will cost; prices are None where they were not given."""
+
+    videos: int
+    core_hours: float
+    gigabytes: float
+    compute_price: float | None
+    storage_price_a_month: float | None
 
 
 @dataclass(frozen=True)
@@ -33,10 +67,16 @@ class Cost:
     cpu_seconds: float
     segment_bytes: int
 
-    def for_videos(self, count: int) -> tuple[float, float]:
-        """(core-hours, gigabytes of shards) of `count` videos like those of the sample."""
+    def for_videos(self, count: int, prices: Prices) -> Estimate:
+        """The cost of `count` videos like those of the sample."""
         share = count / max(self.videos, 1)
-        return self.cpu_seconds * share / 3600, self.segment_bytes * share / 1e9
+        core_hours, gigabytes = self.cpu_seconds * share / 3600, self.segment_bytes * share / 1e9
+        compute, storage = _priced(core_hours, prices.core_hour_price), _priced(gigabytes, prices.gb_month_price)
+        return Estimate(count, core_hours, gigabytes, compute, storage)
+
+
+def _priced(amount: float, price: float | None) -> float | None:
+    return None if price is None else amount * price
 
 
 def report(items: list[Item], options: PreprocessOptions, console: Console) -> int:
@@ -47,12 +87,18 @@ def report(items: list[Item], options: PreprocessOptions, console: Console) -> i
     for (kind, outcome), count in sorted(outcomes.items()):
         funnel.add_row(f"{kind}: {outcome}", str(count))
     console.print(funnel)
-    costs = Table("videos", "core-hours", "GB of shards", "hours on 16 / 256 / 4096 cores", title="cost at this rate")
+    columns = ("videos", "core-hours", "GB of shards", "hours on 16 / 256 / 4096 cores", "compute", "storage a month")
+    costs = Table(*columns, title="cost at this rate")
     for count in sorted({len(items), 1_000_000, 20_000_000}):
-        core_hours, gigabytes = cost.for_videos(count)
-        hours = " / ".join(f"{core_hours / workers:,.1f}" for workers in (16, 256, 4096))
-        costs.add_row(f"{count:,}", f"{core_hours:,.2f}", f"{gigabytes:,.2f}", hours)
+        found = cost.for_videos(count, options.prices)
+        hours = " / ".join(f"{found.core_hours / workers:,.1f}" for workers in (16, 256, 4096))
+        prices = ("-" if p is None else f"{p:,.2f}" for p in (found.compute_price, found.storage_price_a_month))
+        costs.add_row(f"{count:,}", f"{found.core_hours:,.2f}", f"{found.gigabytes:,.2f}", hours, *prices)
     console.print(costs)
+    if options.prices.save_cost is not None:
+        estimate = dataclasses.asdict(cost.for_videos(len(items), options.prices))
+        estimate["sample"] = dataclasses.asdict(cost)
+        filesystem.write_bytes(options.prices.save_cost, (json.dumps(estimate, indent=1) + "\n").encode())
     return 0
 
 

@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from ingest.download import DownloadConfig
 from ingest.video import VideoConfig
 from pipelines.budget import Politeness
+from pipelines.dry_run import Prices
 from pipelines.extraction import Limits
 from shards import filesystem
 from shards.errors import UsageError
@@ -66,6 +67,7 @@ class PreprocessOptions:
     """Wall time that decoding one video may take."""
     decode_memory_mb: int = 2048
     """Memory that decoding one video may take."""
+    prices: Prices = field(default_factory=Prices)
     politeness: Politeness = field(default_factory=Politeness)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
@@ -79,6 +81,9 @@ class PreprocessOptions:
             raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
         if self.wave and self.stage != "all":
             raise UsageError(f"--wave {self.wave} commits whole waves; leave --stage {self.stage} out")
+        if self.prices.save_cost and not self.dry_run:
+            raise UsageError(f"--save-cost {self.prices.save_cost!r} needs --dry-run, which makes the estimate")
+        self.prices.check()
         self.politeness.check()
         self.download.options()
         if not (self.split.isascii() and self.split.isalnum()):

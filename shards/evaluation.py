@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from shards.cache import CacheOptions
 from shards.errors import UserError
 from shards.pretraining import Arrays
 from shards.questions import fixed
@@ -31,10 +32,17 @@ class Pass:
     """The batches of one split, this host's rows of them."""
 
     def __init__(
-        self, data: str, split: str | None, parser: RecordParser, batch_size: int, host: int = 0, hosts: int = 1
+        self,
+        data: str,
+        split: str | None,
+        parser: RecordParser,
+        batch_size: int,
+        host: int = 0,
+        hosts: int = 1,
+        cache: CacheOptions | None = None,
     ):
         """`batch_size` is this host's. Raises `UsageError` if there is nothing to read."""
-        self._source, self._parser = Source(data, split), parser
+        self._source, self._parser = Source(data, split, cache=cache), parser
         self._size, self._host, self._hosts = batch_size, host, hosts
         self._ends = np.cumsum(self._source.counts)
         self.records = int(self._ends[-1])

@@ -85,7 +85,7 @@ class Reader:
             raise UsageError(f"batch_size {batch_size}, host {host} of {hosts} hosts: there is no such share")
         if len(weights) > 1 and not options.training:
             raise UsageError(f"validation reads one data set at a time, not {len(weights)}")
-        self._sources = [Source(path, options.split, options.files) for path in weights]
+        self._sources = [Source(path, options.split, options.files, options.cache) for path in weights]
         order_seed = seed if options.training else None
         self._orders = [
             Order(source.counts, order_seed, options.window, f"order {i}") for i, source in enumerate(self._sources)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from shards.cache import CacheOptions
 from shards.errors import UsageError
 from shards.images import Scaling
 from shards.random_text import TextShape, default_budget
@@ -80,6 +81,8 @@ class StreamOptions:
     """How many damaged records are replaced by others before the reader gives up."""
     threads: int | None = None
     """Threads that make examples; as many as there are cores by default."""
+    cache: CacheOptions | None = None
+    """What of shards in a bucket is kept on this host; nothing by default."""
 
 
 @dataclass(frozen=True)

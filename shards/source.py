@@ -7,6 +7,7 @@ bit. Errors of the storage that may pass are tried again first.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import threading
 import time
@@ -17,10 +18,12 @@ from functools import cached_property
 import numpy as np
 
 from shards import dataset, filesystem, tfrecord
+from shards.cache import CacheOptions
 from shards.errors import UsageError, UserError
 from shards.filesystem import StorageError
 from shards.manifest import index_path
 
+_BLOCK_BYTES = 8 << 20
 _HELD_INDEXES = 512
 _OPENING_THREADS = 16
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0)
@@ -35,13 +38,21 @@ class ShardError(UserError):
 class Source:
     """A data set whose records can be read in any order.
 
-    `data` is whatever `dataset.open_data` takes; `files` is the number of files of a published pattern. Raises
-    `UsageError` if there is nothing to read or the split must be named, `ShardError` if a shard is missing.
+    `data` is whatever `dataset.open_data` takes; `files` is the number of files of a published pattern; what is read
+    from a bucket stays in `cache`. Raises `UsageError` if there is nothing to read or the split must be named,
+    `ShardError` if a shard is missing.
     """
 
-    def __init__(self, data: str, split: str | None = None, files: int | None = None):
+    def __init__(
+        self,
+        data: str,
+        split: str | None = None,
+        files: int | None = None,
+        cache: CacheOptions | None = None,
+    ):
         opened = dataset.open_data(data, split, files)
         self.folder, self.manifest, self._paths = opened.folder, opened.manifest, opened.shards
+        self._cache = cache.open() if cache and filesystem.is_remote(self.folder) else None
         if self.manifest and split is None and len(self.manifest.splits()) > 1:
             raise UsageError(f"{data!r} has the splits {', '.join(self.manifest.splits())}; say which one to read")
         self._offsets: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -81,8 +92,25 @@ class Source:
         """
         index = self._index(shard)
         start, stop = int(index[record]), int(index[record + 1])
-        framed = _patiently(lambda: filesystem.read_bytes(self._paths[shard], start, stop - start))
+        framed = _patiently(lambda: self._range(shard, start, stop, int(index[-1])))
         return tfrecord.unframe(framed, self.where(shard, record))
+
+    def _range(self, shard: int, start: int, stop: int, size: int) -> bytes:
+        """The bytes `[start, stop)` of a shard of `size` bytes, whole blocks of which are kept in the cache."""
+        path = self._paths[shard]
+        if self._cache is None:
+            return filesystem.read_bytes(path, start, stop - start)
+        parts = []
+        for first in range(start - start % _BLOCK_BYTES, stop, _BLOCK_BYTES):
+            length = min(_BLOCK_BYTES, size - first)
+            fetch = functools.partial(filesystem.read_bytes, path, first, length)
+            name = f"{self._version(shard)} {first}"
+            parts.append(self._cache.get(name, fetch, max(start - first, 0), min(stop - first, length)))
+        return b"".join(parts)
+
+    def _version(self, shard: int) -> str:
+        """What tells a shard from all others, also from one of the same name that was made another time."""
+        return f"{self._paths[shard]} {self._claims[shard].sha256 if self._claims else ''}"
 
     def _count(self, shard: int) -> int:
         path = index_path(self._paths[shard])
@@ -96,12 +124,18 @@ class Source:
             if held is not None:
                 self._offsets.move_to_end(shard)
                 return held
-        offsets = _patiently(lambda: self._load_index(shard))
+        offsets = _patiently(lambda: self._kept_index(shard))
         with self._lock:
             self._offsets[shard] = offsets
             while len(self._offsets) > _HELD_INDEXES:
                 self._offsets.popitem(last=False)
         return offsets
+
+    def _kept_index(self, shard: int) -> np.ndarray:
+        if self._cache is None:
+            return self._load_index(shard)
+        content = self._cache.get(f"{self._version(shard)} index", lambda: self._load_index(shard).tobytes())
+        return np.frombuffer(content, np.int64)
 
     def _load_index(self, shard: int) -> np.ndarray:
         path, index = self._paths[shard], index_path(self._paths[shard])

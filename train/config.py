@@ -15,6 +15,7 @@ from model.config import BASE as BASE_MODEL
 from model.config import LARGE as LARGE_MODEL
 from model.config import TINY as TINY_MODEL
 from model.config import ConfigError, ReserveConfig
+from shards.cache import CacheOptions
 from shards.errors import UsageError
 from shards.reader_config import ReaderConfig, StreamOptions
 
@@ -174,7 +175,7 @@ class TrainConfig:
         rhythm = self.evaluate_every
         _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")
 
-    def reader(self) -> ReaderConfig:
+    def reader(self, cache: CacheOptions | None = None) -> ReaderConfig:
         """The reader whose arrays fit the model. Raises `UsageError` for sizes that no reader can fill."""
         model, given = self.model, self.input
         return ReaderConfig(
@@ -203,7 +204,12 @@ class TrainConfig:
             text_limit=given.text_limit,
             image_dtype=model.dtype,
             audio_dtype=model.dtype,
-            stream=StreamOptions(split=given.split, window=given.window, bad_records=given.bad_records),
+            stream=StreamOptions(
+                split=given.split,
+                window=given.window,
+                bad_records=given.bad_records,
+                cache=cache,
+            ),
         )
 
     def turns(self) -> list[TrainConfig]:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from rich.table import Table
 
 from model.config import ReserveConfig
 from model.losses import contrastive
+from shards.cache import CacheOptions
 from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader, StreamOptions
 from train import weights
@@ -79,8 +80,10 @@ class Evaluator:
     that cannot be split over the mesh, nothing is used.
     """
 
-    def __init__(self, config: TrainConfig, mesh: Mesh, data: str, split: str | None):
-        stream = StreamOptions(training=False, split=split, bad_records=config.input.bad_records)
+    def __init__(
+        self, config: TrainConfig, mesh: Mesh, data: str, split: str | None, cache: CacheOptions | None = None
+    ):
+        stream = StreamOptions(training=False, split=split, bad_records=config.input.bad_records, cache=cache)
         self._reader_config = dataclasses.replace(config.reader(), stream=stream)
         self._config, self._mesh, self._data = config, mesh, data
         self._judge = jax.jit(
@@ -178,6 +181,8 @@ class Pretraining:
     """Examples that are candidates for each other; by default as many as in training."""
     json: bool = False
     """Print JSON instead of tables."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
 
 
 def evaluate_pretraining(options: tyro.conf.OmitArgPrefixes[Pretraining]) -> int:
@@ -187,7 +192,7 @@ def evaluate_pretraining(options: tyro.conf.OmitArgPrefixes[Pretraining]) -> int
     config = loaded.config
     if options.batch_size is not None:
         config = dataclasses.replace(config, batch_size=options.batch_size)
-    found = Evaluator(config, make_mesh(config.mesh), options.data, options.split)(loaded.params)
+    found = Evaluator(config, make_mesh(config.mesh), options.data, options.split, options.cache)(loaded.params)
     if options.json:
         sys.stdout.write(json.dumps(dataclasses.asdict(found)) + "\n")
     else:

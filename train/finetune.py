@@ -20,6 +20,7 @@ from rich.console import Console
 
 from model.config import RematPolicy, ReserveConfig
 from shards import filesystem
+from shards.cache import CacheOptions
 from shards.errors import UsageError, run_command
 from shards.questions import QuestionConfig
 from shards.reader import Reader, StreamOptions
@@ -127,6 +128,8 @@ class Finetune:
     """Run once for every combination, each NAME=VALUE,VALUE (lr is short for learning_rate), and compare them."""
     profile: int = 0
     """Write a profile of so many steps into the work folder."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
     processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
     """The other processes of a run on several hosts."""
 
@@ -189,7 +192,7 @@ def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str,
         del params
         step = make_step(task, model, optimizer, mesh, config.microbatches)
         validation = dataclasses.replace(reading, training=False)
-        evaluator = Evaluator(task, model, validation, mesh, config.batch_size)
+        evaluator = Evaluator(task, model, validation, mesh, config.batch_size, options.cache)
         if hosts.is_first():
             MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME)).drop_after(int(state.step))
         hosts.wait_for_all("the evaluations are those of the restored step")
@@ -325,7 +328,9 @@ def combinations(options: Finetune) -> list[dict[str, Any]]:
 def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:
     config, hosts = options.config, jax.process_count()
     parser = task.parser(dataclasses.replace(reading, training=True))
-    stream = StreamOptions(split=config.train_split, window=config.window, bad_records=config.bad_records)
+    stream = StreamOptions(
+        split=config.train_split, window=config.window, bad_records=config.bad_records, cache=options.cache
+    )
     return Reader(
         options.data, parser, config.batch_size // hosts, config.seed, jax.process_index(), hosts, options=stream
     )

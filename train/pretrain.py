@@ -22,6 +22,7 @@ from model.config import ConfigError
 from model.flops import pretraining_flops
 from model.reserve import InputError
 from shards import dataset, filesystem
+from shards.cache import CacheOptions
 from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
@@ -56,6 +57,8 @@ class Pretrain:
     """Go on with the checkpoints of the work folder although the run was another one."""
     profile: int = 0
     """Write a profile of so many steps into the work folder."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
     processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
     """The other processes of a run on several hosts."""
 
@@ -92,7 +95,7 @@ def pretrain(options: Pretrain) -> int:
         store_config(options, config, vocabulary)
         reader = PretrainingReader(
             options.data,
-            [turn.reader() for turn in config.turns()],
+            [turn.reader(options.cache) for turn in config.turns()],
             config.batch_size // jax.process_count(),
             config.seed,
             jax.process_index(),
@@ -102,7 +105,7 @@ def pretrain(options: Pretrain) -> int:
         state = start(options, config, mesh, reader, checkpoints, console)
         evaluator = None
         if config.evaluate_every:
-            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split)
+            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split, options.cache)
 
         flops = 3 * sum(pretraining_flops(config.model).values())
         resolved = dataclasses.asdict(config)

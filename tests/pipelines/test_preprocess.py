@@ -167,6 +167,11 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
             "is not a tokenizer file",
         ),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--split", "a/b"], 2, "must be letters and digits"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--save-cost", "c.json"], 2, "needs --dry-run"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--core-hour-price", "-1"], 2, "must not be negative"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--wave", "0"], 2, "--wave 0 must be at least 1"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--wave", "9", "--stage", "extract"], 2, "commits whole waves"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--downloads-per-day", "0"], 2, "must be at least 1"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--shard-bytes", "0"], 2, "--shard-bytes 0 must be at least 1"),
         (["--out", "{file}/o", "--videos", "{corpus}", "{settings}"], 1, "cannot access"),
     ],
@@ -195,11 +200,17 @@ def test_another_config_is_refused(data, run, corpus, quick):
 
 def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):
     out = tmp_path / "out"
-    ran = run.preprocess("--videos", corpus / "train", "--out", out, *quick, "--dry-run")
+    prices = ("--core-hour-price", "36", "--gb-month-price", "0.02", "--save-cost", tmp_path / "cost.json")
+    ran = run.preprocess("--videos", corpus / "train", "--out", out, *quick, "--dry-run", *prices)
     assert ran.status == 0, ran.err
     assert "done: extracted" in ran.err
     assert "core-hours" in ran.err
     assert not out.exists()
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert cost["videos"] == cost["sample"]["videos"] == 6
+    # 36 an hour is a hundredth a second.
+    assert cost["compute_price"] == pytest.approx(cost["sample"]["cpu_seconds"] / 100)
+    assert cost["storage_price_a_month"] == pytest.approx(0.02 * cost["sample"]["segment_bytes"] / 1e9)
 
 
 def test_a_real_film_with_a_real_voice(tmp_path, run, film, quick):

@@ -8,17 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
+import tyro
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
 from model.config import ReserveConfig
 from shards import filesystem
+from shards.cache import CacheOptions
 from shards.errors import UsageError
 from shards.evaluation import IS_RECORD, Pass
 from shards.questions import QuestionConfig, read_ids
@@ -49,18 +51,27 @@ class Share:
 class Evaluator:
     """Asks a classifier the questions of a split, as often as wanted; the program is compiled once."""
 
-    def __init__(self, task: Task, model: ReserveConfig, reader: QuestionConfig, mesh: Mesh, batch_size: int):
+    def __init__(
+        self,
+        task: Task,
+        model: ReserveConfig,
+        reader: QuestionConfig,
+        mesh: Mesh,
+        batch_size: int,
+        cache: CacheOptions | None = None,
+    ):
         """`batch_size` is that of all hosts together. Raises `UsageError` if it cannot be shared out."""
         check_batch(mesh, batch_size)
         if batch_size % jax.process_count():
             raise UsageError(f"batch_size {batch_size} is not divisible by the {jax.process_count()} hosts")
-        self.model, self._parser, self._mesh = model, task.parser(reader), mesh
+        self.model, self._parser, self._mesh, self._cache = model, task.parser(reader), mesh, cache
         self._size = batch_size // jax.process_count()
         self._judge = make_judge(task, model, mesh)
 
     def __call__(self, params: dict, data: str, split: str | None) -> Predictions:
         """What the classifier says of every question. Raises `UsageError` if there is no such split."""
-        batches = Pass(data, split, self._parser, self._size, jax.process_index(), jax.process_count())
+        hosts = jax.process_count()
+        batches = Pass(data, split, self._parser, self._size, jax.process_index(), hosts, self._cache)
         ids: list[str] = []
         parts = []
         for batch in batches:
@@ -98,6 +109,8 @@ class EvaluationOptions:
     """Questions asked at once, on all devices together."""
     json: bool = False
     """Print JSON instead of a table."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
 
 
 def evaluate_vcr(options: EvaluationOptions) -> int:
@@ -119,7 +132,7 @@ def evaluate(name: str, options: EvaluationOptions) -> int:
     """Evaluate on the task of this name, or write its leaderboard file, and print; returns the exit status."""
     task, mesh = TASKS[name], make_mesh(MeshConfig())
     classifier = load_classifier(task, options.checkpoint, options.data)
-    evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size)
+    evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size, options.cache)
     if options.submit is not None:
         paths = submit(task, evaluator, classifier, options.data, options.submit)
         sys.stdout.write("".join(f"{path}\n" for path in paths))
