@@ -40,6 +40,8 @@ class Outcome(enum.Enum):
     NO_SOUND = "no-sound"
     NO_SEGMENTS = "no-segments"
     FRAME_MISSING = "frame-missing"
+    TOO_ALIKE = "too-alike"
+    TOO_EMPTY = "too-empty"
     BAD_ID = "bad-id"
 
     TIMED_OUT = "timed-out"
@@ -83,13 +85,13 @@ _TABLE = {
     _O.EXTRACTED: (_K.DONE, "The video's segments are committed."),
     _O.NO_CAPTIONS: (
         _K.REJECTED,
-        "There is no caption track in the wanted language; put NAME.en.vtt beside the video, or transcribe your own"
-        " videos with the [asr] extra.",
+        "There is no caption track in the wanted language; put NAME.en.vtt beside the video, or let --asr missing (the"
+        " extra [asr]) recognise the speech.",
     ),
     _O.CAPTIONS_UNREADABLE: (_K.REJECTED, "The caption track is not well formed."),
     _O.NO_WORD_TIMES: (
         _K.REJECTED,
-        "No caption track has a time for every word; --transcript aligned or the [asr] extra can supply them.",
+        "No caption track has a time for every word; --transcript forced or --asr missing can supply them.",
     ),
     _O.NO_WORDS: (_K.REJECTED, "The caption track holds no words."),
     _O.TOO_LONG: (_K.REJECTED, "The video is longer than the limit."),
@@ -105,6 +107,8 @@ _TABLE = {
     _O.NO_SOUND: (_K.REJECTED, "The media file has no audio stream or it holds no sample."),
     _O.NO_SEGMENTS: (_K.REJECTED, "The speech leaves no room for a single window."),
     _O.FRAME_MISSING: (_K.REJECTED, "A window lies past the last frame; the stated duration is too long."),
+    _O.TOO_ALIKE: (_K.REJECTED, "The pictures of the video look too much alike."),
+    _O.TOO_EMPTY: (_K.REJECTED, "The pictures of the video show too few objects."),
     _O.BAD_ID: (_K.REJECTED, "The id is not the id of a video."),
     _O.TIMED_OUT: (_K.FAILED_RETRYABLE, "Decoding took longer than the limit."),
     _O.CRASHED: (_K.FAILED_RETRYABLE, "The decoder died on this video."),

@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ingest import filters, media, spectrogram
+from ingest import filters, listening, media, similarity, spectrogram
 from ingest.captions import Word
 from ingest.filters import Facts, FilterConfig
+from ingest.listening import Listening
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.segmentation import Window, segment
+from ingest.similarity import Embed
 from ingest.text import neutralise
 from ingest.timing import TimingModel
-from ingest.transcript import Spoken, TranscriptError, spoken_words
+from ingest.transcript import Spoken, TrackKind, TranscriptError
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
@@ -50,6 +52,9 @@ META_KEYS = (
 MAX_DESCRIPTION_TOKENS = 1024
 """No reader looks further (spec shards.md, defect 25)."""
 
+PERCEPTUAL = "perceptual"
+"""The embedder that needs no weights."""
+
 FRAME_MEMORY = 192 << 20
 """Bytes of raw frames held for one pass; a video with more is decoded twice, first for its black bars."""
 
@@ -61,8 +66,9 @@ BAR_FRAMES = 240
 class VideoConfig:
     """How videos become segments.
 
-    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `transcript` is `asr`, or `aligned`
-    to put uploaded text at the times of the ASR words. `captions` is `tolerant`, or `strict` for the published parser's
+    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
+    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript`, `asr` and `asr_model`
+    say where words come from (`ingest.listening`). `captions` is `tolerant`, or `strict` for the published parser's
     reading. `repair_text` stores words with mojibake repaired.
     """
 
@@ -70,10 +76,24 @@ class VideoConfig:
     language: str = "en"
     tokenizer: str = vocabulary.PUBLISHED
     timing_model: str = "published"
-    transcript: Literal["asr", "aligned"] = "asr"
+    transcript: listening.Source = "asr"
+    asr: listening.Recognition = "never"
+    asr_model: str = "base.en"
     captions: Literal["tolerant", "strict"] = "tolerant"
     repair_text: bool = False
+    embedder: str = PERCEPTUAL
     filters: FilterConfig = field(default_factory=FilterConfig)
+
+    @property
+    def listening(self) -> Listening:
+        """Where the words come from."""
+        strict = self.captions == "strict"
+        return Listening(self.language, self.transcript, self.asr, self.asr_model, strict, self.repair_text)
+
+    @property
+    def spoken_language(self) -> str:
+        """The language without its region."""
+        return self.language.split("-")[0]
 
     def resolved(self) -> dict[str, Any]:
         """The config as JSON-able values, with the two model files named by the digest of their content."""
@@ -81,6 +101,10 @@ class VideoConfig:
         values["tokenizer"] = vocabulary.digest(self.tokenizer)
         if timing_file := _timing_file(self.timing_model):
             values["timing_model"] = hashlib.sha256(timing_file.read_bytes()).hexdigest()
+        if (weights := Path(self.asr_model) / "model.bin").is_file():
+            values["asr_model"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        if Path(self.embedder).is_file():
+            values["embedder"] = hashlib.sha256(Path(self.embedder).read_bytes()).hexdigest()
         return values
 
     def digest(self) -> str:
@@ -125,6 +149,7 @@ def _timing_file(timing_model: str) -> Path | None:
 def check_config(config: VideoConfig) -> None:
     """Load what the config names, so that a wrong path is known before any work. Raises what the loaders raise."""
     _models(config.tokenizer, config.timing_model)
+    config.listening.check()
 
 
 @dataclass(frozen=True)
@@ -139,24 +164,32 @@ class _Judged:
 
 def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
     """How a video ends by its text and metadata alone, before its media are there; `None` if it may go on."""
-    judged = _judge(raw, config, media.Probe(_stated_duration(raw), True, True), None)
+    unseen = dataclasses.replace(raw, media=None)
+    judged = _judge(unseen, config, media.Probe(_stated_duration(raw), True, True), None)
     return judged if isinstance(judged, Result) else None
 
 
-def process(raw: RawVideo, config: VideoConfig) -> Result:
-    """Turn one raw video into segments, or say by which rule it ended and with which scores."""
+def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity.perceptual) -> Result:
+    """Turn one raw video into segments, or say by which rule it ended and with which scores.
+
+    `embed` is what `config.embedder` names; without one the pictures are not judged.
+    """
     judged = _judge(raw, config, *_probe(raw))
-    if isinstance(judged, Result):
+    if not isinstance(judged, _Judged):
         return judged
     models = _models(config.tokenizer, config.timing_model)
     words = judged.spoken.words
     pieces = _encode(models.tokenizer, [w.text for w in words])
-    if models.timing:
+    # The model corrects what caption tracks get wrong; times found in the sound are not.
+    if models.timing and not judged.spoken.exact:
         words = models.timing.correct(words, [len(p) for p in pieces])
     windows = segment(words, judged.duration, generator(config.seed, "segment", raw.id).random)
     try:
         _check_streams(judged.probe, windows)
         images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
+        scores = judged.scores | (_looks(images, embed) if embed else {})
+        if broken := filters.broken_rule(scores, config.spoken_language, config.filters):
+            return Result(broken, broken.sentence, scores, VideoText(raw.id))
         spectrograms, sound_scores = _spectrograms(raw.media, windows)
     except MediaError as error:
         return Result(error.outcome, str(error), judged.scores, VideoText(raw.id))
@@ -164,21 +197,29 @@ def process(raw: RawVideo, config: VideoConfig) -> Result:
         _segment(window, image, sound, words, pieces)
         for window, image, sound in zip(windows, images, spectrograms, strict=True)
     ]
-    text = _video_text(raw, models.tokenizer)
-    return Result(Outcome.EXTRACTED, "", judged.scores | sound_scores, text, segments)
+    text = _video_text(raw, judged.spoken, models.tokenizer)
+    return Result(Outcome.EXTRACTED, "", scores | sound_scores, text, segments)
 
 
-def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None) -> _Judged | Result:
-    """Everything that can be said without decoding; the text is judged before a problem of the media counts."""
+def _looks(images: Sequence[tuple[bytes, int, int]], embed: Embed) -> dict[str, Any]:
+    """How alike four of the pictures are, and how much they show."""
+    return similarity.judge([images[i][0] for i in similarity.spread(len(images))], embed)
+
+
+def _judge(
+    raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None
+) -> _Judged | Result | None:
+    """Everything that can be said without decoding; the text is judged before a problem of the media counts.
+
+    `None` if the words are still to be heard and there are no media yet.
+    """
     scores: dict[str, Any] = {}
     try:
-        spoken = spoken_words(
-            raw,
-            config.language,
-            aligned=config.transcript == "aligned",
-            strict=config.captions == "strict",
-            repair=config.repair_text,
-        )
+        spoken, scores = listening.words_of(raw, config.listening, None if problem else raw.media)
+        if spoken is None:
+            if problem:
+                raise problem
+            return _judge_unheard(raw, config)
         scores |= {"caption_track": spoken.code, "caption_kind": spoken.kind.value}
         stated = [d for d in (_stated_duration(raw), probe.duration) if d]
         # Either may be too long: metadata count whole seconds, and streams can end early.
@@ -189,7 +230,7 @@ def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: Medi
             _string(raw.info.get("title")),
             _string(raw.info.get("description")),
             _strings(raw.info.get("categories")),
-            config.language.split("-")[0],
+            config.spoken_language,
         )
         broken, judged = filters.judge(facts, config.filters)
         scores |= judged
@@ -200,6 +241,15 @@ def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: Medi
     if broken:
         return Result(broken, broken.sentence, scores, VideoText(raw.id))
     return _Judged(spoken, probe, duration, scores)
+
+
+def _judge_unheard(raw: RawVideo, config: VideoConfig) -> Result | None:
+    """What the metadata alone say against a video whose words are still to be heard."""
+    scores: dict[str, Any] = {"categories": _strings(raw.info.get("categories"))}
+    if duration := _stated_duration(raw):
+        scores["duration"] = duration
+    broken = filters.broken_rule(scores, config.spoken_language, config.filters)
+    return Result(broken, broken.sentence, scores, VideoText(raw.id)) if broken else None
 
 
 def _check_streams(probe: media.Probe, windows: list[Window]) -> None:
@@ -217,8 +267,10 @@ def _stated_duration(raw: RawVideo) -> float | None:
     return float(stated) if isinstance(stated, int | float) and 0 < stated < 1e7 else None
 
 
-def _video_text(raw: RawVideo, tokenizer: Tokenizer) -> VideoText:
+def _video_text(raw: RawVideo, spoken: Spoken, tokenizer: Tokenizer) -> VideoText:
     meta = {key: raw.info[key] for key in META_KEYS if key in raw.info}
+    if spoken.kind is TrackKind.RECOGNISED or spoken.exact:
+        meta["_transcript"] = spoken.kind.value
     title, description = _string(raw.info.get("title")), _string(raw.info.get("description"))
     tags = ", ".join(_strings(raw.info.get("tags")))
     ids = _encode(tokenizer, [title, tags, description])

@@ -13,6 +13,8 @@ import logging
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
@@ -24,7 +26,7 @@ from ingest import raw as raw_videos
 from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, VideoConfig, check_config
-from pipelines import dry_run
+from pipelines import dry_run, embedders, text_corpus
 from pipelines.breaker import Breaker
 from pipelines.budget import Budget
 from pipelines.execution import new_pipeline, run_and_leave, run_to_end
@@ -40,6 +42,7 @@ from shards.generations import GenerationPlan, Packing
 from shards.ledger import Entry, Ledger
 from shards.manifest import Manifest, Shard
 from shards.segments import SegmentStore, VideoText, segments_folder
+from shards.text_store import Mixed, TextStore, used, with_texts
 from shards.waves import WavePlan
 
 TOKENIZER_NAME = "tokenizer.json"
@@ -55,13 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, beam_options = parse(argv)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    if options.wave and not options.dry_run:
-        check_config(options.video)
-        return run_waves(options, beam_options, console)
-    items = []
     if options.stage != "assemble":
-        items = list_items(options)
         check_config(options.video)
+        embedders.load(options.video.embedder)
+    if options.wave and not options.dry_run:
+        return run_waves(options, beam_options, console)
+    items = [] if options.stage == "assemble" else list_items(options)
     if options.dry_run:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
@@ -92,24 +94,28 @@ def run_waves(options: PreprocessOptions, beam_options: PipelineOptions, console
         number = generations.next_number(_manifest(out))
         wanted = WavePlan(options.split, _list_digest(options), options.wave, videos=0, first=number, waves=0)
         plan = waves.settle(out, wanted, lambda: _names_to_do(options))
+        # Packed once, by whoever comes first; the others wait for it.
+        texts = prepare_texts(options, beam_options, console) if plan.waves else None
         note_start(out, plan.videos)
     waiting = False
     while left := waves.unfinished(out):
         with waves.take(out, plan) as number:
             if number is not None:
                 waiting = False
-                finish_wave(number, plan, options, config, beam_options, console)
+                finish_wave(number, plan, texts, options, config, beam_options, console)
                 continue
         if not waiting:
             waiting = True
             console.print(f"other jobs work on the last {len(left)} waves; this one waits in case one of them stops")
         time.sleep(_LOOK_SECONDS)
+    drop_texts(options)
     return summarize_waves(plan, options, console)
 
 
 def finish_wave(
     number: int,
     plan: WavePlan,
+    texts: Texts | None,
     options: PreprocessOptions,
     config: str,
     beam_options: PipelineOptions,
@@ -137,6 +143,10 @@ def finish_wave(
             planned = generations.plan_rest(out, held, plan.split, number, [], packing)
         else:
             planned = generations.plan_wave(out, plan.split, number, done, packing)
+        if texts:
+            # Every wave takes each so many-th sequence, whatever the others have taken by now.
+            taken = {name: used + number - plan.first for name, used in texts.used(held, before=plan.first).items()}
+            planned = texts.dealt(planned, taken, packing, every=plan.waves + 1)
         shards = write_shards(planned, held, options, beam_options)
         with filesystem.exclusive(_lock_path(out), patience=_LOCK_PATIENCE):
             if removal.withdrawn(out) != withdrawn:
@@ -226,14 +236,19 @@ def _name_of(item: Item) -> str:
 
 def settle_config(options: PreprocessOptions) -> str:
     """Store the config of a new data folder, or check that it is the same. Returns its digest."""
-    resolved = {"video": options.video.resolved(), "segments_per_example": options.segments_per_example}
+    resolved = {
+        "video": options.video.resolved(),
+        "segments_per_example": options.segments_per_example,
+        **_of_assembly(options),
+    }
     path = filesystem.join(options.out, CONFIG_NAME)
     if filesystem.exists(path):
         try:
             held = json.loads(filesystem.read_bytes(path))
         except ValueError:
             raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
-        for name, ours, theirs in _differences(resolved, held):
+        # Folders of earlier versions were made without what they do not mention.
+        for name, ours, theirs in _differences(resolved, _of_assembly(PreprocessOptions(options.out)) | held):
             raise UsageError(
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
             )
@@ -243,6 +258,13 @@ def settle_config(options: PreprocessOptions) -> str:
         )
         filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
     return options.video.digest()
+
+
+def _of_assembly(options: PreprocessOptions) -> dict[str, dict]:
+    """What decides about the examples beside the videos."""
+    rules = options.group_rules
+    groups = {"max_similarity": rules.max_similarity, "min_objects": rules.min_objects}
+    return {"text": options.text.resolved(), "groups": groups | {"probability": rules.probability}}
 
 
 def _differences(ours: dict, theirs: dict, prefix: str = ""):
@@ -375,11 +397,50 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
     packing = _packing(options, config)
     plan = generations.plan_generation(options.out, held, options.split, committed, packing)
     if plan:
+        if plan.shards and (texts := prepare_texts(options, beam_options, console)):
+            plan = texts.dealt(plan, texts.used(held, before=plan.number), packing)
         shards = write_shards(plan, held, options, beam_options)
         held = generations.commit_generation(options.out, held, plan, shards, packing, _vocabulary(options.out))
         console.print(_made(plan, shards))
     if held and not options.keep_segments:
         generations.drop_packed_segments(options.out, held)
+        drop_texts(options)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The packed corpora of a job: how they are mixed, how many sequences an example gets, and their digest."""
+
+    mixture: list[Mixed]
+    per_example: int
+    digest: str
+
+    def used(self, held: Manifest | None, before: int) -> dict[str, int]:
+        """How many sequences of each source the generations before number `before` took."""
+        return {mixed.name: used(held, mixed.name, before) for mixed in self.mixture}
+
+    def dealt(
+        self, plan: GenerationPlan, taken: Mapping[str, int], packing: Packing, every: int = 1
+    ) -> GenerationPlan:
+        """The plan with sequences on its examples; see `with_texts`."""
+        config = packing.decisive + self.digest
+        return with_texts(plan, self.mixture, self.per_example, taken, every, seed=packing.seed, config=config)
+
+
+def prepare_texts(options: PreprocessOptions, beam_options: PipelineOptions, console: Console) -> Texts | None:
+    """The corpora of the command, packed now if they are not yet; `None` if it names none."""
+    if not options.text.text:
+        return None
+    words = filesystem.join(options.out, TOKENIZER_NAME)
+    seed, log = options.video.seed, log_path(options.out)
+    mixture, digest = text_corpus.prepare(options.text, options.out, words, seed, beam_options, log, console)
+    return Texts(mixture, options.text.text_sequences, digest)
+
+
+def drop_texts(options: PreprocessOptions) -> None:
+    """Remove the packed corpora, unless what is committed is kept."""
+    if not options.keep_segments:
+        TextStore(options.out).drop(source.name for source in options.text.sources())
 
 
 def write_shards(
@@ -393,7 +454,7 @@ def write_shards(
             pipeline
             | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
             | "Spread the plans over the workers" >> beam.Reshuffle()
-            | "Write the shards" >> beam.ParDo(WriteShard(options.out))
+            | "Write the shards" >> beam.ParDo(WriteShard(options.out, options.group_rules))
         )
         run_to_end(pipeline, lambda: None)
     shards = [writer.finished_shard(options.out, s.name, s.digest) for s in plan.shards]
@@ -403,7 +464,8 @@ def write_shards(
 
 
 def _packing(options: PreprocessOptions, config: str) -> Packing:
-    return Packing(options.video.seed, config, options.segments_per_example, options.shard_bytes)
+    rules = repr(options.group_rules) if options.group_rules.active else ""
+    return Packing(options.video.seed, config, options.segments_per_example, options.shard_bytes, rules)
 
 
 def _vocabulary(out: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shards import filesystem, manifest
 from shards.manifest import Generation, Manifest, Shard, index_path, shard_name, stats_path
@@ -25,23 +26,34 @@ _RECORD_OVERHEAD = 900
 """Bytes that names, digests and framing add to a segment in a record; only the number of shards depends on it."""
 
 
+TextRef = tuple[str, int]
+"""A source of text and the number of one of its sequences."""
+
+
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard to write: its name, the digest of its plan, and the groups it holds."""
+    """One shard to write: its name, the digest of its plan, the groups it holds, and each group's texts if any."""
 
     name: str
     digest: str
     groups: list[Group]
+    texts: list[list[TextRef]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What decides how segments are packed, besides the segments: seed, digest of the config, and sizes."""
+    """What decides how segments are packed, besides the segments: seed, digest of the config, sizes, further rules."""
 
     seed: int
     config: str
     segments_per_example: int
     shard_bytes: int
+    rules: str = ""
+
+    @property
+    def decisive(self) -> str:
+        """What decides about the content of a shard besides its segments, for its digest."""
+        return self.config + self.rules
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,7 @@ def _plan(
     ]
     dealt = plan_shards(groups, sizes, packing.shard_bytes, generator(packing.seed, "shuffle", split, number))
     shards = [
-        ShardPlan(shard_name(split, number, i, len(dealt)), plan_digest(packing.config, part), part)
+        ShardPlan(shard_name(split, number, i, len(dealt)), plan_digest(packing.decisive, part), part)
         for i, part in enumerate(dealt)
     ]
     return GenerationPlan(number, split, new, shards, remainder, took)
@@ -158,7 +170,9 @@ def commit_generation(
     """Make the planned generation part of the data: its videos, its remainder, and last the manifest."""
     size = packing.segments_per_example
     segments = sum(s.examples for s in shards) * size
-    generation = Generation(plan.number, plan.split, len(plan.videos), segments, shards, plan.took)
+    text = Counter(source for planned in plan.shards for refs in planned.texts for source, _ in refs)
+    counted = dict(sorted(text.items()))
+    generation = Generation(plan.number, plan.split, len(plan.videos), segments, shards, plan.took, counted)
     lines = "".join(json.dumps(video, ensure_ascii=False) + "\n" for video in plan.videos)
     filesystem.write_bytes(_videos_path(data, generation), lines.encode())
     # The manifest decides which entry counts, so an entry written before a crash does no harm.

@@ -52,7 +52,7 @@ class Generation:
     """The shards that one run added to a split, and how many videos and segments are in them.
 
     `took` are the numbers of the generations whose left-over segments it packed; `None` in older manifests means all
-    before it.
+    before it. `text` counts the sequences that they took from each source of text.
     """
 
     number: int
@@ -61,6 +61,7 @@ class Generation:
     segments: int
     shards: list[Shard]
     took: list[int] | None = None
+    text: dict[str, int] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -128,6 +129,8 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
     if generation.took is not None and not all(map(_is_count, generation.took)):
         raise ManifestError(f"the generations that generation {generation.number} took up are not numbers")
+    if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
+        raise ManifestError(f"the texts of a generation of {generation.split!r} are not counts by name")
     return generation
 
 

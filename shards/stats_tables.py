@@ -16,6 +16,8 @@ _HISTOGRAMS = (
     ("image_sizes", "frame size"),
     ("categories", "category"),
     ("licences", "licence"),
+    ("text_sources", "text sequences from"),
+    ("groups", "groups looked at"),
 )
 
 
