@@ -27,9 +27,9 @@ from rich.console import Console
 from ingest.outcomes import Kind
 from ingest.questions import QuestionError, QuestionOutcome
 from pipelines.execution import new_pipeline, run_to_end
+from pipelines.folder import keep_log, log_path
 from pipelines.options import beam_options
 from pipelines.preparers import Preparer, Records
-from pipelines.preprocess import keep_log, log_path
 from shards import filesystem, manifest, stats, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError

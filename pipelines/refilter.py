@@ -27,7 +27,7 @@ from rich.table import Table
 from ingest.filters import FilterConfig, broken_rule
 from ingest.outcomes import Kind, Outcome
 from ingest.video import VideoConfig
-from pipelines import preprocess
+from pipelines import assembly, folder, preprocess
 from pipelines.options import PreprocessOptions, beam_options
 from pipelines.text_corpus import TextOptions
 from shards import filesystem
@@ -159,7 +159,7 @@ def assemble(
     console: Console,
 ) -> None:
     """Make the new data folder. Raises `UserError` if it is in use or the segments were not kept."""
-    if filesystem.exists(filesystem.join(options.out, preprocess.CONFIG_NAME)):
+    if filesystem.exists(filesystem.join(options.out, folder.CONFIG_NAME)):
         raise UserError(f"{options.out!r} holds data already; choose another --out")
     if not played.kept:
         raise UserError("these thresholds keep no video; nothing is made")
@@ -167,10 +167,10 @@ def assemble(
     config = config | {"video": config["video"] | {"filters": rules}, "text": options.text.resolved()}
     digest = hashlib.sha256(json.dumps(config["video"], sort_keys=True).encode()).hexdigest()
     old, new = SegmentStore(segments_folder(options.data)), SegmentStore(segments_folder(options.out))
-    tokenizer = filesystem.read_bytes(filesystem.join(options.data, preprocess.TOKENIZER_NAME))
+    tokenizer = filesystem.read_bytes(filesystem.join(options.data, folder.TOKENIZER_NAME))
     filesystem.make_folder(options.out)
     with filesystem.exclusive(filesystem.join(options.out, ".lock")):
-        preprocess.keep_log(preprocess.log_path(options.out))
+        folder.keep_log(folder.log_path(options.out))
         ledger = Ledger(options.out, "refilter")
         for entry in played.kept:
             video = old.get(entry.id)
@@ -179,11 +179,11 @@ def assemble(
         for entry, broken in played.dropped:
             ended = {"outcome": broken.value, "kind": broken.kind.value, "detail": broken.sentence, "segments": 0}
             ledger.append(dataclasses.replace(entry, **ended))
-        filesystem.write_bytes(filesystem.join(options.out, preprocess.TOKENIZER_NAME), tokenizer)
+        filesystem.write_bytes(filesystem.join(options.out, folder.TOKENIZER_NAME), tokenizer)
         content = f"{json.dumps(config, indent=1)}\n".encode()
-        filesystem.write_bytes(filesystem.join(options.out, preprocess.CONFIG_NAME), content)
+        filesystem.write_bytes(filesystem.join(options.out, folder.CONFIG_NAME), content)
         for split in sorted({entry.split for entry in played.kept}):
-            preprocess.assemble(_job(options, config, split), digest, beam_flags, console)
+            assembly.assemble(_job(options, config, split), digest, beam_flags, console)
         preprocess.summarize([], _job(options, config, "train"), console)
 
 
@@ -206,9 +206,9 @@ def _job(options: Options, config: dict[str, Any], split: str) -> PreprocessOpti
 
 
 def _read_config(data: str) -> dict[str, Any]:
-    path = filesystem.join(data, preprocess.CONFIG_NAME)
+    path = filesystem.join(data, folder.CONFIG_NAME)
     if not filesystem.exists(path):
-        raise UsageError(f"{data!r} holds no {preprocess.CONFIG_NAME}; give the folder that preprocess made")
+        raise UsageError(f"{data!r} holds no {folder.CONFIG_NAME}; give the folder that preprocess made")
     try:
         held = json.loads(filesystem.read_bytes(path))
         missing = {"filters", "language", "seed", "embedder"}.difference(held["video"])

@@ -247,6 +247,9 @@ class Remove:
         if filesystem.exists(self.ids):
             listed = [line.strip() for line in filesystem.read_bytes(self.ids).decode().splitlines() if line.strip()]
         gone = removal.remove(self.data.rstrip("/"), listed)
+        from shards import card
+
+        card.write(dataset.open_data(self.data))
         console.print(
             f"{gone.videos} of {len(listed)} videos were in the shards: {gone.shards} shards written again,"
             f" {gone.examples} examples gone, and with them {gone.other_segments} segments of other videos"

@@ -1,0 +1,93 @@
+"""The data folder that a job works on: its lock, its log, what it was made with, and what it holds.
+
+A folder is made with one configuration and one vocabulary, settled by the first job and checked by every other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from pipelines.options import PreprocessOptions
+from shards import filesystem, manifest
+from shards import tokenizer as vocabulary
+from shards.errors import UsageError, UserError
+from shards.manifest import Manifest
+
+TOKENIZER_NAME = "tokenizer.json"
+CONFIG_NAME = "config.json"
+LOG_NAME = "job.log"
+LOCK_PATIENCE = 600.0
+"""Seconds that a job waits for others that share the folder; each holds the lock for moments."""
+
+
+def keep_log(path: str) -> None:
+    """Send what Beam logs to a file in the data folder; the terminal shows progress and one sentence for an error."""
+    logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
+
+
+def log_path(out: str) -> str:
+    """Where the job's log is: in the data folder, or in the temporary folder if the data are in a bucket."""
+    if filesystem.is_remote(out):
+        return str(Path(tempfile.gettempdir()) / f"reservoir-{hashlib.sha256(out.encode()).hexdigest()[:12]}.log")
+    return filesystem.join(out, LOG_NAME)
+
+
+def lock_path(out: str) -> str:
+    """The lock that whoever changes the folder holds."""
+    return filesystem.join(out, ".lock")
+
+
+def manifest_of(data: str) -> Manifest | None:
+    """What the folder holds, `None` before its first generation."""
+    return manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
+
+
+def vocabulary_of(out: str) -> str:
+    """The digest of the folder's vocabulary."""
+    return vocabulary.digest(filesystem.join(out, TOKENIZER_NAME))
+
+
+def settle_config(options: PreprocessOptions) -> str:
+    """Store the config of a new data folder, or check that it is the same. Returns its digest."""
+    resolved = {
+        "video": options.video.resolved(),
+        "segments_per_example": options.segments_per_example,
+        **_of_assembly(options),
+    }
+    path = filesystem.join(options.out, CONFIG_NAME)
+    if filesystem.exists(path):
+        try:
+            held = json.loads(filesystem.read_bytes(path))
+        except ValueError:
+            raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
+        # Folders of earlier versions were made without what they do not mention.
+        for name, ours, theirs in _differences(resolved, _of_assembly(PreprocessOptions(options.out)) | held):
+            raise UsageError(
+                f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
+            )
+    else:
+        filesystem.write_bytes(
+            filesystem.join(options.out, TOKENIZER_NAME), vocabulary.content(options.video.tokenizer)
+        )
+        filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
+    return options.video.digest()
+
+
+def _of_assembly(options: PreprocessOptions) -> dict[str, dict]:
+    """What decides about the examples beside the videos."""
+    rules = options.group_rules
+    groups = {"max_similarity": rules.max_similarity, "min_objects": rules.min_objects}
+    return {"text": options.text.resolved(), "groups": groups | {"probability": rules.probability}}
+
+
+def _differences(ours: dict, theirs: dict, prefix: str = ""):
+    for name in ours:
+        a, b = ours[name], theirs.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{name}.")
+        elif json.loads(json.dumps(a)) != b:
+            yield f"{prefix}{name}", a, b

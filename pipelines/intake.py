@@ -1,0 +1,125 @@
+"""From videos to committed segments: the pipelines that download and extract, and why they may stop early.
+
+Every item they are given ends with a line in the ledger; what a stopped job did not try has none and is tried by the
+next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+
+from ingest.video import VideoConfig
+from pipelines.breaker import Breaker
+from pipelines.budget import Budget
+from pipelines.execution import new_pipeline, run_to_end
+from pipelines.extraction import Extracted
+from pipelines.folder import TOKENIZER_NAME, log_path, manifest_of
+from pipelines.items import allowed, to_do
+from pipelines.options import PreprocessOptions
+from pipelines.progress import ExtractionProgress
+from pipelines.transforms import Commit, Extract, Fetch, Item, is_here
+from shards import filesystem, generations, waves
+from shards.errors import UserError
+from shards.ledger import Ledger
+
+
+def extract(
+    items: list[Item],
+    options: PreprocessOptions,
+    config: str,
+    beam_options: PipelineOptions,
+    console: Console,
+    wave: int | None = None,
+) -> None:
+    """Commit the segments, or the reason, of every item (of a wave, if one is given) that has none yet."""
+    part = None if wave is None else waves.part_name(wave)
+    packed = generations.packed_videos(options.out, manifest_of(options.out)) if wave is None else set()
+    pending = allowed(to_do(items, options, config, packed, part), options, part)
+    console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
+    if not pending:
+        return
+    decode = Extract(_for_workers(options), options.limits, _scratch(options.out, wave), options.keep_media)
+    with ExtractionProgress(Ledger(options.out, part=part).folder, len(pending), console) as progress:
+        pipeline = new_pipeline(beam_options, log_path(options.out))
+        _ = (
+            pipeline
+            | "Name the videos" >> beam.Create(pending, reshuffle=False)
+            | "Spread them over the workers" >> beam.Reshuffle()
+            | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
+            | "Filter, align, segment and extract" >> beam.ParDo(decode)
+            | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config, part))
+        )
+        run_to_end(pipeline, progress.tick)
+        progress.look()
+        console.print(progress.sentence().rsplit(",", 1)[0])
+
+
+def download(
+    items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
+) -> int:
+    """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
+    packed = generations.packed_videos(options.out, manifest_of(options.out))
+    pending = allowed(to_do(items, options, config, packed), options)
+    pending = [item for item in pending if not is_here(item, options.out)]
+    pipeline = new_pipeline(beam_options, log_path(options.out))
+    _ = (
+        pipeline
+        | "Name the videos" >> beam.Create(pending, reshuffle=False)
+        | "Spread them over the workers" >> beam.Reshuffle()
+        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
+        | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched, Extracted))
+        | "Record what did not" >> beam.ParDo(Commit(options.out, options.split, config))
+    )
+    if pending:
+        run_to_end(pipeline, lambda: None)
+    entries = Ledger(options.out).entries()
+    away = [item for item in items if not is_here(item, options.out)]
+    console.print(f"{len(items) - len(away)} of {len(items)} videos are in {options.raw}")
+    require_tried(options, sum(item.id not in entries for item in away))
+    return 0
+
+
+def _for_workers(options: PreprocessOptions) -> VideoConfig:
+    """The config with the vocabulary where every worker finds it: workers elsewhere have no local files."""
+    if not filesystem.is_remote(options.out):
+        return options.video
+    return dataclasses.replace(options.video, tokenizer=filesystem.join(options.out, TOKENIZER_NAME))
+
+
+def _scratch(out: str, wave: int | None) -> str | None:
+    """Where workers put temporary files: beside the data if these are on a disk."""
+    if filesystem.is_remote(out):
+        return None
+    if wave is None:
+        return out
+    # What a killed job left of this wave goes; that of other waves belongs to jobs that are at work.
+    filesystem.remove_folder(waves.scratch(out, wave))
+    filesystem.make_folder(waves.scratch(out, wave))
+    return waves.scratch(out, wave)
+
+
+def require_tried(options: PreprocessOptions, untried: int) -> None:
+    """Raises `UserError` if downloading stopped before every item was tried."""
+    if Breaker(options.out).is_open() or (untried > 0 and _why_stopped(options)):
+        raise not_tried(options, untried)
+
+
+def not_tried(options: PreprocessOptions, count: int) -> UserError:
+    """Why not every item was tried."""
+    why = _why_stopped(options) or "the job ended too early; run the same command again"
+    return UserError(f"downloading stopped, {count} videos were not tried and what was finished is kept: {why}")
+
+
+def _why_stopped(options: PreprocessOptions) -> str | None:
+    """Why nothing is downloaded any more and what to do, `None` where that is not so."""
+    breaker, left = Breaker(options.out), Budget(options.out, options.politeness).seconds_left()
+    if breaker.is_open():
+        return f"{breaker.reason().sentence} Run the same command again some hours later"
+    if left > 0:
+        limit = options.politeness.downloads_per_day
+        return f"{limit} a day from one address are used up; run the same command again in {left / 3600:.1f} hours"
+    return None
