@@ -1,7 +1,8 @@
 """Videos become verified shards: the main job.
 
 Two steps, each committed: extraction turns every video into segments in the store of the data folder; assembly packs
-references to them and writes shards, and last the manifest. Whatever stops the job, the same command continues it.
+references to them and writes shards, and last the manifest. A long list may be worked on in waves, each of which goes
+through both steps by itself. Whatever stops the job, the same command continues it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from shards.waves import WavePlan
 TOKENIZER_NAME = "tokenizer.json"
 CONFIG_NAME = "config.json"
 LOG_NAME = "job.log"
+
 _LOCK_PATIENCE = 600.0
 """Seconds that a job waits for others that share the folder; each holds the lock for moments."""
 

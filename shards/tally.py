@@ -189,7 +189,7 @@ def _from_bytes(content: bytes, size: int) -> Tally | None:
             head = json.loads(held["head"].tobytes())
             reasons = [Reason(**values) for values in head["reasons"]]
             tally = Tally(held["ids"], held["at"], held["codes"], reasons, head["samples"])
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile):
+    except (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
         return None
     sizes = {tally.ids.size, tally.at.size, tally.codes.size}
     sound = len(sizes) == 1 and len(reasons) == len(tally.samples) and head["bytes"] == size
