@@ -1,6 +1,6 @@
 """What becomes of a job whose disk, bucket or machine fails, beside the same job left in peace.
 
-    python -m benchmarks.faults [--videos 200] [--every 20]
+    python -m benchmarks.faults [--videos 40] [--every 20]
 
 Every row is a whole job on the same videos under one fault: a bucket that fails a quarter of all requests, a disk whose
 every flush takes up to 0.3 s, kills of the job and all its processes every so many seconds with a restart after each,
@@ -49,7 +49,7 @@ WRITERS = 4
 class Options:
     """How large the disturbed job is."""
 
-    videos: int = 200
+    videos: int = 40
     """Videos of 30 s."""
     every: float = 20.0
     """Seconds between two kills."""

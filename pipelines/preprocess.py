@@ -1,7 +1,8 @@
 """Videos become verified shards: the main job.
 
 Two steps, each committed: extraction turns every video into segments in the store of the data folder; assembly packs
-references to them and writes shards, and last the manifest. Whatever stops the job, the same command continues it.
+references to them and writes shards, and last the manifest. A long list may be worked on in waves, each of which goes
+through both steps by itself. Whatever stops the job, the same command continues it.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ class Ledger:
     def __init__(self, data: str, writer: str = "main", part: str | None = None):
         self.folder = filesystem.join(data, FOLDER, *([part] if part else []))
         self._file = filesystem.join(self.folder, f"{writer}{SUFFIX}")
+        self._closed = closed_path(data, part) if part else None
 
     def append(self, entry: Entry) -> None:
         """Record an outcome; it is on the disk when this returns."""
@@ -56,9 +57,11 @@ class Ledger:
         filesystem.append_line(self._file, line.encode())
 
     def files(self) -> list[str]:
-        """Every file of lines, those of parts that are worked on last."""
+        """Every file of lines, those of parts that are worked on last; of a part, first the one it was closed in."""
+        closed = [self._closed] if self._closed and filesystem.exists(self._closed) else []
         folders = [filesystem.join(self.folder, name) for name in filesystem.list_folders(self.folder)]
-        return [path for folder in (self.folder, *folders) for path in filesystem.list_files(folder, SUFFIX)]
+        opened = [path for folder in (self.folder, *folders) for path in filesystem.list_files(folder, SUFFIX)]
+        return closed + opened
 
     def entries(self) -> dict[str, Entry]:
         """The newest entry of every item, keyed by id."""
@@ -67,6 +70,11 @@ class Ledger:
     def own_entries(self) -> dict[str, Entry]:
         """The newest entries among those that were written under this name."""
         return newest(read_lines(self._file)) if filesystem.exists(self._file) else {}
+
+
+def closed_path(data: str, part: str) -> str:
+    """The one file that the lines of a part are in when it is closed."""
+    return filesystem.join(data, FOLDER, f"{part}{SUFFIX}")
 
 
 def newest(entries: Iterable[Entry]) -> dict[str, Entry]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards import filesystem
-from shards.ledger import FOLDER, SUFFIX, Entry, Ledger, newest, read_lines
+from shards.ledger import SUFFIX, Entry, Ledger, closed_path, newest, read_lines
 
 _SAMPLES = 3
 _LINES_AT_ONCE = 50_000
@@ -84,13 +84,11 @@ def of_data(data: str) -> Tally:
 
 def close(data: str, part: str) -> None:
     """Make one file of a part's lines, with its tally beside it; whoever is interrupted calls it again."""
-    folder = filesystem.join(data, FOLDER)
-    closed = filesystem.join(folder, f"{part}{SUFFIX}")
-    opened = filesystem.list_files(filesystem.join(folder, part), SUFFIX)
+    closed, ledger = closed_path(data, part), Ledger(data, part=part)
+    opened = filesystem.list_files(ledger.folder, SUFFIX)
     if opened:
-        earlier = [closed] if filesystem.exists(closed) else []
         held: dict[bytes, None] = {}
-        for path in (*earlier, *opened):
+        for path in ledger.files():
             with filesystem.open_read(path) as file:
                 # A line that is there already was copied before an interruption.
                 held |= dict.fromkeys(line for line in file if line.endswith(b"\n") and line.strip())
@@ -189,7 +187,7 @@ def _from_bytes(content: bytes, size: int) -> Tally | None:
             head = json.loads(held["head"].tobytes())
             reasons = [Reason(**values) for values in head["reasons"]]
             tally = Tally(held["ids"], held["at"], held["codes"], reasons, head["samples"])
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile):
+    except (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile):
         return None
     sizes = {tally.ids.size, tally.at.size, tally.codes.size}
     sound = len(sizes) == 1 and len(reasons) == len(tally.samples) and head["bytes"] == size

@@ -19,6 +19,8 @@ from shards.errors import BusyError, UsageError, UserError
 FOLDER = "waves"
 _PLAN = "plan.json"
 _LIST = ".list"
+_FLAGS = {"split": "split", "size": "wave"}
+"""Flags by the field of the plan that they set."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,6 @@ def settle(data: str, wanted: WavePlan, names: Callable[[], Sequence[str]]) -> W
     return plan
 
 
-_FLAGS = {"split": "split", "size": "wave"}
-
-
 def read_list(data: str, number: int) -> list[str]:
     """What a wave holds; empty for the last generation."""
     return [json.loads(line) for line in filesystem.read_bytes(_list_path(data, number)).splitlines()]
@@ -141,6 +140,8 @@ def _take(data: str, plan: WavePlan, held: contextlib.ExitStack) -> int | None:
 def finish(data: str, number: int) -> None:
     """Leave a wave whose generation is committed; it is never taken again."""
     filesystem.remove(_list_path(data, number))
+    # Whoever gets this lease now, or one of the same name, finds no list.
+    filesystem.remove(_lease_path(data, number))
 
 
 def _list_path(data: str, number: int) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,7 @@ from shards import cache, object_store, source
 from shards.cache import CacheOptions, ShardCache
 from shards.errors import UsageError
 from shards.source import Source
-
-sys.path.append(str(Path(__file__).parents[1] / "shards"))
-from reader_data import write_data
+from tests.shards.reader_data import write_data
 
 COUNTS = [5, 3, 6]
 

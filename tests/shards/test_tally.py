@@ -75,6 +75,7 @@ def test_a_part_is_closed_once_however_often_it_is_tried(tmp_path):
     torn.write_bytes(torn.read_bytes() + b'{"id": "v9", "outco')
     opened = torn.read_bytes()
     tally.close(str(tmp_path), "g0000")
+    assert len(part.entries()) == 5, "whoever goes on with a closed part sees its lines"
     once = (tmp_path / "ledger" / "g0000.jsonl").read_bytes()
     assert len(once.splitlines()) == 5
     # As if it had been interrupted before the open files went.
