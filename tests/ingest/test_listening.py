@@ -86,8 +86,17 @@ def test_videos_without_captions_are_transcribed(narrated, config):
     assert result.outcome is Outcome.EXTRACTED, result.detail
     assert result.scores["caption_kind"] == "recognised"
     assert result.scores["asr_confidence"] > 0.5
-    assert json.loads(result.text.meta)["_transcript"] == "recognised"
+    assert json.loads(result.text.meta)["_transcript"] == "recognised, times recognised"
     assert result.scores["words"] > 0.6 * len(truth)
+
+
+def test_the_published_timing_model_leaves_other_times_alone(narrated, config, published_timing_model):
+    raw = RawVideo("silentTrack", str(narrated[0]), [], {"duration": 30})
+    starts = []
+    for timing_model in ("none", "published", str(published_timing_model)):
+        result = process(raw, VideoConfig(asr="all", **(config | {"timing_model": timing_model})))
+        starts.append([float(start) for segment in result.segments for start in segment.token_starts])
+    assert starts[0] == starts[1] != starts[2]
 
 
 def test_captions_are_used_where_they_are_unless_all_is_asked(narrated, config):
@@ -102,6 +111,8 @@ def test_what_is_still_to_be_heard_is_screened_by_its_metadata(config):
     assert screen(RawVideo("a", None, [], {"duration": 6000}), asked).outcome is Outcome.TOO_LONG
     assert screen(RawVideo("a", None, [], {"duration": 60}), VideoConfig(**config)).outcome is Outcome.NO_CAPTIONS
     assert process(RawVideo("a", None, [], {"duration": 60}), asked).outcome is Outcome.MEDIA_MISSING
+    # Not even a file that cannot be opened is looked into for a video that is too long.
+    assert process(RawVideo("a", "absent.mp4", [], {"duration": 6000}), asked).outcome is Outcome.TOO_LONG
 
 
 def test_silence_and_no_sound_end_with_their_names(tmp_path, config):

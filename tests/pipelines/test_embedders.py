@@ -16,19 +16,18 @@ from shards import manifest
 from shards.errors import UsageError
 from shards.ledger import Ledger
 from shards.stats import summarize
-from tests.conftest import GOLDEN
 from tests.model import torch_writer
 
 PICTURES = [footage.frame("lively", 0, shot) for shot in range(3)]
 
 
-def test_the_published_filter_by_its_file(tmp_path, monkeypatch):
+def test_the_published_filter_by_its_file(tmp_path, monkeypatch, golden):
     path = tmp_path / "filter.pth.tar"
     torch_writer.save(path, torch_writer.weights(), monkeypatch)
     look = embedders.load(str(path))([*torch_writer.thumbnails(), PICTURES[0]])
     assert look.features.shape == (3, 1280)
     assert look.objects.shape == (3, 81)
-    with np.load(GOLDEN / "mobilenet" / "outputs.npz") as golden:
+    with np.load(golden.parent / "mobilenet" / "outputs.npz") as golden:
         assert np.abs(look.features[:2] - golden["features"]).max() < 1e-4
 
 
@@ -44,6 +43,35 @@ def test_our_own_vision_encoder(tmp_path):
     look = embedders.load(f"reserve={tmp_path / 'checkpoint'}")(PICTURES)
     assert look.features.shape == (3, TINY.hidden_size)
     assert np.allclose(np.linalg.norm(look.features, axis=1), 1, atol=1e-2)
+    assert look.objects is None
+
+
+def write_onnx(path, height, width):
+    """A network that gives the mean of each colour, as an ONNX file written field by field."""
+
+    def field(number, value):
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        data = value.encode() if isinstance(value, str) else value
+        assert len(data) < 128
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    def tensor(name, *sizes):
+        shape = b"".join(field(1, field(2, s) if isinstance(s, str) else field(1, s)) for s in sizes)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
+
+    node = field(1, "x") + field(2, "y") + field(4, "GlobalAveragePool")
+    graph = field(1, node) + field(2, "g")
+    graph += field(11, tensor("x", "n", 3, height, width)) + field(12, tensor("y", "n", 3, 1, 1))
+    path.write_bytes(field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13)))
+
+
+def test_an_onnx_network(tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra [asr]")
+    write_onnx(tmp_path / "mean.onnx", 45, 80)
+    look = embedders.load(str(tmp_path / "mean.onnx"))(PICTURES)
+    expected = [picture.mean(axis=(0, 1)) / 255 for picture in PICTURES]
+    assert np.allclose(look.features, expected, atol=5e-3)
     assert look.objects is None
 
 
