@@ -24,6 +24,11 @@ _URL = re.compile(
 )
 _SPECIAL = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
 _MARKUP = re.compile(r"<p>|<strong>|><p>|<br>|<em>|<span>|\[unreadable\]")
+_NOTHING_TO_REPAIR = re.compile(r"(?:[\t\n !-%'-~]|&(?!#?[0-9A-Za-z]))*")
+_LINES = re.compile(r"[^\n]*\n|[^\n]+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_PLAIN_ASCII = {ord(c): " " for c in "()<>{}[]^_|~-"} | {ord("`"): "'"}
+_EMOJI_RUN = re.compile("[0-9#*]?[\xa9\xae\u200d\u203c-\U0010ffff]+")
 _REPEATS = re.compile(r"([-$%&'+,./:;?!@\[\]\\_’\"=])\1+")
 _SPELLED = {
     "&": " and ",
@@ -55,17 +60,31 @@ def clean_description(text: str) -> str:
 
 def clean_web_text(text: str, spell_numbers: bool) -> str:
     """Web text in the style of speech recognition, with numbers in words or as digits (spec ingest.md 8.4)."""
-    text = _MARKUP.sub("", _name_emoji(ftfy.fix_text(text)))
-    text = _plain(_plain(text))
-    text = _REPEATS.sub(r"\1", text)
+    text = _MARKUP.sub("", _name_emoji(_repair(text)))
+    text = _REPEATS.sub(r"\1", _plain(text))
     for symbol, name in _SPELLED.items():
         text = text.replace(symbol, name)
     text = " ".join(text.split())
     return _spell_numbers(text) if spell_numbers else text
 
 
+def _repair(text: str) -> str:
+    """What `ftfy.fix_text` gives, sparing it the lines that hold nothing to repair."""
+    if _NOTHING_TO_REPAIR.fullmatch(text):
+        return text
+    repaired, unescape = [], True
+    for line in _LINES.findall(text.replace("\r\n", "\n")):
+        # From the first line with markup on, character references are part of it.
+        unescape = unescape and "<" not in line
+        clean = _NOTHING_TO_REPAIR.fullmatch(line)
+        repaired.append(line if clean else ftfy.fix_text(line, unescape_html=unescape))
+    return "".join(repaired)
+
+
 def _name_emoji(text: str) -> str:
-    names = demoji.findall(text)
+    # The pattern of all emoji is slow, and none lies outside such a run.
+    runs = set() if text.isascii() else set(_EMOJI_RUN.findall(text))
+    names = demoji.findall("\n".join(sorted(runs))) if runs else {}
     for emoji in sorted(names, key=lambda sequence: (-len(sequence), sequence)):
         text = text.replace(emoji, f"[{names[emoji].replace(' ', '')}]")
     return text
@@ -74,19 +93,26 @@ def _name_emoji(text: str) -> str:
 @functools.cache
 def _plain_table() -> dict[int, str]:
     table = {code: unidecode(chr(code)) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000}
-    table = {code: plain for code, plain in table.items() if plain}
-    return table | {ord(c): " " for c in "()<>{}[]^_|~-"} | {ord("`"): "'"}
+    return {code: plain for code, plain in table.items() if plain}
 
 
 def _plain(text: str) -> str:
-    return text.translate(_plain_table())
+    """ASCII for what has a spelling in it, then blanks for the signs that nobody says, also those so spelt."""
+    if not text.isascii():
+        text = _NOT_ASCII.sub(lambda match: match[0].translate(_plain_table()), text)
+    return text.translate(_PLAIN_ASCII)
 
 
 def _spell_numbers(text: str) -> str:
     text = _DOLLARS.sub(lambda m: _words(m, m[1]) + " dollars", text)
     text = _ORDINAL.sub(lambda m: _words(m, m[1], to="ordinal"), text)
     text = _CLOCK.sub(_clock, text)
-    return _SMALL_NUMBER.sub(lambda m: num2words(int(m[1])), text)
+    return _SMALL_NUMBER.sub(lambda m: _small_number(int(m[1])), text)
+
+
+@functools.cache
+def _small_number(number: int) -> str:
+    return num2words(number)
 
 
 def _words(match: re.Match, digits: str, **form: str) -> str:

@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from ingest.download import DownloadConfig
 from ingest.video import VideoConfig
 from pipelines.extraction import Limits
+from pipelines.text_corpus import TextOptions
 from shards import filesystem
 from shards.errors import UsageError
 
@@ -63,6 +64,7 @@ class PreprocessOptions:
     """Wall time that decoding one video may take."""
     decode_memory_mb: int = 2048
     """Memory that decoding one video may take."""
+    text: TextOptions = field(default_factory=TextOptions)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
 
@@ -74,6 +76,7 @@ class PreprocessOptions:
         if self.stage == "download" and not (self.ids and self.raw):
             raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
         self.download.options()
+        self.text.check()
         if not (self.split.isascii() and self.split.isalnum()):
             raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
         for name, least in (("shard_bytes", 1), ("segments_per_example", 1), ("decode_memory_mb", 256), ("limit", 1)):

@@ -22,20 +22,23 @@ from ingest import raw as raw_videos
 from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, VideoConfig, check_config
-from pipelines import dry_run
+from pipelines import dry_run, text_corpus
 from pipelines.breaker import Breaker
 from pipelines.execution import new_pipeline, run_and_leave, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
 from pipelines.status import note_start
+from pipelines.text_corpus import TextOptions
 from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of, is_here
 from shards import filesystem, generations, manifest, stats, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
+from shards.generations import GenerationPlan
 from shards.ledger import Entry, Ledger
 from shards.manifest import Manifest
 from shards.segments import SegmentStore, VideoText, segments_folder
+from shards.text_store import TextStore, with_texts
 
 TOKENIZER_NAME = "tokenizer.json"
 CONFIG_NAME = "config.json"
@@ -92,14 +95,19 @@ def list_items(options: PreprocessOptions) -> list[Item]:
 
 def settle_config(options: PreprocessOptions) -> str:
     """Store the config of a new data folder, or check that it is the same. Returns its digest."""
-    resolved = {"video": options.video.resolved(), "segments_per_example": options.segments_per_example}
+    resolved = {
+        "video": options.video.resolved(),
+        "segments_per_example": options.segments_per_example,
+        "text": options.text.resolved(),
+    }
     path = filesystem.join(options.out, CONFIG_NAME)
     if filesystem.exists(path):
         try:
             held = json.loads(filesystem.read_bytes(path))
         except ValueError:
             raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
-        for name, ours, theirs in _differences(resolved, held):
+        # Folders of earlier versions say nothing of text, and hold none.
+        for name, ours, theirs in _differences(resolved, {"text": TextOptions().resolved()} | held):
             raise UsageError(
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
             )
@@ -237,6 +245,8 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
         shard_bytes=options.shard_bytes,
     )
     if plan:
+        if plan.shards and options.text.text:
+            plan = _with_texts(plan, held, options, config, beam_options, console)
         generations.discard_unfinished(options.out, held, plan)
         if plan.shards:
             pipeline = new_pipeline(beam_options, log_path(options.out))
@@ -261,6 +271,22 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
         )
     if held and not options.keep_segments:
         generations.drop_packed_segments(options.out, held)
+        TextStore(options.out).drop(source.name for source in options.text.sources())
+
+
+def _with_texts(
+    plan: GenerationPlan,
+    held: Manifest | None,
+    options: PreprocessOptions,
+    config: str,
+    beam_options: PipelineOptions,
+    console: Console,
+) -> GenerationPlan:
+    """The plan with web text on its examples; corpora that are not packed yet are packed now."""
+    words = filesystem.join(options.out, TOKENIZER_NAME)
+    seed, log = options.video.seed, log_path(options.out)
+    mixture, content = text_corpus.prepare(options.text, options.out, words, seed, beam_options, log, console)
+    return with_texts(plan, held, mixture, options.text.text_sequences, seed=seed, config=config + content)
 
 
 def summarize(items: list[Item], options: PreprocessOptions, console: Console) -> int:

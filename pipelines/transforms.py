@@ -32,6 +32,7 @@ from shards.generations import ShardPlan
 from shards.ledger import Entry, Ledger
 from shards.manifest import Shard
 from shards.segments import SegmentStore, VideoText, segments_folder
+from shards.text_store import TextStore
 
 if TYPE_CHECKING:
     from ingest.download import DownloadConfig, Downloader
@@ -213,8 +214,9 @@ class WriteShard(beam.DoFn):
         shard = writer.finished_shard(self.out, plan.name, plan.digest)
         if shard is None:
             store = SegmentStore(segments_folder(self.out))
-            examples = writer.examples_of(store, plan.groups)
-            shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples)
+            texts = TextStore(self.out).read(plan.texts) if plan.texts else None
+            examples = writer.examples_of(store, plan.groups, texts)
+            shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples, plan.texts)
         Metrics.counter("job", "examples").inc(shard.examples)
         yield shard
 

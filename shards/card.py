@@ -38,7 +38,12 @@ def card(manifest: Manifest, config: dict[str, Any], summary: Summary) -> str:
     parts = [
         ("counts", _rows(("", ""), stats_tables.totals(summary))),
         ("splits", _rows(("generation", "split", "videos", "segments", "examples"), _generations(manifest))),
-        ("sources", _histograms(summary, {"categories": "category"}) + _named("language", summary.languages)),
+        (
+            "sources",
+            _histograms(summary, {"categories": "category"})
+            + _named("language", summary.languages)
+            + _histograms(summary, {"text_sources": "text (sequences)"}),
+        ),
         ("licences", _histograms(summary, {"licences": "licence, as the videos' metadata state it (segments)"})),
         ("what was left out", _rows(("step", "left", "lost"), left_out)),
         ("made with", _rows(("", ""), _digests(manifest)) + _settings(config)),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shards import filesystem, manifest, packing
 from shards.manifest import Generation, Manifest, Shard, index_path, shard_name, stats_path
@@ -25,13 +26,18 @@ _RECORD_OVERHEAD = 900
 """Bytes that names, digests and framing add to a segment in a record; only the number of shards depends on it."""
 
 
+TextRef = tuple[str, int]
+"""A source of text and the number of one of its sequences."""
+
+
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard to write: its name, the digest of its plan, and the groups it holds."""
+    """One shard to write: its name, the digest of its plan, the groups it holds, and each group's texts if any."""
 
     name: str
     digest: str
     groups: list[Group]
+    texts: list[list[TextRef]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ def commit_generation(
 ) -> Manifest:
     """Make the planned generation part of the data: its videos, its remainder, and last the manifest."""
     segments = sum(s.examples for s in shards) * size
-    generation = Generation(plan.number, plan.split, len(plan.videos), segments, shards)
+    text = Counter(source for planned in plan.shards for refs in planned.texts for source, _ in refs)
+    generation = Generation(plan.number, plan.split, len(plan.videos), segments, shards, dict(sorted(text.items())))
     lines = "".join(json.dumps(video, ensure_ascii=False) + "\n" for video in plan.videos)
     filesystem.write_bytes(_videos_path(data, generation), lines.encode())
     # The manifest decides which entry counts, so an entry written before a crash does no harm.

@@ -49,13 +49,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Generation:
-    """The shards that one run added to a split, and how many videos and segments are in them."""
+    """The shards that one run added to a split, and how many videos and segments are in them.
+
+    `text` counts the sequences that they took from each source of text.
+    """
 
     number: int
     split: str
     videos: int
     segments: int
     shards: list[Shard]
+    text: dict[str, int] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -115,6 +119,8 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
         raise ManifestError(f"{generation.split!r} is not the name of a split")
     if not all(map(_is_count, (generation.number, generation.videos, generation.segments))):
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
+    if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
+        raise ManifestError(f"the texts of a generation of {generation.split!r} are not counts by name")
     return generation
 
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from shards import filesystem
 from shards.dataset import DataSet
 from shards.errors import UserError
+from shards.generations import TextRef
 from shards.manifest import Shard, stats_path
 from shards.packing import Group, Run
 from shards.segments import SegmentStore, segments_folder
+from shards.text_store import TextStore
 from shards.writer import examples_of, write_shard
 
 
@@ -32,8 +34,9 @@ def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
     store = SegmentStore(segments_folder(data.folder))
     for shard in data.manifest.shards():
         if shard.name in damaged:
-            plan, groups = _planned(data.folder, shard)
-            written = write_shard(data.folder, shard.name, plan, groups, examples_of(store, groups))
+            plan, groups, texts = _planned(data.folder, shard)
+            read = TextStore(data.folder).read(texts) if texts else None
+            written = write_shard(data.folder, shard.name, plan, groups, examples_of(store, groups, read), texts)
             if written != shard:
                 raise RepairError(
                     f"{shard.name} comes out differently from what the manifest says; the segments changed"
@@ -41,10 +44,11 @@ def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
             yield shard.name
 
 
-def _planned(folder: str, shard: Shard) -> tuple[str, list[Group]]:
+def _planned(folder: str, shard: Shard) -> tuple[str, list[Group], list[list[TextRef]]]:
     path = stats_path(filesystem.join(folder, shard.name))
     try:
         sidecar = json.loads(filesystem.read_bytes(path))
-        return sidecar["plan"], [[Run(*run) for run in group] for group in sidecar["runs"]]
+        texts = [[(source, number) for source, number in refs] for refs in sidecar.get("texts", [])]
+        return sidecar["plan"], [[Run(*run) for run in group] for group in sidecar["runs"]], texts
     except (OSError, ValueError, KeyError, TypeError):
         raise RepairError(f"{path} does not say any more what {shard.name} was made of") from None

@@ -48,11 +48,15 @@ class Collector:
     faults: list[dict[str, int]] = field(default_factory=list)
     digests: list[int] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
+    text_sources: Counter[str] = field(default_factory=Counter)
     runs: list[list[list[Any]]] = field(default_factory=list)
+    texts: list[list[tuple[str, int]]] = field(default_factory=list)
 
-    def add(self, group: Group, example: Example) -> None:
-        """Count one example, made of the runs in `group`."""
+    def add(self, group: Group, example: Example, texts: list[tuple[str, int]] = ()) -> None:
+        """Count one example, made of the runs in `group`; `texts` say source and number of its texts, if known."""
         self.runs.append([[run.video_id, run.first, run.stop] for run in group])
+        self.texts += [texts] if texts else []
+        self.text_sources.update([source for source, _ in texts] or ["not stated"] * len(example.random_text))
         self.counts["examples"] += 1
         self.videos_per_example[len(group)] += 1
         before = self.counts.copy()
@@ -93,6 +97,7 @@ class Collector:
             "digests": duplicates.encode(self.digests),
             "hashes": duplicates.encode(self.hashes),
             "runs": self.runs,
+            "texts": self.texts,
         }
 
     def _worst(self) -> dict[str, list[list[int]]]:
@@ -115,8 +120,9 @@ HISTOGRAMS = (
     "videos_per_example",
     "categories",
     "licences",
+    "text_sources",
 )
-ADDED_LATER = ("words_per_minute", "categories", "licences")
+ADDED_LATER = ("words_per_minute", "categories", "licences", "text_sources")
 """Histograms that sidecars of earlier versions lack."""
 
 

@@ -16,6 +16,7 @@ _HISTOGRAMS = (
     ("image_sizes", "frame size"),
     ("categories", "category"),
     ("licences", "licence"),
+    ("text_sources", "text sequences from"),
 )
 
 

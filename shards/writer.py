@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,14 +28,25 @@ class Sums(Protocol):
         """JSON-able sums, asked for when the last record is written."""
 
 
-def write_shard(data: str, name: str, plan: str, groups: Iterable[Group], examples: Iterable[Example]) -> Shard:
-    """Write a shard, its index and its sidecar into the folder `data`; `groups` say where the examples come from."""
+def write_shard(
+    data: str,
+    name: str,
+    plan: str,
+    groups: Iterable[Group],
+    examples: Iterable[Example],
+    texts: Iterable[list[tuple[str, int]]] = (),
+) -> Shard:
+    """Write a shard, its index and its sidecar into the folder `data`.
+
+    `groups` say where the examples come from, `texts` where their texts do, if they have any.
+    """
     collected = sidecar.Collector()
 
     def payloads() -> Iterator[bytes]:
+        held = iter(texts)
         for group, example in zip(groups, examples, strict=True):
             yield example.serialize()
-            collected.add(group, example)
+            collected.add(group, example, next(held, []))
 
     return write_records(data, name, plan, payloads(), collected)
 
@@ -70,17 +81,19 @@ def finished_shard(data: str, name: str, plan: str) -> Shard | None:
     return shard if written == plan and filesystem.size(path) == shard.bytes else None
 
 
-def plan_digest(config: str, groups: list[Group]) -> str:
-    """Digest of what a shard will hold: the config and every run in order."""
-    text = json.dumps([config, [[[r.video_id, r.first, r.stop] for r in group] for group in groups]])
-    return hashlib.sha256(text.encode()).hexdigest()
+def plan_digest(config: str, groups: list[Group], texts: Sequence[list[tuple[str, int]]] = ()) -> str:
+    """Digest of what a shard will hold: the config, every run in order, and every text if there are any."""
+    held: list[Any] = [config, [[[r.video_id, r.first, r.stop] for r in group] for group in groups]]
+    return hashlib.sha256(json.dumps([*held, texts] if texts else held).encode()).hexdigest()
 
 
-def examples_of(store: SegmentStore, groups: Iterable[Group]) -> Iterable[Example]:
-    """The examples of the groups, read from the committed segments one group at a time."""
+def examples_of(
+    store: SegmentStore, groups: Iterable[Group], texts: Iterator[list[np.ndarray]] | None = None
+) -> Iterable[Example]:
+    """The examples of the groups, read from the committed segments one group at a time, each with its next `texts`."""
     for group in groups:
         runs: list[tuple[VideoText, list[Segment]]] = []
         for run in group:
             video = store.get(run.video_id)
             runs.append((video.text, store.read(video, run.first, run.stop)))
-        yield arrange(runs)
+        yield arrange(runs, next(texts) if texts else [])

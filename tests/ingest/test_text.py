@@ -1,9 +1,12 @@
 import json
 
+import demoji
+import ftfy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest import text as text_module
 from ingest.text import clean_description, clean_web_text, neutralise
 from shards.tokens import SPECIAL_TOKENS
 
@@ -43,3 +46,37 @@ def test_absurd_text_ends_quickly(text):
 def test_no_special_spelling_survives(parts):
     text = neutralise("".join(parts))
     assert not any(token in text for token in SPECIAL_TOKENS)
+
+
+_PIECES = st.sampled_from(
+    [
+        "plain words ",
+        "&amp;",
+        "&",
+        "& ",
+        "<p>",
+        "\n",
+        "\r\n",
+        "\r",
+        "â€™",
+        "caf\xe9 ",
+        "ﬁ",
+        "’",
+        "\x07",
+        "\x1b[1m",
+        "&#39;",
+    ]
+)
+
+
+@given(st.lists(st.one_of(_PIECES, st.text(max_size=4)), max_size=12).map("".join))
+def test_sparing_clean_lines_repairs_as_ftfy_does(text):
+    assert text_module._repair(text) == ftfy.fix_text(text)
+
+
+@given(st.text(st.sampled_from("1#*a \n©®™‼️⃣\u200d👨👩👧🏽🇩🇪☺\U000e0067\U000e007f"), max_size=12))
+def test_every_emoji_is_found_in_its_run(text):
+    expected, names = text, demoji.findall(text)
+    for emoji in sorted(names, key=lambda sequence: (-len(sequence), sequence)):
+        expected = expected.replace(emoji, f"[{names[emoji].replace(' ', '')}]")
+    assert text_module._name_emoji(text) == expected
