@@ -7,7 +7,6 @@ off; the scores are computed and recorded all the same.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,10 @@ from ingest.outcomes import Outcome
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Thresholds; `None` (or an empty list) switches a rule off."""
+    """Thresholds; `None` (or an empty list) switches a rule off.
+
+    The last two are about four pictures of the video (`ingest.similarity`), and 0.9 each in the published corpus.
+    """
 
     max_seconds: float | None = 1200.0
     excluded_categories: tuple[str, ...] = ()
@@ -27,6 +29,8 @@ class FilterConfig:
     min_language_probability: float | None = 0.8
     min_good_words: float | None = 0.6
     max_length_variance: float | None = 10.0
+    max_similarity: float | None = None
+    min_objects: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,11 @@ def _identifier():
 
 
 def judge(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str, Any]]:
-    """The first rule that the video breaks, if any, and every score."""
+    """The first rule that the video's text and metadata break, if any, and every score."""
     language, probability = language_of(facts.title, facts.description, facts.words)
     scores: dict[str, Any] = {
         "duration": facts.duration,
+        "categories": facts.categories,
         "words": len(facts.words),
         "words_per_30s": max(words_per_30s(facts.words)),
         "language": language,
@@ -91,27 +96,39 @@ def judge(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str,
         "good_words": round(good_word_share(facts.words), 4),
         "length_variance": length_variance(facts.words),
     }
-    rules: list[tuple[Outcome, Any, Callable[[Any], bool]]] = [
-        (Outcome.TOO_LONG, config.max_seconds, lambda limit: facts.duration > limit),
-        (Outcome.CATEGORY, config.excluded_categories, lambda bad: not set(bad).isdisjoint(facts.categories)),
-        (Outcome.SPARSE_SPEECH, config.min_words_per_30s, lambda least: scores["words_per_30s"] < least),
+    return broken_rule(scores, facts.language, config), scores
+
+
+def broken_rule(scores: dict[str, Any], language: str, config: FilterConfig) -> Outcome | None:
+    """The first rule that a video with these scores breaks, in the order in which the job looks.
+
+    A rule whose score is not there (yet) is passed over.
+    """
+    if scores.get("words") == 0:
+        return Outcome.NO_WORDS
+    if "duration" in scores and scores["duration"] is None:
+        return Outcome.DURATION_UNKNOWN
+    foreign = scores.get("language", language) != language
+    least_certain = config.min_language_probability
+    rules = (
+        (Outcome.TOO_LONG, _above(scores, "duration", config.max_seconds)),
+        (Outcome.CATEGORY, not set(config.excluded_categories).isdisjoint(scores.get("categories", ()))),
+        (Outcome.SPARSE_SPEECH, _below(scores, "words_per_30s", config.min_words_per_30s)),
         (
             Outcome.OTHER_LANGUAGE,
-            config.min_language_probability,
-            lambda least: language != facts.language or probability < least,
+            least_certain is not None and (foreign or _below(scores, "language_probability", least_certain)),
         ),
-        (Outcome.BAD_WORDS, config.min_good_words, lambda least: scores["good_words"] < least),
-        (
-            Outcome.UNEVEN_WORDS,
-            config.max_length_variance,
-            lambda most: scores["length_variance"] is not None and scores["length_variance"] > most,
-        ),
-    ]
-    if not facts.words:
-        return Outcome.NO_WORDS, scores
-    if facts.duration is None:
-        return Outcome.DURATION_UNKNOWN, scores
-    for outcome, threshold, breaks in rules:
-        if threshold not in (None, ()) and breaks(threshold):
-            return outcome, scores
-    return None, scores
+        (Outcome.BAD_WORDS, _below(scores, "good_words", config.min_good_words)),
+        (Outcome.UNEVEN_WORDS, _above(scores, "length_variance", config.max_length_variance)),
+        (Outcome.TOO_ALIKE, _above(scores, "similarity", config.max_similarity)),
+        (Outcome.TOO_EMPTY, _below(scores, "objects", config.min_objects)),
+    )
+    return next((outcome for outcome, broken in rules if broken), None)
+
+
+def _above(scores: dict[str, Any], name: str, most: float | None) -> bool:
+    return most is not None and scores.get(name) is not None and scores[name] > most
+
+
+def _below(scores: dict[str, Any], name: str, least: float | None) -> bool:
+    return least is not None and scores.get(name) is not None and scores[name] < least

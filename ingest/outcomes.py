@@ -40,6 +40,8 @@ class Outcome(enum.Enum):
     NO_SOUND = "no-sound"
     NO_SEGMENTS = "no-segments"
     FRAME_MISSING = "frame-missing"
+    TOO_ALIKE = "too-alike"
+    TOO_EMPTY = "too-empty"
     BAD_ID = "bad-id"
 
     TIMED_OUT = "timed-out"
@@ -105,6 +107,8 @@ _TABLE = {
     _O.NO_SOUND: (_K.REJECTED, "The media file has no audio stream or it holds no sample."),
     _O.NO_SEGMENTS: (_K.REJECTED, "The speech leaves no room for a single window."),
     _O.FRAME_MISSING: (_K.REJECTED, "A window lies past the last frame; the stated duration is too long."),
+    _O.TOO_ALIKE: (_K.REJECTED, "The pictures of the video look too much alike."),
+    _O.TOO_EMPTY: (_K.REJECTED, "The pictures of the video show too few objects."),
     _O.BAD_ID: (_K.REJECTED, "The id is not the id of a video."),
     _O.TIMED_OUT: (_K.FAILED_RETRYABLE, "Decoding took longer than the limit."),
     _O.CRASHED: (_K.FAILED_RETRYABLE, "The decoder died on this video."),

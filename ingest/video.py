@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ingest import filters, media, spectrogram
+from ingest import filters, media, similarity, spectrogram
 from ingest.captions import Word
 from ingest.filters import Facts, FilterConfig
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.segmentation import Window, segment
+from ingest.similarity import Embed
 from ingest.text import neutralise
 from ingest.timing import TimingModel
 from ingest.transcript import Spoken, TranscriptError, spoken_words
@@ -50,6 +51,9 @@ META_KEYS = (
 MAX_DESCRIPTION_TOKENS = 1024
 """No reader looks further (spec shards.md, defect 25)."""
 
+PERCEPTUAL = "perceptual"
+"""The embedder that needs no weights."""
+
 FRAME_MEMORY = 192 << 20
 """Bytes of raw frames held for one pass; a video with more is decoded twice, first for its black bars."""
 
@@ -61,7 +65,8 @@ BAR_FRAMES = 240
 class VideoConfig:
     """How videos become segments.
 
-    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `transcript` is `asr`, or `aligned`
+    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
+    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript` is `asr`, or `aligned`
     to put uploaded text at the times of the ASR words. `captions` is `tolerant`, or `strict` for the published parser's
     reading. `repair_text` stores words with mojibake repaired.
     """
@@ -73,7 +78,13 @@ class VideoConfig:
     transcript: Literal["asr", "aligned"] = "asr"
     captions: Literal["tolerant", "strict"] = "tolerant"
     repair_text: bool = False
+    embedder: str = PERCEPTUAL
     filters: FilterConfig = field(default_factory=FilterConfig)
+
+    @property
+    def spoken_language(self) -> str:
+        """The language without its region."""
+        return self.language.split("-")[0]
 
     def resolved(self) -> dict[str, Any]:
         """The config as JSON-able values, with the two model files named by the digest of their content."""
@@ -81,6 +92,8 @@ class VideoConfig:
         values["tokenizer"] = vocabulary.digest(self.tokenizer)
         if timing_file := _timing_file(self.timing_model):
             values["timing_model"] = hashlib.sha256(timing_file.read_bytes()).hexdigest()
+        if Path(self.embedder).is_file():
+            values["embedder"] = hashlib.sha256(Path(self.embedder).read_bytes()).hexdigest()
         return values
 
     def digest(self) -> str:
@@ -143,8 +156,11 @@ def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
     return judged if isinstance(judged, Result) else None
 
 
-def process(raw: RawVideo, config: VideoConfig) -> Result:
-    """Turn one raw video into segments, or say by which rule it ended and with which scores."""
+def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity.perceptual) -> Result:
+    """Turn one raw video into segments, or say by which rule it ended and with which scores.
+
+    `embed` is what `config.embedder` names; without one the pictures are not judged.
+    """
     judged = _judge(raw, config, *_probe(raw))
     if isinstance(judged, Result):
         return judged
@@ -157,6 +173,9 @@ def process(raw: RawVideo, config: VideoConfig) -> Result:
     try:
         _check_streams(judged.probe, windows)
         images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
+        scores = judged.scores | (_looks(images, embed) if embed else {})
+        if broken := filters.broken_rule(scores, config.spoken_language, config.filters):
+            return Result(broken, broken.sentence, scores, VideoText(raw.id))
         spectrograms, sound_scores = _spectrograms(raw.media, windows)
     except MediaError as error:
         return Result(error.outcome, str(error), judged.scores, VideoText(raw.id))
@@ -165,7 +184,12 @@ def process(raw: RawVideo, config: VideoConfig) -> Result:
         for window, image, sound in zip(windows, images, spectrograms, strict=True)
     ]
     text = _video_text(raw, models.tokenizer)
-    return Result(Outcome.EXTRACTED, "", judged.scores | sound_scores, text, segments)
+    return Result(Outcome.EXTRACTED, "", scores | sound_scores, text, segments)
+
+
+def _looks(images: Sequence[tuple[bytes, int, int]], embed: Embed) -> dict[str, Any]:
+    """How alike four of the pictures are, and how much they show."""
+    return similarity.judge([images[i][0] for i in similarity.spread(len(images))], embed)
 
 
 def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None) -> _Judged | Result:
@@ -189,7 +213,7 @@ def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: Medi
             _string(raw.info.get("title")),
             _string(raw.info.get("description")),
             _strings(raw.info.get("categories")),
-            config.language.split("-")[0],
+            config.spoken_language,
         )
         broken, judged = filters.judge(facts, config.filters)
         scores |= judged

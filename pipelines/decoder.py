@@ -17,6 +17,7 @@ import time
 
 from ingest.outcomes import Outcome
 from ingest.video import Result, process
+from pipelines import embedders
 from pipelines.extraction import Extracted, send
 from shards.filesystem import StorageError
 from shards.segments import VideoText
@@ -33,7 +34,7 @@ def serve(lifeline: int, memory_bytes: int) -> None:
         raw, config = pickle.load(sys.stdin.buffer)
         started = time.process_time()
         try:
-            result = process(raw, config)
+            result = process(raw, config, embedders.load(config.embedder))
         except MemoryError:
             result = Result(Outcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB", {}, VideoText(raw.id))
         except OSError as error:

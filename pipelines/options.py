@@ -16,7 +16,9 @@ from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from ingest.download import DownloadConfig
-from ingest.video import VideoConfig
+from ingest.similarity import GroupRules
+from ingest.video import PERCEPTUAL, VideoConfig
+from pipelines import embedders
 from pipelines.extraction import Limits
 from pipelines.text_corpus import TextOptions
 from shards import filesystem
@@ -64,6 +66,12 @@ class PreprocessOptions:
     """Wall time that decoding one video may take."""
     decode_memory_mb: int = 2048
     """Memory that decoding one video may take."""
+    max_group_similarity: float | None = None
+    """Leave out examples whose pictures are more alike than this; 0.85 in the published corpus."""
+    min_group_objects: float | None = None
+    """Leave out examples that show fewer objects than this; 1.0 in the published corpus. Needs an --embedder."""
+    group_probability: float = 1.0
+    """Share of the examples that are looked at for these two rules; 0.1 in the published corpus."""
     text: TextOptions = field(default_factory=TextOptions)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
@@ -83,6 +91,11 @@ class PreprocessOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+        if not 0 <= self.group_probability <= 1:
+            raise UsageError(f"--group-probability {self.group_probability} must be from 0 to 1")
+        objects = (self.video.filters.min_objects, self.min_group_objects)
+        if self.video.embedder in (PERCEPTUAL, embedders.NONE) and objects != (None, None):
+            raise UsageError("--min-objects and --min-group-objects need an --embedder that knows objects")
         if self.segments_per_example > 100:
             raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
 
@@ -90,6 +103,17 @@ class PreprocessOptions:
     def keep_media(self) -> bool:
         """Whether media stay after extraction: always but for downloads that no --raw folder was given for."""
         return self.ids is None or self.raw is not None
+
+    @property
+    def group_rules(self) -> GroupRules:
+        """The visual filter of whole examples."""
+        return GroupRules(
+            self.video.embedder,
+            self.video.seed,
+            self.max_group_similarity,
+            self.min_group_objects,
+            self.group_probability,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -22,14 +22,13 @@ from ingest import raw as raw_videos
 from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result, VideoConfig, check_config
-from pipelines import dry_run, text_corpus
+from pipelines import dry_run, embedders, text_corpus
 from pipelines.breaker import Breaker
 from pipelines.execution import new_pipeline, run_and_leave, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.options import PreprocessOptions, parse
 from pipelines.progress import ExtractionProgress
 from pipelines.status import note_start
-from pipelines.text_corpus import TextOptions
 from pipelines.transforms import Commit, Extract, Fetch, Item, Source, WriteShard, entry_of, is_here
 from shards import filesystem, generations, manifest, stats, writer
 from shards import tokenizer as vocabulary
@@ -53,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.stage != "assemble":
         items = list_items(options)
         check_config(options.video)
+        embedders.load(options.video.embedder)
     if options.dry_run:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
@@ -98,7 +98,7 @@ def settle_config(options: PreprocessOptions) -> str:
     resolved = {
         "video": options.video.resolved(),
         "segments_per_example": options.segments_per_example,
-        "text": options.text.resolved(),
+        **_of_assembly(options),
     }
     path = filesystem.join(options.out, CONFIG_NAME)
     if filesystem.exists(path):
@@ -106,8 +106,8 @@ def settle_config(options: PreprocessOptions) -> str:
             held = json.loads(filesystem.read_bytes(path))
         except ValueError:
             raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
-        # Folders of earlier versions say nothing of text, and hold none.
-        for name, ours, theirs in _differences(resolved, {"text": TextOptions().resolved()} | held):
+        # Folders of earlier versions were made without what they do not mention.
+        for name, ours, theirs in _differences(resolved, _of_assembly(PreprocessOptions(options.out)) | held):
             raise UsageError(
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
             )
@@ -117,6 +117,13 @@ def settle_config(options: PreprocessOptions) -> str:
         )
         filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
     return options.video.digest()
+
+
+def _of_assembly(options: PreprocessOptions) -> dict[str, dict]:
+    """What decides about the examples beside the videos."""
+    rules = options.group_rules
+    groups = {"max_similarity": rules.max_similarity, "min_objects": rules.min_objects}
+    return {"text": options.text.resolved(), "groups": groups | {"probability": rules.probability}}
 
 
 def _differences(ours: dict, theirs: dict, prefix: str = ""):
@@ -234,19 +241,20 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
     held = manifest.load(options.out) if _has_manifest(options.out) else None
     entries = Ledger(options.out).entries().values()
     committed = [e.id for e in entries if e.kind == Kind.DONE.value and e.split == options.split]
+    made_with = config + (repr(options.group_rules) if options.group_rules.active else "")
     plan = generations.plan_generation(
         options.out,
         held,
         options.split,
         committed,
         seed=options.video.seed,
-        config=config,
+        config=made_with,
         segments_per_example=options.segments_per_example,
         shard_bytes=options.shard_bytes,
     )
     if plan:
         if plan.shards and options.text.text:
-            plan = _with_texts(plan, held, options, config, beam_options, console)
+            plan = _with_texts(plan, held, options, made_with, beam_options, console)
         generations.discard_unfinished(options.out, held, plan)
         if plan.shards:
             pipeline = new_pipeline(beam_options, log_path(options.out))
@@ -254,7 +262,7 @@ def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOpti
                 pipeline
                 | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
                 | "Spread the plans over the workers" >> beam.Reshuffle()
-                | "Write the shards" >> beam.ParDo(WriteShard(options.out))
+                | "Write the shards" >> beam.ParDo(WriteShard(options.out, options.group_rules))
             )
             run_to_end(pipeline, lambda: None)
         shards = [writer.finished_shard(options.out, s.name, s.digest) for s in plan.shards]

@@ -5,6 +5,7 @@ An element is a small value; pictures and sound travel only between steps that B
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 import shutil
@@ -15,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -24,7 +25,9 @@ from ingest import raw as raw_videos
 from ingest.ids import video_id
 from ingest.outcomes import Outcome
 from ingest.raw import RawError, RawVideo
+from ingest.similarity import GroupRules, group_pictures, judge
 from ingest.video import Result, VideoConfig, screen
+from pipelines import embedders
 from pipelines.breaker import Breaker
 from pipelines.extraction import Extracted, Extractor, Limits
 from shards import filesystem, writer
@@ -48,6 +51,10 @@ class Source(enum.Enum):
 
 STAGED_PREFIX = "reservoir-staged-"
 """How the folders of copies from a bucket are named; a copy goes as soon as its video is done."""
+
+
+KEPT = "kept"
+"""What became of a group that was looked at and breaks no rule."""
 
 
 @dataclass(frozen=True)
@@ -204,21 +211,46 @@ class Commit(beam.DoFn):
 
 
 class WriteShard(beam.DoFn):
-    """ShardPlan -> Shard: read the planned segments, write the shard; one that is finished already is kept."""
+    """ShardPlan -> Shard: read the planned segments, write the shard; one that is finished already is kept.
 
-    def __init__(self, out: str):
-        self.out = out
+    Groups whose pictures break a rule are left out; the sidecar says which, and their scores.
+    """
+
+    def __init__(self, out: str, rules: GroupRules):
+        self.out, self.rules = out, rules
 
     def process(self, plan: ShardPlan) -> Iterator[Shard]:
         """Write one shard with its index and sidecar."""
         shard = writer.finished_shard(self.out, plan.name, plan.digest)
         if shard is None:
             store = SegmentStore(segments_folder(self.out))
+            judged = self._judged(store, plan) if self.rules.active else []
+            left_out = {group["number"] for group in judged if group["outcome"] != KEPT}
+            plan = _without(plan, left_out)
             texts = TextStore(self.out).read(plan.texts) if plan.texts else None
             examples = writer.examples_of(store, plan.groups, texts)
-            shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples, plan.texts)
+            shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples, plan.texts, judged)
         Metrics.counter("job", "examples").inc(shard.examples)
         yield shard
+
+    def _judged(self, store: SegmentStore, plan: ShardPlan) -> list[dict[str, Any]]:
+        """The scores of the groups that are looked at, and what became of each."""
+        embed = embedders.load(self.rules.embedder)
+        judged = []
+        for number, group in enumerate(plan.groups):
+            if embed and self.rules.draws(plan.name, number):
+                segments = [s for run in group for s in store.read(store.get(run.video_id), run.first, run.stop)]
+                scores = judge(group_pictures(segments), embed)
+                broken = self.rules.broken(scores)
+                runs = [[run.video_id, run.first, run.stop] for run in group]
+                judged.append({"number": number, "runs": runs, **scores, "outcome": broken.value if broken else KEPT})
+        return judged
+
+
+def _without(plan: ShardPlan, numbers: set[int]) -> ShardPlan:
+    kept = [i for i in range(len(plan.groups)) if i not in numbers]
+    texts = [plan.texts[i] for i in kept] if plan.texts else []
+    return dataclasses.replace(plan, groups=[plan.groups[i] for i in kept], texts=texts)
 
 
 def _ended(item: Item, outcome: Outcome, detail: str) -> Extracted:

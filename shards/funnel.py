@@ -30,6 +30,8 @@ _FILTERS = (
     "no-sound",
     "no-segments",
     "frame-missing",
+    "too-alike",
+    "too-empty",
     *_DECODING,
 )
 """Reasons after the download, in the order in which the job looks; any other one strikes before or at the end."""

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from shards import filesystem, generations, manifest
 from shards.errors import UserError
@@ -76,7 +77,7 @@ def _rewritten(data: str, held: Manifest, wanted: frozenset[str]) -> tuple[Manif
     for generation in held.generations:
         kept: list[Shard] = []
         for shard in generation.shards:
-            plan, groups, texts = _planned(data, shard)
+            plan, groups, texts, judged = _planned(data, shard)
             clean = [i for i, group in enumerate(groups) if not any(run.video_id in wanted for run in group)]
             if len(clean) == len(groups):
                 kept.append(shard)
@@ -90,19 +91,21 @@ def _rewritten(data: str, held: Manifest, wanted: frozenset[str]) -> tuple[Manif
                 name = _next_name(shard.name)
                 examples_left = _examples(data, shard, set(clean))
                 texts_left = [texts[i] for i in clean] if texts else []
-                kept.append(write_shard(data, name, plan, [groups[i] for i in clean], examples_left, texts_left))
+                groups_left = [groups[i] for i in clean]
+                kept.append(write_shard(data, name, plan, groups_left, examples_left, texts_left, judged))
         size = sum(s.examples for s in kept) * held.segments_per_example
         changed.append(dataclasses.replace(generation, shards=kept, segments=size))
     counts = Removal(len(found), shards, examples, others)
     return (dataclasses.replace(held, generations=changed) if shards else held), counts
 
 
-def _planned(data: str, shard: Shard) -> tuple[str, list[Group], list[list[TextRef]]]:
+def _planned(data: str, shard: Shard) -> tuple[str, list[Group], list[list[TextRef]], list[dict[str, Any]]]:
     path = stats_path(filesystem.join(data, shard.name))
     try:
         sidecar = json.loads(filesystem.read_bytes(path))
         texts = [[(source, number) for source, number in refs] for refs in sidecar.get("texts", [])]
-        return sidecar["plan"], [[Run(*run) for run in group] for group in sidecar["runs"]], texts
+        groups = [[Run(*run) for run in group] for group in sidecar["runs"]]
+        return sidecar["plan"], groups, texts, sidecar.get("judged", [])
     except (OSError, ValueError, KeyError, TypeError):
         raise RemovalError(f"{path} does not say which videos {shard.name} holds; repair the data set first") from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from shards import filesystem
 from shards.dataset import DataSet
@@ -34,9 +35,10 @@ def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
     store = SegmentStore(segments_folder(data.folder))
     for shard in data.manifest.shards():
         if shard.name in damaged:
-            plan, groups, texts = _planned(data.folder, shard)
+            plan, groups, texts, judged = _planned(data.folder, shard)
             read = TextStore(data.folder).read(texts) if texts else None
-            written = write_shard(data.folder, shard.name, plan, groups, examples_of(store, groups, read), texts)
+            examples = examples_of(store, groups, read)
+            written = write_shard(data.folder, shard.name, plan, groups, examples, texts, judged)
             if written != shard:
                 raise RepairError(
                     f"{shard.name} comes out differently from what the manifest says; the segments changed"
@@ -44,11 +46,12 @@ def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
             yield shard.name
 
 
-def _planned(folder: str, shard: Shard) -> tuple[str, list[Group], list[list[TextRef]]]:
+def _planned(folder: str, shard: Shard) -> tuple[str, list[Group], list[list[TextRef]], list[dict[str, Any]]]:
     path = stats_path(filesystem.join(folder, shard.name))
     try:
         sidecar = json.loads(filesystem.read_bytes(path))
         texts = [[(source, number) for source, number in refs] for refs in sidecar.get("texts", [])]
-        return sidecar["plan"], [[Run(*run) for run in group] for group in sidecar["runs"]], texts
+        groups = [[Run(*run) for run in group] for group in sidecar["runs"]]
+        return sidecar["plan"], groups, texts, sidecar.get("judged", [])
     except (OSError, ValueError, KeyError, TypeError):
         raise RepairError(f"{path} does not say any more what {shard.name} was made of") from None

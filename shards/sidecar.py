@@ -51,6 +51,7 @@ class Collector:
     text_sources: Counter[str] = field(default_factory=Counter)
     runs: list[list[list[Any]]] = field(default_factory=list)
     texts: list[list[tuple[str, int]]] = field(default_factory=list)
+    judged: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, group: Group, example: Example, texts: list[tuple[str, int]] = ()) -> None:
         """Count one example, made of the runs in `group`; `texts` say source and number of its texts, if known."""
@@ -98,7 +99,13 @@ class Collector:
             "hashes": duplicates.encode(self.hashes),
             "runs": self.runs,
             "texts": self.texts,
+            "judged": self.judged,
         }
+
+    @property
+    def groups(self) -> Counter[str]:
+        """How the groups that were looked at ended."""
+        return Counter(group["outcome"] for group in self.judged)
 
     def _worst(self) -> dict[str, list[list[int]]]:
         """For each fault the examples that have most of it as [example, count]; for words those with fewest."""
@@ -121,8 +128,9 @@ HISTOGRAMS = (
     "categories",
     "licences",
     "text_sources",
+    "groups",
 )
-ADDED_LATER = ("words_per_minute", "categories", "licences", "text_sources")
+ADDED_LATER = ("words_per_minute", "categories", "licences", "text_sources", "groups")
 """Histograms that sidecars of earlier versions lack."""
 
 

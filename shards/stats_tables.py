@@ -17,6 +17,7 @@ _HISTOGRAMS = (
     ("categories", "category"),
     ("licences", "licence"),
     ("text_sources", "text sequences from"),
+    ("groups", "groups looked at"),
 )
 
 

@@ -35,12 +35,14 @@ def write_shard(
     groups: Iterable[Group],
     examples: Iterable[Example],
     texts: Iterable[list[tuple[str, int]]] = (),
+    judged: Sequence[dict[str, Any]] = (),
 ) -> Shard:
     """Write a shard, its index and its sidecar into the folder `data`.
 
-    `groups` say where the examples come from, `texts` where their texts do, if they have any.
+    `groups` say where the examples come from, `texts` where their texts do, if they have any. `judged` says how every
+    group fared that the visual filter looked at, those left out among them.
     """
-    collected = sidecar.Collector()
+    collected = sidecar.Collector(judged=list(judged))
 
     def payloads() -> Iterator[bytes]:
         held = iter(texts)

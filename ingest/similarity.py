@@ -1,0 +1,143 @@
+"""Visual filters: pictures of a video that all look alike, or show nothing, teach a model little.
+
+The rules are those of the published corpus (spec ingest.md 5.2 and 17): the mean cosine similarity of all pairs of
+pictures, and the sum of the best scores of the object classes seen. What turns a picture into features is given by the
+caller; the default looks at colours alone and needs no weights.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ingest.outcomes import Outcome
+from shards.randomness import generator
+from shards.segments import Segment
+
+VIDEO_PICTURES = 4
+"""Pictures of a video that are compared, as many as it had thumbnails."""
+
+PUBLISHED_MAX_SIMILARITY, PUBLISHED_MIN_OBJECTS = 0.9, 0.9
+PUBLISHED_MAX_GROUP_SIMILARITY, PUBLISHED_MIN_GROUP_OBJECTS = 0.85, 1.0
+OBJECT_FLOOR = 0.3
+"""A class counts if some picture shows it with more than this score."""
+
+_SMALL = (96, 54)
+_LEVELS = 4
+_LEAST_SIZE = (160, 90)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an embedder sees: `features float32 [pictures, width]`, `objects float32 [pictures, classes]` in [0, 1].
+
+    An embedder that knows no objects gives `None`.
+    """
+
+    features: np.ndarray
+    objects: np.ndarray | None = None
+
+
+Embed = Callable[[Sequence[np.ndarray]], Look]
+"""What sees pictures, `uint8 [h, w, 3]` RGB each, of any sizes."""
+
+
+class PictureError(ValueError):
+    """A stored picture cannot be decoded."""
+
+
+def perceptual(pictures: Sequence[np.ndarray]) -> Look:
+    """How often each of 64 colours occurs in each quarter of a picture, as square roots.
+
+    The cosine of two such descriptors is the Bhattacharyya coefficient of their colours: 1 for the same picture, also
+    if things in it moved a little, as in slides and recorded screens; far less after a cut to another place.
+    """
+    features = np.zeros((len(pictures), 4, _LEVELS**3), np.float32)
+    for i, picture in enumerate(pictures):
+        small = np.asarray(Image.fromarray(picture).resize(_SMALL, Image.Resampling.BILINEAR)).astype(np.int32)
+        levels = small * _LEVELS // 256
+        codes = (levels[..., 0] * _LEVELS + levels[..., 1]) * _LEVELS + levels[..., 2]
+        top, left = codes.shape[0] // 2, codes.shape[1] // 2
+        quarters = (codes[:top, :left], codes[:top, left:], codes[top:, :left], codes[top:, left:])
+        for j, quarter in enumerate(quarters):
+            features[i, j] = np.sqrt(np.bincount(quarter.ravel(), minlength=_LEVELS**3))
+    return Look(features.reshape(len(pictures), -1))
+
+
+def similarity(features: np.ndarray) -> float:
+    """The mean cosine similarity of all pairs of rows of `features [n, width]`; 1 for a single row."""
+    if len(features) < 2:
+        return 1.0
+    unit = features.astype(np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    pairs = np.triu_indices(len(unit), 1)
+    return float((unit @ unit.T)[pairs].mean())
+
+
+def object_count(objects: np.ndarray) -> float:
+    """The sum of the classes' best scores over the pictures, `objects [n, classes]`, of those above the floor."""
+    best = objects.astype(np.float64).max(axis=0)
+    return float(best[best > OBJECT_FLOOR].sum())
+
+
+@dataclass(frozen=True)
+class GroupRules:
+    """The second look, at the pictures of an example: thresholds (`None` is off) and the share of examples looked at.
+
+    The published values are 0.85, 1.0 and 0.1. `embedder` names what sees the pictures.
+    """
+
+    embedder: str
+    seed: int
+    max_similarity: float | None = None
+    min_objects: float | None = None
+    probability: float = 1.0
+
+    @property
+    def active(self) -> bool:
+        """Whether any example can break a rule."""
+        return (self.max_similarity, self.min_objects) != (None, None) and self.probability > 0
+
+    def draws(self, shard: str, number: int) -> bool:
+        """Whether an example of a shard is looked at."""
+        return generator(self.seed, "group", shard, number).random() < self.probability
+
+    def broken(self, scores: dict[str, Any]) -> Outcome | None:
+        """The rule that an example with these scores breaks."""
+        if self.max_similarity is not None and scores["similarity"] > self.max_similarity:
+            return Outcome.TOO_ALIKE
+        if self.min_objects is not None and "objects" in scores and scores["objects"] < self.min_objects:
+            return Outcome.TOO_EMPTY
+        return None
+
+
+def judge(jpegs: Sequence[bytes], embed: Embed) -> dict[str, Any]:
+    """The scores of some pictures: `similarity`, and `objects` if the embedder knows them. Raises `PictureError`."""
+    look = embed([decode(jpeg) for jpeg in jpegs])
+    scores = {"similarity": round(similarity(look.features), 4)}
+    return scores if look.objects is None else scores | {"objects": round(object_count(look.objects), 4)}
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    """A picture at the smallest scale that is at least 160 by 90, `uint8 [h, w, 3]`. Raises `PictureError`."""
+    try:
+        image = Image.open(io.BytesIO(jpeg))
+        image.draft("RGB", _LEAST_SIZE)
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PictureError(f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from None
+
+
+def spread(count: int, wanted: int = VIDEO_PICTURES) -> list[int]:
+    """The numbers of `wanted` of `count` pictures in equal steps, each from the middle of its step; all if fewer."""
+    return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
+
+
+def group_pictures(segments: Sequence[Segment]) -> list[bytes]:
+    """Every other picture of an example, from the first on (spec ingest.md 17)."""
+    return [segment.image for segment in segments[::2]]

@@ -1,0 +1,84 @@
+"""The visual rules on numbers, and the default descriptor on footage of five kinds."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from ingest import similarity
+from ingest.filters import FilterConfig, broken_rule
+from ingest.outcomes import Outcome
+from ingest.similarity import GroupRules, Look, PictureError, perceptual
+from pipelines.demo import footage
+
+
+def jpeg(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
+
+
+def test_the_rules_are_the_published_formulas():
+    features = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    assert similarity.similarity(features) == pytest.approx((0 + 2 * 0.5**0.5) / 3)
+    assert similarity.similarity(features[:1]) == 1
+    # Best scores 0.9, 0.3 and 0.31; one at the floor does not count.
+    objects = np.array([[0.9, 0.1, 0.31], [0.2, 0.3, 0.0]], np.float64)
+    assert similarity.object_count(objects) == pytest.approx(1.21)
+
+
+@given(arrays(np.float32, st.tuples(st.integers(2, 8), st.integers(1, 20)), elements=st.floats(0, 100, width=32)))
+def test_similarity_is_a_mean_of_cosines_in_any_order(features):
+    value = similarity.similarity(features)
+    assert -1e-6 <= value <= 1 + 1e-6
+    assert similarity.similarity(features[::-1]) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", footage.KINDS)
+def test_the_default_descriptor_tells_lively_footage_from_dull(kind):
+    for video in range(100, 106):
+        pictures = [jpeg(footage.frame(kind, video, shot)) for shot in range(4)]
+        scores = similarity.judge(pictures, perceptual)
+        assert scores.keys() == {"similarity"}
+        broken = broken_rule(scores, "en", FilterConfig(max_similarity=similarity.PUBLISHED_MAX_SIMILARITY))
+        assert broken is (Outcome.TOO_ALIKE if kind in footage.DULL else None), scores
+
+
+def test_black_pictures_are_alike():
+    black = jpeg(np.zeros((90, 160, 3), np.uint8))
+    assert similarity.judge([black] * 4, perceptual) == {"similarity": 1.0}
+
+
+def test_objects_are_judged_where_the_embedder_knows_them():
+    def embed(pictures):
+        return Look(np.eye(len(pictures), 5, dtype=np.float32), np.full((len(pictures), 81), 0.2, np.float32))
+
+    pictures = [jpeg(footage.frame("lively", 0, shot)) for shot in range(4)]
+    scores = similarity.judge(pictures, embed)
+    assert scores == {"similarity": 0.0, "objects": 0.0}
+    assert broken_rule(scores, "en", FilterConfig(min_objects=0.9)) is Outcome.TOO_EMPTY
+    assert GroupRules("x", 0, min_objects=1.0).broken(scores) is Outcome.TOO_EMPTY
+    assert GroupRules("x", 0, max_similarity=0.0, min_objects=None).broken(scores) is None
+
+
+def test_a_picture_that_is_none_is_named():
+    with pytest.raises(PictureError, match="a picture of 11 bytes cannot be decoded"):
+        similarity.judge([b"not a JPEG!"], perceptual)
+
+
+def test_pictures_are_spread_over_the_video():
+    assert similarity.spread(8) == [1, 3, 5, 7]
+    assert similarity.spread(100) == [12, 37, 62, 87]
+    assert similarity.spread(3) == [0, 1, 2]
+    assert similarity.spread(1) == [0]
+
+
+def test_a_share_of_the_groups_is_looked_at():
+    rules = GroupRules("perceptual", 5, max_similarity=0.85, probability=0.1)
+    drawn = [rules.draws("train-g0000-00000of00001.tfrecord", i) for i in range(4000)]
+    assert 0.07 < np.mean(drawn) < 0.13
+    assert not GroupRules("perceptual", 5).active

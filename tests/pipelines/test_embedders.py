@@ -1,0 +1,134 @@
+"""Embedders by name, and the job with the visual filters on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ingest import similarity
+from ingest.ffmpeg import ffmpeg_path
+from model import mobilenet, published
+from model.config import TINY
+from pipelines import embedders, options
+from pipelines.demo import footage
+from shards import manifest
+from shards.errors import UsageError
+from shards.ledger import Ledger
+from shards.stats import summarize
+from tests.conftest import GOLDEN
+from tests.model import torch_writer
+
+PICTURES = [footage.frame("lively", 0, shot) for shot in range(3)]
+
+
+def test_the_published_filter_by_its_file(tmp_path, monkeypatch):
+    path = tmp_path / "filter.pth.tar"
+    torch_writer.save(path, torch_writer.weights(), monkeypatch)
+    look = embedders.load(str(path))([*torch_writer.thumbnails(), PICTURES[0]])
+    assert look.features.shape == (3, 1280)
+    assert look.objects.shape == (3, 81)
+    with np.load(GOLDEN / "mobilenet" / "outputs.npz") as golden:
+        assert np.abs(look.features[:2] - golden["features"]).max() < 1e-4
+
+
+def test_our_own_vision_encoder(tmp_path):
+    import jax
+
+    from model.reserve import parameter_shapes
+
+    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+    params = jax.tree.map(lambda s: 0.05 * jax.random.normal(next(keys), s.shape), parameter_shapes(TINY))
+    published.export(params, tmp_path / "checkpoint")
+    published.write_grid(str(tmp_path), TINY)
+    look = embedders.load(f"reserve={tmp_path / 'checkpoint'}")(PICTURES)
+    assert look.features.shape == (3, TINY.hidden_size)
+    assert np.allclose(np.linalg.norm(look.features, axis=1), 1, atol=1e-2)
+    assert look.objects is None
+
+
+def factory():
+    return similarity.perceptual
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("colours", "is none of perceptual, none"),
+        ("absent.pth.tar", "there is no file"),
+        ("absent.onnx", "there is no file"),
+        ("no.such.module:factory", "cannot be loaded"),
+        (f"{__name__}:absent", "cannot be loaded"),
+        ("reserve=absent", "absent"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence(name, sentence):
+    with pytest.raises(embedders.EmbedderError, match=sentence):
+        embedders.load(name)
+
+
+def test_files_that_are_no_networks(tmp_path):
+    for name, error in (("a.onnx", embedders.EmbedderError), ("a.pth.tar", mobilenet.MobileNetError)):
+        (tmp_path / name).write_bytes(b"these are no weights")
+        with pytest.raises(error):
+            embedders.load(str(tmp_path / name))
+
+
+def test_an_entry_point_and_none():
+    assert embedders.load(f"{__name__}:factory") is similarity.perceptual
+    assert embedders.load("none") is None
+
+
+def test_objects_need_an_embedder_that_knows_them():
+    with pytest.raises(UsageError, match="need an --embedder that knows objects"):
+        options.parse(["--videos", "v", "--out", "o", "--min-objects", "0.9"])
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, corpus):
+    """Two videos of the corpus, and one of them with a still picture in the place of its own."""
+    import subprocess
+
+    folder = tmp_path_factory.mktemp("mixed")
+    names = sorted(path.stem for path in (corpus / "train").glob("*.mp4"))[:2]
+    for name in names:
+        for path in (corpus / "train").glob(f"{name}.*"):
+            shutil.copy(path, folder / path.name)
+    for path in folder.glob(f"{names[0]}.*"):
+        if path.suffix == ".vtt":
+            shutil.copy(path, folder / path.name.replace(names[0], "still"))
+    command = [ffmpeg_path(), "-nostdin", "-v", "error", "-f", "lavfi", "-i", "smptehdbars=size=320x180:rate=2"]
+    command += ["-i", str(folder / f"{names[0]}.mp4"), "-map", "0:v", "-map", "1:a", "-t", "40", "-c:a", "copy"]
+    command += [str(folder / "still.mp4")]
+    subprocess.run(command, check=True, timeout=120)
+    return folder
+
+
+def test_a_still_picture_is_rejected_with_its_score(mixed, tmp_path, run, quick):
+    ran = run.preprocess("--videos", mixed, "--out", tmp_path / "out", *quick, "--max-similarity", "0.97")
+    assert ran.status == 0, ran.err
+    entries = Ledger(str(tmp_path / "out")).entries()
+    assert entries["still"].outcome == "too-alike"
+    assert entries["still"].scores["similarity"] > 0.99
+    others = [entry for name, entry in entries.items() if name != "still"]
+    assert all(entry.outcome == "extracted" and entry.scores["similarity"] < 0.97 for entry in others)
+
+
+def test_groups_that_look_alike_are_left_out_and_counted(mixed, tmp_path, run, quick):
+    out = tmp_path / "out"
+    flags = ["--max-group-similarity", "0.97", "--keep-segments"]
+    ran = run.preprocess("--videos", mixed, "--out", out, *quick, *flags)
+    assert ran.status == 0, ran.err
+    held = manifest.load(str(out))
+    summary = summarize(str(out), held)
+    judged = [group for path in out.glob("*.stats.json") for group in json.loads(path.read_text())["judged"]]
+    assert {run[0] for group in judged if group["outcome"] == "too-alike" for run in group["runs"]} >= {"still"}
+    assert all((group["similarity"] > 0.97) == (group["outcome"] == "too-alike") for group in judged)
+    assert summary.histograms["groups"]["kept"] == summary.counts["examples"] > 0
+    assert sum(summary.histograms["groups"].values()) == len(judged) > summary.counts["examples"]
+    assert run("shards", "verify", out).status == 0
+    shard = sorted(out.glob("*.tfrecord"))[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    assert run("shards", "verify", out, "--repair").status == 0
+    assert shard.read_bytes() == whole
