@@ -18,7 +18,7 @@ from shards.errors import UserError
 
 _PADS = (1.0, 0.0, 0.0, 0.1, 0.0, 0.0)
 _LIMIT = 0.5
-_SHAPES = {
+SHAPES = {
     "mapping.0.weight": (32, 18),
     "mapping.0.bias": (32,),
     "mapping.2.weight": (32, 32),
@@ -71,7 +71,7 @@ class TimingModel:
         """Read the published JSON file. Raises `TimingModelError` naming what is missing or misshapen."""
         try:
             raw = json.loads(Path(path).read_text())
-            weights = {name: np.array(raw[name], np.float32).reshape(shape) for name, shape in _SHAPES.items()}
+            weights = {name: np.array(raw[name], np.float32).reshape(shape) for name, shape in SHAPES.items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TimingModelError(f"{path} is not a timing model: {type(error).__name__}: {error}") from None
         return cls(weights)

@@ -27,15 +27,17 @@ class TrackKind(enum.Enum):
     ASR_ORIGINAL = "asr-original"
     ASR_TRANSLATED = "asr-translated"
     UPLOADED = "uploaded"
+    RECOGNISED = "recognised"
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """The words of a video and the track they come from."""
+    """The words of a video and the track they come from; `exact` says that their times were found in the sound."""
 
     words: list[Word]
     code: str
     kind: TrackKind
+    exact: bool = False
 
 
 class TranscriptError(ValueError):
@@ -100,7 +102,20 @@ def spoken_words(raw: RawVideo, language: str, *, aligned: bool, strict: bool, r
         raise problem
     if not chosen.words:
         raise TranscriptError(Outcome.NO_WORDS, f"track {chosen.code!r} holds no words")
-    return _with_uploaded_text(chosen, tracks, repair) if aligned else chosen
+    return with_uploaded_text(chosen, raw, language, repair) if aligned else chosen
+
+
+def uploaded_words(raw: RawVideo, language: str, repair: bool) -> Spoken | None:
+    """The words of the best uploaded track, each at its share of its caption's time; `None` without such a track."""
+    for kind, track in ranked_tracks(raw, language):
+        if kind is TrackKind.UPLOADED:
+            try:
+                words = _cleaned(captions.read(track.text, track.form).words, repair)
+            except CaptionError:
+                continue
+            if words:
+                return Spoken(words, track.code, kind)
+    return None
 
 
 def _read(track: CaptionTrack, strict: bool) -> Transcript:
@@ -115,23 +130,18 @@ def _cleaned(words: list[Word], repair: bool) -> list[Word]:
     return [Word(ftfy.fix_text(w.text), w.start, w.end) for w in kept] if repair else kept
 
 
-def _with_uploaded_text(spoken: Spoken, tracks: list[tuple[TrackKind, CaptionTrack]], repair: bool) -> Spoken:
-    for kind, track in tracks:
-        if kind is not TrackKind.UPLOADED:
-            continue
-        try:
-            uploaded = _cleaned(captions.read(track.text, track.form).words, repair)
-        except CaptionError:
-            continue
-        texts = align([w.text for w in spoken.words], [w.text for w in uploaded])
-        words = [
-            Word(text, word.start, word.end)
-            for word, slot in zip(spoken.words, texts, strict=True)
-            for text in ([slot] if slot else [])
-        ]
-        if words:
-            return Spoken(words, track.code, TrackKind.UPLOADED)
-    return spoken
+def with_uploaded_text(spoken: Spoken, raw: RawVideo, language: str, repair: bool) -> Spoken:
+    """The words of the best uploaded track at the times of the words `spoken`, or these if there is no such track."""
+    uploaded = uploaded_words(raw, language, repair)
+    if uploaded is None:
+        return spoken
+    texts = align([w.text for w in spoken.words], [w.text for w in uploaded.words])
+    words = [
+        Word(text, word.start, word.end)
+        for word, slot in zip(spoken.words, texts, strict=True)
+        for text in ([slot] if slot else [])
+    ]
+    return Spoken(words, uploaded.code, uploaded.kind, spoken.exact) if words else spoken
 
 
 def _base(code: str) -> str:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ingest import filters, media, similarity, spectrogram
+from ingest import filters, listening, media, similarity, spectrogram
 from ingest.captions import Word
 from ingest.filters import Facts, FilterConfig
+from ingest.listening import Listening
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
@@ -27,7 +28,7 @@ from ingest.segmentation import Window, segment
 from ingest.similarity import Embed
 from ingest.text import neutralise
 from ingest.timing import TimingModel
-from ingest.transcript import Spoken, TranscriptError, spoken_words
+from ingest.transcript import Spoken, TrackKind, TranscriptError
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
@@ -66,8 +67,8 @@ class VideoConfig:
     """How videos become segments.
 
     `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
-    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript` is `asr`, or `aligned`
-    to put uploaded text at the times of the ASR words. `captions` is `tolerant`, or `strict` for the published parser's
+    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript`, `asr` and `asr_model`
+    say where words come from (`ingest.listening`). `captions` is `tolerant`, or `strict` for the published parser's
     reading. `repair_text` stores words with mojibake repaired.
     """
 
@@ -75,11 +76,19 @@ class VideoConfig:
     language: str = "en"
     tokenizer: str = vocabulary.PUBLISHED
     timing_model: str = "published"
-    transcript: Literal["asr", "aligned"] = "asr"
+    transcript: listening.Source = "asr"
+    asr: listening.Recognition = "never"
+    asr_model: str = "base.en"
     captions: Literal["tolerant", "strict"] = "tolerant"
     repair_text: bool = False
     embedder: str = PERCEPTUAL
     filters: FilterConfig = field(default_factory=FilterConfig)
+
+    @property
+    def listening(self) -> Listening:
+        """Where the words come from."""
+        strict = self.captions == "strict"
+        return Listening(self.language, self.transcript, self.asr, self.asr_model, strict, self.repair_text)
 
     @property
     def spoken_language(self) -> str:
@@ -92,6 +101,8 @@ class VideoConfig:
         values["tokenizer"] = vocabulary.digest(self.tokenizer)
         if timing_file := _timing_file(self.timing_model):
             values["timing_model"] = hashlib.sha256(timing_file.read_bytes()).hexdigest()
+        if (weights := Path(self.asr_model) / "model.bin").is_file():
+            values["asr_model"] = hashlib.sha256(weights.read_bytes()).hexdigest()
         if Path(self.embedder).is_file():
             values["embedder"] = hashlib.sha256(Path(self.embedder).read_bytes()).hexdigest()
         return values
@@ -138,6 +149,7 @@ def _timing_file(timing_model: str) -> Path | None:
 def check_config(config: VideoConfig) -> None:
     """Load what the config names, so that a wrong path is known before any work. Raises what the loaders raise."""
     _models(config.tokenizer, config.timing_model)
+    config.listening.check()
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,8 @@ class _Judged:
 
 def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
     """How a video ends by its text and metadata alone, before its media are there; `None` if it may go on."""
-    judged = _judge(raw, config, media.Probe(_stated_duration(raw), True, True), None)
+    unseen = dataclasses.replace(raw, media=None)
+    judged = _judge(unseen, config, media.Probe(_stated_duration(raw), True, True), None)
     return judged if isinstance(judged, Result) else None
 
 
@@ -162,12 +175,13 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
     `embed` is what `config.embedder` names; without one the pictures are not judged.
     """
     judged = _judge(raw, config, *_probe(raw))
-    if isinstance(judged, Result):
+    if not isinstance(judged, _Judged):
         return judged
     models = _models(config.tokenizer, config.timing_model)
     words = judged.spoken.words
     pieces = _encode(models.tokenizer, [w.text for w in words])
-    if models.timing:
+    # The model corrects what caption tracks get wrong; times found in the sound are not.
+    if models.timing and not judged.spoken.exact:
         words = models.timing.correct(words, [len(p) for p in pieces])
     windows = segment(words, judged.duration, generator(config.seed, "segment", raw.id).random)
     try:
@@ -183,7 +197,7 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
         _segment(window, image, sound, words, pieces)
         for window, image, sound in zip(windows, images, spectrograms, strict=True)
     ]
-    text = _video_text(raw, models.tokenizer)
+    text = _video_text(raw, judged.spoken, models.tokenizer)
     return Result(Outcome.EXTRACTED, "", scores | sound_scores, text, segments)
 
 
@@ -192,17 +206,20 @@ def _looks(images: Sequence[tuple[bytes, int, int]], embed: Embed) -> dict[str, 
     return similarity.judge([images[i][0] for i in similarity.spread(len(images))], embed)
 
 
-def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None) -> _Judged | Result:
-    """Everything that can be said without decoding; the text is judged before a problem of the media counts."""
+def _judge(
+    raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None
+) -> _Judged | Result | None:
+    """Everything that can be said without decoding; the text is judged before a problem of the media counts.
+
+    `None` if the words are still to be heard and there are no media yet.
+    """
     scores: dict[str, Any] = {}
     try:
-        spoken = spoken_words(
-            raw,
-            config.language,
-            aligned=config.transcript == "aligned",
-            strict=config.captions == "strict",
-            repair=config.repair_text,
-        )
+        spoken, scores = listening.words_of(raw, config.listening, None if problem else raw.media)
+        if spoken is None:
+            if problem:
+                raise problem
+            return _judge_unheard(raw, config)
         scores |= {"caption_track": spoken.code, "caption_kind": spoken.kind.value}
         stated = [d for d in (_stated_duration(raw), probe.duration) if d]
         # Either may be too long: metadata count whole seconds, and streams can end early.
@@ -226,6 +243,15 @@ def _judge(raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: Medi
     return _Judged(spoken, probe, duration, scores)
 
 
+def _judge_unheard(raw: RawVideo, config: VideoConfig) -> Result | None:
+    """What the metadata alone say against a video whose words are still to be heard."""
+    scores: dict[str, Any] = {"categories": _strings(raw.info.get("categories"))}
+    if duration := _stated_duration(raw):
+        scores["duration"] = duration
+    broken = filters.broken_rule(scores, config.spoken_language, config.filters)
+    return Result(broken, broken.sentence, scores, VideoText(raw.id)) if broken else None
+
+
 def _check_streams(probe: media.Probe, windows: list[Window]) -> None:
     for there, outcome in (
         (windows, Outcome.NO_SEGMENTS),
@@ -241,8 +267,10 @@ def _stated_duration(raw: RawVideo) -> float | None:
     return float(stated) if isinstance(stated, int | float) and 0 < stated < 1e7 else None
 
 
-def _video_text(raw: RawVideo, tokenizer: Tokenizer) -> VideoText:
+def _video_text(raw: RawVideo, spoken: Spoken, tokenizer: Tokenizer) -> VideoText:
     meta = {key: raw.info[key] for key in META_KEYS if key in raw.info}
+    if spoken.kind is TrackKind.RECOGNISED or spoken.exact:
+        meta["_transcript"] = spoken.kind.value
     title, description = _string(raw.info.get("title")), _string(raw.info.get("description"))
     tags = ", ".join(_strings(raw.info.get("tags")))
     ids = _encode(tokenizer, [title, tags, description])

@@ -1,0 +1,92 @@
+"""The words of a video, from its captions or, where they lack or one wants better, from its sound.
+
+Every transcript says where its words and its times come from; what falls back to something else says that too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ingest import forced_alignment, recognition
+from ingest.forced_alignment import ForcedAlignmentError
+from ingest.outcomes import Outcome
+from ingest.raw import RawVideo
+from ingest.transcript import Spoken, TrackKind, TranscriptError, spoken_words, uploaded_words, with_uploaded_text
+
+Source = Literal["asr", "aligned", "forced"]
+Recognition = Literal["never", "missing", "all"]
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where words come from.
+
+    `transcript` is `asr`, `aligned` (uploaded text at the times of the ASR words) or `forced` (uploaded text where it
+    is heard). `asr` says when speech is recognised here, by the model `asr_model`. `strict` and `repair` are as in
+    `spoken_words`.
+    """
+
+    language: str
+    transcript: Source
+    asr: Recognition
+    asr_model: str
+    strict: bool
+    repair: bool
+
+    def check(self) -> None:
+        """Load what listening needs. Raises `RecognitionError` or `AlignerMissingError`."""
+        if self.asr != "never":
+            recognition.load(self.asr_model)
+        if self.transcript == "forced":
+            forced_alignment.load()
+
+
+def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Spoken | None, dict[str, Any]]:
+    """The words of a video, and scores of how they were had.
+
+    Without `media` nothing can be heard: then the words may be those of captions still to be aligned, or `None` if
+    they are still to be recognised. Raises `TranscriptError`, and `MediaError` if the sound cannot be read.
+    """
+    scores: dict[str, Any] = {}
+    if listening.transcript == "forced" and (uploaded := uploaded_words(raw, listening.language, listening.repair)):
+        if media is None:
+            return uploaded, scores
+        try:
+            placed = forced_alignment.align(media, uploaded.words)
+        except ForcedAlignmentError as error:
+            scores |= {"alignment": "fell back", "alignment_problem": str(error)}
+        else:
+            confidence = sum(placed.confidences) / len(placed.confidences)
+            scores |= {"alignment": "forced", "alignment_confidence": round(confidence, 4)}
+            return Spoken(placed.words, uploaded.code, uploaded.kind, exact=True), scores
+    aligned = listening.transcript != "asr"
+    problem: TranscriptError | None = None
+    if listening.asr != "all":
+        try:
+            spoken = spoken_words(
+                raw, listening.language, aligned=aligned, strict=listening.strict, repair=listening.repair
+            )
+            return spoken, scores
+        except TranscriptError as error:
+            problem = error
+    if listening.asr == "never":
+        raise problem
+    if media is None:
+        return None, scores
+    recognised, heard = _recognised(listening, media)
+    spoken = with_uploaded_text(recognised, raw, listening.language, listening.repair) if aligned else recognised
+    return spoken, scores | heard
+
+
+def _recognised(listening: Listening, media: str) -> tuple[Spoken, dict[str, Any]]:
+    language = listening.language.split("-")[0]
+    heard = recognition.recognise(media, listening.asr_model, language)
+    if heard.language != language:
+        raise TranscriptError(
+            Outcome.OTHER_LANGUAGE, f"the speech is {heard.language!r} ({heard.language_probability:.2f})"
+        )
+    if not heard.words:
+        raise TranscriptError(Outcome.NO_WORDS, "no words were recognised in the sound")
+    scores = {"asr_confidence": heard.confidence, "asr_language_probability": heard.language_probability}
+    return Spoken(heard.words, f"{language}-recognised", TrackKind.RECOGNISED, exact=True), scores

@@ -1,0 +1,80 @@
+"""A timing model is learned again: on one half of the recordings, better on the other."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from ingest.timing import SHAPES, TimingModel
+from pipelines import timing
+from pipelines.timing import PairsError, error, learn, read_pairs
+from shards.errors import run_command
+from shards.tokenizer import train_tokenizer
+
+WORDS = ("a", "the", "shape", "Colour", "humming", "is", "triangle", "we", "purple", "don't", "now")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("words") / "tokenizer.json"
+    path.write_text(train_tokenizer([" ".join(WORDS)], 280).to_str())
+    return str(path)
+
+
+def write(path, recordings, seed=0):
+    """A recogniser that is late, the more the longer a word is, and hears ends early; with noise."""
+    draw = random.Random(seed)
+    with path.open("w") as file:
+        for _ in range(recordings):
+            time, true, heard = 0.5, [], []
+            for _ in range(60):
+                text = draw.choice(WORDS)
+                end = time + 0.06 * len(text) + draw.uniform(0, 0.05)
+                true.append([text, time, end])
+                late = 0.02 + 0.02 * len(text)
+                heard.append([text, time + late + draw.gauss(0, 0.01), end - 0.05 + draw.gauss(0, 0.01)])
+                time = end + (draw.uniform(0.2, 1.0) if draw.random() < 0.2 else 0.0)
+            file.write(json.dumps({"recognised": heard, "aligned": true}) + "\n")
+
+
+def test_one_half_teaches_the_other(tmp_path, tokenizer):
+    write(tmp_path / "pairs.jsonl", 32)
+    recordings = read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)
+    model = learn(recordings[:16], steps=1500, seed=0)
+    before, after = error(recordings[16:], None), error(recordings[16:], model)
+    assert before > 0.08
+    assert after < 0.6 * before
+    again = learn(recordings[:16], steps=1500, seed=0)
+    assert all(np.array_equal(model.weights[name], again.weights[name]) for name in SHAPES)
+
+
+def test_the_file_has_the_published_form(tmp_path, tokenizer, capsys, published_timing_model):
+    write(tmp_path / "pairs.jsonl", 9)
+    arguments = [str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "t.json"), "--tokenizer", tokenizer]
+    assert timing.main([*arguments, "--steps", "100"]) == 0
+    assert "learned from 540 words of 9 recordings" in capsys.readouterr().err
+    ours, published = (json.loads(path.read_text()) for path in (tmp_path / "t.json", published_timing_model))
+    assert {name: np.shape(ours[name]) for name in ours} == {name: np.shape(published[name]) for name in ours}
+    recordings = read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)
+    assert error(recordings, TimingModel.load(tmp_path / "t.json")) < error(recordings, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{oops", "line 1 of .* is no recording"),
+        ('{"recognised": []}', "line 1 of .* is no recording: KeyError"),
+        ('{"recognised": [["a", 0, 1]], "aligned": []}', "has 1 words recognised, 0 aligned"),
+        ('{"recognised": [["a", 0, 1]], "aligned": [["a", 0, 1]]}', "fewer than 100 words"),
+    ],
+)
+def test_bad_pairs_are_named(tmp_path, tokenizer, line, sentence):
+    (tmp_path / "pairs.jsonl").write_text(line + "\n")
+    with pytest.raises(PairsError, match=sentence):
+        read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)
+
+
+def test_bad_usage_ends_with_2(tmp_path):
+    arguments = [str(tmp_path / "absent"), "--out", "t.json", "--steps", "0"]
+    assert run_command(lambda: timing.main(arguments)) == 2
