@@ -6,13 +6,13 @@ off; the scores are computed and recorded all the same.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ingest.captions import Word
+from ingest.language import language_of
 from ingest.outcomes import Outcome
 
 
@@ -65,22 +65,6 @@ def length_variance(words: list[Word]) -> float | None:
     if len(words) < 2:
         return None
     return float(np.var([len(w.text) for w in words], ddof=1))
-
-
-def language_of(title: str, description: str, words: list[Word]) -> tuple[str, float]:
-    """The most likely language of a video's text and its probability (spec ingest.md 5.1, first 1,024 bytes)."""
-    plain = [t for t in description.split() if not any(mark in t for mark in ("#", "http", "@", "www"))]
-    text = "\n".join([title, *([" ".join(plain[:100])] if description else []), " ".join(w.text for w in words[:400])])
-    # Shouting is not another language, and the identifier was trained on ordinary case.
-    language, probability = _identifier().classify(text.lower().encode()[:1024].decode(errors="ignore"))
-    return language, float(probability)
-
-
-@functools.cache
-def _identifier():
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def judge(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str, Any]]:
