@@ -85,13 +85,13 @@ _TABLE = {
     _O.EXTRACTED: (_K.DONE, "The video's segments are committed."),
     _O.NO_CAPTIONS: (
         _K.REJECTED,
-        "There is no caption track in the wanted language; put NAME.en.vtt beside the video, or transcribe your own"
-        " videos with the [asr] extra.",
+        "There is no caption track in the wanted language; put NAME.en.vtt beside the video, or let --asr missing (the"
+        " extra [asr]) recognise the speech.",
     ),
     _O.CAPTIONS_UNREADABLE: (_K.REJECTED, "The caption track is not well formed."),
     _O.NO_WORD_TIMES: (
         _K.REJECTED,
-        "No caption track has a time for every word; --transcript aligned or the [asr] extra can supply them.",
+        "No caption track has a time for every word; --transcript forced or --asr missing can supply them.",
     ),
     _O.NO_WORDS: (_K.REJECTED, "The caption track holds no words."),
     _O.TOO_LONG: (_K.REJECTED, "The video is longer than the limit."),
