@@ -12,7 +12,15 @@ from ingest import forced_alignment, recognition
 from ingest.forced_alignment import ForcedAlignmentError
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
-from ingest.transcript import Spoken, TrackKind, TranscriptError, spoken_words, uploaded_words, with_uploaded_text
+from ingest.transcript import (
+    Spoken,
+    Times,
+    TrackKind,
+    TranscriptError,
+    spoken_words,
+    uploaded_words,
+    with_uploaded_text,
+)
 
 Source = Literal["asr", "aligned", "forced"]
 Recognition = Literal["never", "missing", "all"]
@@ -59,7 +67,7 @@ def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Sp
         else:
             confidence = sum(placed.confidences) / len(placed.confidences)
             scores |= {"alignment": "forced", "alignment_confidence": round(confidence, 4)}
-            return Spoken(placed.words, uploaded.code, uploaded.kind, exact=True), scores
+            return Spoken(placed.words, uploaded.code, uploaded.kind, Times.ALIGNED), scores
     aligned = listening.transcript != "asr"
     problem: TranscriptError | None = None
     if listening.asr != "all":
@@ -89,4 +97,4 @@ def _recognised(listening: Listening, media: str) -> tuple[Spoken, dict[str, Any
     if not heard.words:
         raise TranscriptError(Outcome.NO_WORDS, "no words were recognised in the sound")
     scores = {"asr_confidence": heard.confidence, "asr_language_probability": heard.language_probability}
-    return Spoken(heard.words, f"{language}-recognised", TrackKind.RECOGNISED, exact=True), scores
+    return Spoken(heard.words, f"{language}-recognised", TrackKind.RECOGNISED, Times.RECOGNISED), scores

@@ -30,14 +30,22 @@ class TrackKind(enum.Enum):
     RECOGNISED = "recognised"
 
 
+class Times(enum.Enum):
+    """Where the times of words come from."""
+
+    TRACK = "track"
+    RECOGNISED = "recognised"
+    ALIGNED = "aligned"
+
+
 @dataclass(frozen=True)
 class Spoken:
-    """The words of a video and the track they come from; `exact` says that their times were found in the sound."""
+    """The words of a video, the track they come from, and where their times do."""
 
     words: list[Word]
     code: str
     kind: TrackKind
-    exact: bool = False
+    times: Times = Times.TRACK
 
 
 class TranscriptError(ValueError):
@@ -141,7 +149,7 @@ def with_uploaded_text(spoken: Spoken, raw: RawVideo, language: str, repair: boo
         for word, slot in zip(spoken.words, texts, strict=True)
         for text in ([slot] if slot else [])
     ]
-    return Spoken(words, uploaded.code, uploaded.kind, spoken.exact) if words else spoken
+    return Spoken(words, uploaded.code, uploaded.kind, spoken.times) if words else spoken
 
 
 def _base(code: str) -> str:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ingest import filters, listening, media, similarity, spectrogram
+from ingest import filters, media, similarity, spectrogram
 from ingest.captions import Word
 from ingest.filters import Facts, FilterConfig
-from ingest.listening import Listening
+from ingest.listening import Listening, Recognition, Source, words_of
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
@@ -28,7 +28,7 @@ from ingest.segmentation import Window, segment
 from ingest.similarity import Embed
 from ingest.text import neutralise
 from ingest.timing import TimingModel
-from ingest.transcript import Spoken, TrackKind, TranscriptError
+from ingest.transcript import Spoken, Times, TranscriptError
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
@@ -76,8 +76,8 @@ class VideoConfig:
     language: str = "en"
     tokenizer: str = vocabulary.PUBLISHED
     timing_model: str = "published"
-    transcript: listening.Source = "asr"
-    asr: listening.Recognition = "never"
+    transcript: Source = "asr"
+    asr: Recognition = "never"
     asr_model: str = "base.en"
     captions: Literal["tolerant", "strict"] = "tolerant"
     repair_text: bool = False
@@ -180,8 +180,7 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
     models = _models(config.tokenizer, config.timing_model)
     words = judged.spoken.words
     pieces = _encode(models.tokenizer, [w.text for w in words])
-    # The model corrects what caption tracks get wrong; times found in the sound are not.
-    if models.timing and not judged.spoken.exact:
+    if models.timing and _correctable(judged.spoken, config):
         words = models.timing.correct(words, [len(p) for p in pieces])
     windows = segment(words, judged.duration, generator(config.seed, "segment", raw.id).random)
     try:
@@ -201,6 +200,12 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
     return Result(Outcome.EXTRACTED, "", scores | sound_scores, text, segments)
 
 
+def _correctable(spoken: Spoken, config: VideoConfig) -> bool:
+    """Whether the timing model is for these times: the published one knows caption tracks, one's own any recogniser."""
+    own = config.timing_model != "published"
+    return spoken.times is Times.TRACK or (own and spoken.times is Times.RECOGNISED)
+
+
 def _looks(images: Sequence[tuple[bytes, int, int]], embed: Embed) -> dict[str, Any]:
     """How alike four of the pictures are, and how much they show."""
     return similarity.judge([images[i][0] for i in similarity.spread(len(images))], embed)
@@ -215,7 +220,7 @@ def _judge(
     """
     scores: dict[str, Any] = {}
     try:
-        spoken, scores = listening.words_of(raw, config.listening, None if problem else raw.media)
+        spoken, scores = words_of(raw, config.listening, None if problem else raw.media)
         if spoken is None:
             if problem:
                 raise problem
@@ -269,8 +274,8 @@ def _stated_duration(raw: RawVideo) -> float | None:
 
 def _video_text(raw: RawVideo, spoken: Spoken, tokenizer: Tokenizer) -> VideoText:
     meta = {key: raw.info[key] for key in META_KEYS if key in raw.info}
-    if spoken.kind is TrackKind.RECOGNISED or spoken.exact:
-        meta["_transcript"] = spoken.kind.value
+    if spoken.times is not Times.TRACK:
+        meta["_transcript"] = f"{spoken.kind.value}, times {spoken.times.value}"
     title, description = _string(raw.info.get("title")), _string(raw.info.get("description"))
     tags = ", ".join(_strings(raw.info.get("tags")))
     ids = _encode(tokenizer, [title, tags, description])

@@ -136,6 +136,8 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
             path = getattr(ours, name)
             if path is not None and not filesystem.is_remote(path):
                 raise UsageError(f"{DATAFLOW} needs --{name} in a bucket, gs://..., not {path!r}")
+        if local := [source.path for source in ours.text.sources() if not filesystem.is_remote(source.path)]:
+            raise UsageError(f"{DATAFLOW} needs --text in a bucket, gs://..., not {local[0]!r}")
     return ours, theirs
 
 

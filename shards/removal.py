@@ -91,6 +91,7 @@ def _rewritten(data: str, held: Manifest, wanted: frozenset[str]) -> tuple[Manif
                 name = _next_name(shard.name)
                 examples_left = _examples(data, shard, set(clean))
                 texts_left = [texts[i] for i in clean] if texts else []
+                judged = [g for g in judged if not any(run[0] in wanted for run in g["runs"])]
                 groups_left = [groups[i] for i in clean]
                 kept.append(write_shard(data, name, plan, groups_left, examples_left, texts_left, judged))
         size = sum(s.examples for s in kept) * held.segments_per_example

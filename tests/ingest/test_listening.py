@@ -86,8 +86,17 @@ def test_videos_without_captions_are_transcribed(narrated, config):
     assert result.outcome is Outcome.EXTRACTED, result.detail
     assert result.scores["caption_kind"] == "recognised"
     assert result.scores["asr_confidence"] > 0.5
-    assert json.loads(result.text.meta)["_transcript"] == "recognised"
+    assert json.loads(result.text.meta)["_transcript"] == "recognised, times recognised"
     assert result.scores["words"] > 0.6 * len(truth)
+
+
+def test_the_published_timing_model_leaves_other_times_alone(narrated, config, published_timing_model):
+    raw = RawVideo("silentTrack", str(narrated[0]), [], {"duration": 30})
+    starts = []
+    for timing_model in ("none", "published", str(published_timing_model)):
+        result = process(raw, VideoConfig(asr="all", **(config | {"timing_model": timing_model})))
+        starts.append([float(start) for segment in result.segments for start in segment.token_starts])
+    assert starts[0] == starts[1] != starts[2]
 
 
 def test_captions_are_used_where_they_are_unless_all_is_asked(narrated, config):
