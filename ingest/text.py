@@ -73,11 +73,12 @@ def _repair(text: str) -> str:
     if _NOTHING_TO_REPAIR.fullmatch(text):
         return text
     repaired, unescape = [], True
-    for line in _LINES.findall(text.replace("\r\n", "\n")):
+    for line in _LINES.findall(text):
         # From the first line with markup on, character references are part of it.
         unescape = unescape and "<" not in line
-        clean = _NOTHING_TO_REPAIR.fullmatch(line)
-        repaired.append(line if clean else ftfy.fix_text(line, unescape_html=unescape))
+        plain = f"{line[:-2]}\n" if line.endswith("\r\n") else line
+        clean = _NOTHING_TO_REPAIR.fullmatch(plain)
+        repaired.append(plain if clean else ftfy.fix_text(line, unescape_html=unescape))
     return "".join(repaired)
 
 
