@@ -13,7 +13,6 @@ import ast
 import dataclasses
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +27,11 @@ from ingest.filters import FilterConfig, broken_rule
 from ingest.outcomes import Kind, Outcome
 from ingest.video import VideoConfig
 from pipelines import preprocess
+from pipelines.execution import run_and_leave
 from pipelines.options import PreprocessOptions, beam_options
 from pipelines.text_corpus import TextOptions
 from shards import filesystem
-from shards.errors import UsageError, UserError, run_command
+from shards.errors import UsageError, UserError
 from shards.ledger import Entry, Ledger
 from shards.segments import SegmentStore, segments_folder
 
@@ -228,4 +228,4 @@ def _some(entries: Iterable[Entry]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    run_and_leave(main)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import mobilenet, torch_file
-from tests.conftest import GOLDEN
 from tests.model import torch_writer
 
-PLACE = GOLDEN / "mobilenet"
+PLACE = Path(__file__).parent.parent / "golden" / "mobilenet"
 
 
 @pytest.fixture(scope="module")

@@ -16,19 +16,18 @@ from shards import manifest
 from shards.errors import UsageError
 from shards.ledger import Ledger
 from shards.stats import summarize
-from tests.conftest import GOLDEN
 from tests.model import torch_writer
 
 PICTURES = [footage.frame("lively", 0, shot) for shot in range(3)]
 
 
-def test_the_published_filter_by_its_file(tmp_path, monkeypatch):
+def test_the_published_filter_by_its_file(tmp_path, monkeypatch, golden):
     path = tmp_path / "filter.pth.tar"
     torch_writer.save(path, torch_writer.weights(), monkeypatch)
     look = embedders.load(str(path))([*torch_writer.thumbnails(), PICTURES[0]])
     assert look.features.shape == (3, 1280)
     assert look.objects.shape == (3, 81)
-    with np.load(GOLDEN / "mobilenet" / "outputs.npz") as golden:
+    with np.load(golden.parent / "mobilenet" / "outputs.npz") as golden:
         assert np.abs(look.features[:2] - golden["features"]).max() < 1e-4
 
 
