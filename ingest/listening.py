@@ -42,6 +42,11 @@ class Listening:
     strict: bool
     repair: bool
 
+    @property
+    def hears(self) -> bool:
+        """Whether the sound may be listened to."""
+        return self.asr != "never" or self.transcript == "forced"
+
     def check(self) -> None:
         """Load what listening needs. Raises `RecognitionError` or `AlignerMissingError`."""
         if self.asr != "never":

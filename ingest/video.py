@@ -218,13 +218,15 @@ def _judge(
 
     `None` if the words are still to be heard and there are no media yet.
     """
+    if config.listening.hears and (ended := _judge_unheard(raw, config, probe)):
+        return ended
     scores: dict[str, Any] = {}
     try:
         spoken, scores = words_of(raw, config.listening, None if problem else raw.media)
         if spoken is None:
             if problem:
                 raise problem
-            return _judge_unheard(raw, config)
+            return None
         scores |= {"caption_track": spoken.code, "caption_kind": spoken.kind.value}
         stated = [d for d in (_stated_duration(raw), probe.duration) if d]
         # Either may be too long: metadata count whole seconds, and streams can end early.
@@ -248,11 +250,11 @@ def _judge(
     return _Judged(spoken, probe, duration, scores)
 
 
-def _judge_unheard(raw: RawVideo, config: VideoConfig) -> Result | None:
-    """What the metadata alone say against a video whose words are still to be heard."""
+def _judge_unheard(raw: RawVideo, config: VideoConfig, probe: media.Probe) -> Result | None:
+    """What speaks against a video before anybody listens to it, which costs more than all other rules."""
     scores: dict[str, Any] = {"categories": _strings(raw.info.get("categories"))}
-    if duration := _stated_duration(raw):
-        scores["duration"] = duration
+    if stated := [d for d in (_stated_duration(raw), probe.duration) if d]:
+        scores["duration"] = min(stated)
     broken = filters.broken_rule(scores, config.spoken_language, config.filters)
     return Result(broken, broken.sentence, scores, VideoText(raw.id)) if broken else None
 

@@ -111,6 +111,8 @@ def test_what_is_still_to_be_heard_is_screened_by_its_metadata(config):
     assert screen(RawVideo("a", None, [], {"duration": 6000}), asked).outcome is Outcome.TOO_LONG
     assert screen(RawVideo("a", None, [], {"duration": 60}), VideoConfig(**config)).outcome is Outcome.NO_CAPTIONS
     assert process(RawVideo("a", None, [], {"duration": 60}), asked).outcome is Outcome.MEDIA_MISSING
+    # Not even a file that cannot be opened is looked into for a video that is too long.
+    assert process(RawVideo("a", "absent.mp4", [], {"duration": 6000}), asked).outcome is Outcome.TOO_LONG
 
 
 def test_silence_and_no_sound_end_with_their_names(tmp_path, config):

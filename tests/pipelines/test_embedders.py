@@ -46,6 +46,35 @@ def test_our_own_vision_encoder(tmp_path):
     assert look.objects is None
 
 
+def write_onnx(path, height, width):
+    """A network that gives the mean of each colour, as an ONNX file written field by field."""
+
+    def field(number, value):
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        data = value.encode() if isinstance(value, str) else value
+        assert len(data) < 128
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    def tensor(name, *sizes):
+        shape = b"".join(field(1, field(2, s) if isinstance(s, str) else field(1, s)) for s in sizes)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
+
+    node = field(1, "x") + field(2, "y") + field(4, "GlobalAveragePool")
+    graph = field(1, node) + field(2, "g")
+    graph += field(11, tensor("x", "n", 3, height, width)) + field(12, tensor("y", "n", 3, 1, 1))
+    path.write_bytes(field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13)))
+
+
+def test_an_onnx_network(tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra [asr]")
+    write_onnx(tmp_path / "mean.onnx", 45, 80)
+    look = embedders.load(str(tmp_path / "mean.onnx"))(PICTURES)
+    expected = [picture.mean(axis=(0, 1)) / 255 for picture in PICTURES]
+    assert np.allclose(look.features, expected, atol=5e-3)
+    assert look.objects is None
+
+
 def factory():
     return similarity.perceptual
 
