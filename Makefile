@@ -11,6 +11,7 @@ CONFIG ?= tiny
 WORKDIR ?= run
 CHECKPOINT ?= base
 TASK ?= vcr
+TEST_PROCESSES ?= 2
 INIT ?= base
 REPORT ?= report
 EXTRAS ?= --extra demo --extra dev
@@ -39,8 +40,8 @@ demo: $(STAMP) ## the whole chain on videos made on this machine: shards, traini
 learn: $(STAMP) ## the demo with more videos and a long training (LEARN=folder)
 	$(RUN) -m pipelines.demo --out "$(LEARN)" --videos 256 --steps 14000 --final-scale 0.05 --evaluations 8
 
-test: $(STAMP) ## every test that needs no accelerator and no network
-	$(RUN) -m pytest -m "not faults and not gcs and not network and not gpu"
+test: $(STAMP) ## every test that needs no accelerator and no network, shared by TEST_PROCESSES processes
+	$(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not faults and not gcs and not network and not gpu"
 
 test-gcs: $(STAMP) ## the same files and jobs in a bucket, on an emulator that the tests start
 	$(RUN) -m pytest -m gcs

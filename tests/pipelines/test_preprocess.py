@@ -17,7 +17,16 @@ def bytes_of(folder, *endings):
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name.endswith(endings)}
 
 
-DETERMINISTIC = ("CARD.md", ".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json", "config.json")
+DETERMINISTIC = (
+    "CARD.md",
+    ".tfrecord",
+    ".index",
+    ".stats.json",
+    ".videos",
+    "manifest.json",
+    "remainder.json",
+    "config.json",
+)
 
 
 @pytest.fixture(scope="module")
