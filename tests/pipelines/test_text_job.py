@@ -11,6 +11,7 @@ import pytest
 from pipelines import options
 from shards import dataset, filesystem, manifest, tfrecord
 from shards.errors import UsageError
+from shards.manifest import stats_path
 from shards.reader import PretrainingReader
 from shards.reader_config import ReaderConfig, StreamOptions
 from shards.records.pretraining import parse_example
@@ -102,6 +103,26 @@ def test_the_reader_masks_them(data):
     )
     reader = PretrainingReader(str(data), config, batch_size=2, seed=0)
     assert (next(reader)["random_text"] > 0).any()
+
+
+def test_waves_take_texts_that_no_other_wave_takes(tmp_path, run, corpus, settings, texts):
+    out = tmp_path / "out"
+    command = ["--videos", corpus / "train", "--out", out, *settings, "--text", texts / "news", "--wave", "3"]
+    ran = run.preprocess(*command)
+    assert ran.status == 0, ran.err
+    taken = {
+        generation.number: [
+            ref
+            for shard in generation.shards
+            for refs in json.loads((out / stats_path(shard.name)).read_text())["texts"]
+            for ref in refs
+        ]
+        for generation in manifest.load(str(out)).generations
+    }
+    assert len(taken[0]) > 1
+    assert len(taken[1]) > 1
+    assert all(number % len(taken) == wave for wave, refs in taken.items() for _, number in refs)
+    assert not filesystem.list_files(str(out / "text" / "news"))
 
 
 def test_one_worker_gives_the_same_bytes_as_two(data, tmp_path, run, corpus, settings, texts):
