@@ -298,9 +298,8 @@ TINY = TrainConfig(
         moments="float32",
     ),
     # The corpus varies enough without random scales, and the reader is faster for it. Frames are matched with words
-    # rather than with sounds, which take longer to be understood, and what stands beside a target is mostly heard: what
-    # is always read there is never listened to.
-    input=InputConfig(random_scale=False, matching_audio_rate=0.1, neighbour_text_rate=0.4),
+    # rather than with sounds, which take longer to be understood.
+    input=InputConfig(random_scale=False, matching_audio_rate=0.1),
     batch_size=8,
     steps=2_000,
     adapt_to_data=True,
