@@ -89,7 +89,7 @@ def test_golden_parameters_are_those_the_numbers_were_made_with(golden_table, pa
 
 
 def test_initial_values(leaf_paths):
-    config = dataclasses.replace(TINY, hidden_size=256, vocabulary_size=4096, span_layers=2)
+    config = dataclasses.replace(TINY, hidden_size=256, vocabulary_size=4096, span_layers=2, initialization="published")
     initial = leaf_paths(jax.jit(initial_parameters, static_argnums=0)(config, jax.random.key(0)))
     kernel = np.asarray(initial["joint_transformer/layer_00/mlp_layer/intermediate/kernel"])
     scale = 0.02 / 2**0.5
