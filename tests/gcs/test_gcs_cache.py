@@ -96,7 +96,7 @@ def hammer(folder, seed, largest):
 
 
 def test_several_processes_share_a_cache(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     largest = context.Value("l", 0)
     processes = [context.Process(target=hammer, args=(str(tmp_path), seed, largest)) for seed in range(3)]
     for process in processes:

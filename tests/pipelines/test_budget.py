@@ -11,7 +11,8 @@ from pipelines.budget import Budget, Politeness
 from shards.errors import UsageError
 
 
-def take_turns(out, politeness, spans):
+def take_turns(out, politeness, spans, start):
+    start.wait()
     with Budget(out, politeness).turn() as allowed:
         begun = time.monotonic()
         time.sleep(0.6)
@@ -20,9 +21,9 @@ def take_turns(out, politeness, spans):
 
 def at_once(out, politeness, workers=4):
     """The answers of so many processes, and the most of them that had their turn at the same time."""
-    context = multiprocessing.get_context("fork")
-    spans = context.Queue()
-    processes = [context.Process(target=take_turns, args=(out, politeness, spans)) for _ in range(workers)]
+    context = multiprocessing.get_context("spawn")
+    spans, start = context.Queue(), context.Barrier(workers)
+    processes = [context.Process(target=take_turns, args=(out, politeness, spans, start)) for _ in range(workers)]
     for process in processes:
         process.start()
     found = [spans.get(timeout=60) for _ in processes]
@@ -61,11 +62,11 @@ def hold_for_ever(out, politeness, held):
 
 def test_a_killed_worker_gives_its_place_back(tmp_path, monkeypatch):
     monkeypatch.setattr(budget, "_LOOK_SECONDS", 0.05)
-    one, context = Politeness(downloads_at_once=1), multiprocessing.get_context("fork")
+    one, context = Politeness(downloads_at_once=1), multiprocessing.get_context("spawn")
     held = context.Event()
     process = context.Process(target=hold_for_ever, args=(str(tmp_path), one, held))
     process.start()
-    assert held.wait(30)
+    assert held.wait(60)
     process.kill()
     process.join()
     with Budget(str(tmp_path), one).turn() as allowed:

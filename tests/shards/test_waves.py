@@ -50,12 +50,12 @@ def hold(data, plan, taken):
 
 
 def test_processes_hold_different_waves_and_a_dead_one_holds_none(data):
-    context, plan = multiprocessing.get_context("fork"), waves.load_plan(data)
+    context, plan = multiprocessing.get_context("spawn"), waves.load_plan(data)
     taken = context.Queue()
     holders = [context.Process(target=hold, args=(data, plan, taken)) for _ in range(3)]
     for holder in holders:
         holder.start()
-    assert sorted(taken.get(timeout=30) for _ in holders) == [4, 5, 6]
+    assert sorted(taken.get(timeout=60) for _ in holders) == [4, 5, 6]
     with waves.take(data, plan) as number:
         assert number is None
     for holder in holders:
