@@ -46,10 +46,7 @@ def extract(
     with ExtractionProgress(Ledger(options.out, part=part).folder, len(pending), console) as progress:
         pipeline = new_pipeline(beam_options, log_path(options.out))
         _ = (
-            pipeline
-            | "Name the videos" >> beam.Create(pending, reshuffle=False)
-            | "Spread them over the workers" >> beam.Reshuffle()
-            | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
+            _fetched(pipeline, pending, options)
             | "Filter, align, segment and extract" >> beam.ParDo(decode)
             | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config, part))
         )
@@ -67,10 +64,7 @@ def download(
     pending = [item for item in pending if not is_here(item, options.out)]
     pipeline = new_pipeline(beam_options, log_path(options.out))
     _ = (
-        pipeline
-        | "Name the videos" >> beam.Create(pending, reshuffle=False)
-        | "Spread them over the workers" >> beam.Reshuffle()
-        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
+        _fetched(pipeline, pending, options)
         | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched, Extracted))
         | "Record what did not" >> beam.ParDo(Commit(options.out, options.split, config))
     )
@@ -81,6 +75,16 @@ def download(
     console.print(f"{len(items) - len(away)} of {len(items)} videos are in {options.raw}")
     require_tried(options, sum(item.id not in entries for item in away))
     return 0
+
+
+def _fetched(pipeline: beam.Pipeline, pending: list[Item], options: PreprocessOptions) -> beam.PCollection:
+    """The raw videos of the items, or how those ended that cannot be had."""
+    return (
+        pipeline
+        | "Name the videos" >> beam.Create(pending, reshuffle=False)
+        | "Spread them over the workers" >> beam.Reshuffle()
+        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
+    )
 
 
 def _for_workers(options: PreprocessOptions) -> VideoConfig:
