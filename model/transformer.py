@@ -54,15 +54,18 @@ def attention_bias(segment_ids: jax.Array, dtype: str) -> jax.Array:
 
 
 def attention_backend(config: ReserveConfig, length: int, masked: bool, platform: str | None = None) -> str:
-    """ "cudnn" (flash attention) on GPUs for what it can do, else "xla".
+    """ "cudnn" (flash attention) on GPUs for what it can do, else "xla", and "products" on CPUs.
 
-    cuDNN wants 16-bit numbers, heads of a multiple of 8 up to 128, and an even length where there is a mask.
+    cuDNN wants 16-bit numbers, heads of a multiple of 8 up to 128, and an even length where there is a mask. On CPUs the
+    gradient of `jax.nn.dot_product_attention` takes a seventh of a small model's step more than that of plain products.
     """
     if config.attention != "auto":
         return config.attention
+    platform = platform or jax.default_backend()
     fits = config.dtype == "bfloat16" and config.head_size % 8 == 0 and config.head_size <= 128
-    fits = fits and not (masked and length % 2)
-    return "cudnn" if fits and (platform or jax.default_backend()) == "gpu" else "xla"
+    if platform == "gpu" and fits and not (masked and length % 2):
+        return "cudnn"
+    return "products" if platform == "cpu" else "xla"
 
 
 def attend(
@@ -75,19 +78,15 @@ def attend(
     """
     # Scaling the queries is cheaper than scaling the scores, and what the published model does.
     query = query / jnp.asarray(config.head_size**0.5, query.dtype)
-    if not config.parity:
-        return jax.nn.dot_product_attention(
-            query,
-            key,
-            value,
-            bias=bias,
-            scale=1.0,
-            implementation=attention_backend(config, query.shape[1], bias is not None),
-        )
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+    backend = "products" if config.parity else attention_backend(config, query.shape[1], bias is not None)
+    if backend != "products":
+        return jax.nn.dot_product_attention(query, key, value, bias=bias, scale=1.0, implementation=backend)
+    score_dtype = query.dtype if config.parity else jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=score_dtype)
     if bias is not None:
         scores = scores + bias
-    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), value)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 class Attention(nn.Module):

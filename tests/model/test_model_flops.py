@@ -42,6 +42,7 @@ def test_flash_attention_only_where_it_can_run():
     assert attention_backend(fast, 640, True, "gpu") == "cudnn"
     assert attention_backend(fast, 241, False, "gpu") == "cudnn"
     assert attention_backend(fast, 641, True, "gpu") == "xla"
-    assert attention_backend(fast, 640, True, "cpu") == "xla"
+    assert attention_backend(fast, 640, True, "cpu") == "products"
+    assert attention_backend(fast, 640, True, "tpu") == "xla"
     assert attention_backend(dataclasses.replace(BASE, dtype="float32"), 640, True, "gpu") == "xla"
     assert attention_backend(dataclasses.replace(fast, attention="xla"), 640, True, "gpu") == "xla"
