@@ -56,8 +56,8 @@ def attention_bias(segment_ids: jax.Array, dtype: str) -> jax.Array:
 def attention_backend(config: ReserveConfig, length: int, masked: bool, platform: str | None = None) -> str:
     """ "cudnn" (flash attention) on GPUs for what it can do, else "xla", and "products" on CPUs.
 
-    cuDNN wants 16-bit numbers, heads of a multiple of 8 up to 128, and an even length where there is a mask. On CPUs the
-    gradient of `jax.nn.dot_product_attention` takes a seventh of a small model's step more than that of plain products.
+    cuDNN wants 16-bit numbers, heads of a multiple of 8 up to 128, and an even length where there is a mask. On CPUs
+    the gradient of `jax.nn.dot_product_attention` adds a seventh to a small model's step, and plain products do not.
     """
     if config.attention != "auto":
         return config.attention

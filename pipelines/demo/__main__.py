@@ -25,6 +25,8 @@ PICTURE = 96
 """Pixels of a side; the tiny model sees 64."""
 FRAMES_PER_SECOND = 5
 STRETCHES = 16
+HEARING_TEXT_RATE = 0.2
+"""How often a span beside a masked one is text in the second stage; 0.8 in the first, as published."""
 VALIDATION_QUESTIONS = 300
 SPLITS = {"train": "train", "val": "validation", "questions": "questions"}
 """The splits of the data folder and the folders of the corpus they are made from."""
@@ -42,8 +44,10 @@ class Options:
     """Steps of pretraining."""
     final_scale: float = 1.0
     """Share of the learning rate that is left at the last of them; it falls evenly."""
+    hearing_steps: int = 0
+    """Steps of a second stage, in which most spans beside a masked one are heard and not read."""
     evaluations: int = 4
-    """Evaluations on the validation videos along the way, the last one at the end."""
+    """Evaluations on the validation videos along each stage, the last one at its end."""
     questions: int = 1_500
     """Multiple-choice questions to finetune on."""
     epochs: int = 4
@@ -55,22 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo")
     console = Console(stderr=True)
     started = time.monotonic()
-    corpus, data, run = (f"{options.out}/{name}" for name in ("corpus", "data", "run"))
+    corpus, data = (f"{options.out}/{name}" for name in ("corpus", "data"))
     make_data(console, options, corpus, data)
     _run(console, "shards", "stats", data)
     _run(console, "shards", "verify", data)
     _run(console, "shards", "show", data, "--example", "0")
     _run(console, "shards", "report", data, "--out", f"{options.out}/report")
-    decay = ("--optimizer.total-steps", str(options.steps), "--optimizer.final-scale", str(options.final_scale))
-    if options.final_scale == 1:
-        decay = ()
-    _run(
-        console,
-        "train.pretrain",
-        *("tiny", "--data", data, "--workdir", run, "--steps", str(options.steps)),
-        *decay,
-        *("--evaluate-every", str(max(options.steps // options.evaluations, 1)), "--log-every", "50"),
-    )
+    run = pretrain(console, options, data)
     _run(console, "train.evaluate", "pretraining", "--data", data, "--checkpoint", run, "--split", "val")
     _run(
         console,
@@ -78,7 +73,6 @@ def main(argv: list[str] | None = None) -> int:
         *("--data", data, "--truth", f"{corpus}/questions", "--checkpoint", run),
         *("--out", f"{options.out}/questions.json"),
     )
-    _run(console, "pipelines.demo.curves", run, "--out", f"{options.out}/curves.png")
     finetune(console, options, corpus, run)
     console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
     return 0
@@ -105,6 +99,43 @@ def make_data(console: Console, options: Options, corpus: str, data: str) -> Non
             # A stretch of the corpus holds about ten words; the published rule wants YouTube's density.
             *("--min-words-per-30s", "20"),
         )
+
+
+def pretrain(console: Console, options: Options, data: str) -> str:
+    """Pretrain in one stage or two, and draw the curves of each; returns the work folder of the last one."""
+    run, hearing = f"{options.out}/run", f"{options.out}/hearing"
+    _stage(console, options, data, run, options.steps, *_falling_rate(options.steps, options.final_scale))
+    if not options.hearing_steps:
+        return run
+    # What is seen is learned first, from words around it; sound is learned once fewer of them compete with it.
+    slower = ("--optimizer.learning-rate", "5e-4", *_falling_rate(options.hearing_steps, 0.1))
+    _stage(
+        console,
+        options,
+        data,
+        hearing,
+        options.hearing_steps,
+        *("--init", f"{run}/export", "--input.neighbour-text-rate", str(HEARING_TEXT_RATE)),
+        *slower,
+    )
+    return hearing
+
+
+def _falling_rate(steps: int, final_scale: float) -> tuple[str, ...]:
+    if final_scale == 1:
+        return ()
+    return "--optimizer.total-steps", str(steps), "--optimizer.final-scale", str(final_scale)
+
+
+def _stage(console: Console, options: Options, data: str, workdir: str, steps: int, *settings: str) -> None:
+    _run(
+        console,
+        "train.pretrain",
+        *("tiny", "--data", data, "--workdir", workdir, "--steps", str(steps)),
+        *settings,
+        *("--evaluate-every", str(max(steps // options.evaluations, 1)), "--log-every", "50"),
+    )
+    _run(console, "pipelines.demo.curves", workdir, "--out", f"{workdir}-curves.png")
 
 
 def finetune(console: Console, options: Options, corpus: str, run: str) -> None:
