@@ -27,6 +27,7 @@ from model.losses import contrastive
 from model.objectives import batch_shapes, pretraining_outputs
 from model.reserve import MerlotReserve, parameter_shapes
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO
+from train import devices
 
 MID = dataclasses.replace(
     LARGE,
@@ -44,8 +45,6 @@ MID = dataclasses.replace(
 COLUMNS = ("compile s", "CPU s", "MiB", "step s", "forward s", "examples/s", "utilisation", "step", "compile")
 
 SIZES = {"tiny": TINY, "mid": MID, "base": BASE, "large": LARGE}
-PEAK_FLOPS = {"NVIDIA H200": 989e12, "NVIDIA H100": 989e12, "NVIDIA A100": 312e12}
-"""Dense bfloat16 peaks by the start of the device's name."""
 
 
 def variants(config: ReserveConfig) -> dict[str, ReserveConfig]:
@@ -163,9 +162,7 @@ def measure(configs: dict[str, ReserveConfig], examples: int, rounds: int) -> di
 
 def utilisation(config: ReserveConfig, examples: int, step_s: float) -> float | None:
     """Share of the device's peak that the model's own arithmetic reaches; None where the peak is unknown."""
-    kind = jax.devices()[0].device_kind
-    peak = next((flops for name, flops in PEAK_FLOPS.items() if kind.startswith(name)), None)
-    return None if peak is None else 3 * examples * sum(pretraining_flops(config).values()) / step_s / peak
+    return devices.utilisation(3 * examples * sum(pretraining_flops(config).values()) / step_s)
 
 
 def main() -> None:

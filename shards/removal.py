@@ -7,21 +7,17 @@ the manifest changes in one step, and then the old files go. Whoever is interrup
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from shards import filesystem, generations, manifest
-from shards.errors import UserError
-from shards.generations import TextRef
 from shards.ledger import Entry, Ledger
 from shards.manifest import Manifest, Shard, index_path, stats_path
-from shards.packing import Group, Run
 from shards.records.pretraining import Example, parse_example
 from shards.segments import SegmentStore, segments_folder
+from shards.sidecar import read_contents
 from shards.tfrecord import scan
 from shards.writer import write_shard
 
@@ -32,10 +28,6 @@ _WRITER = "removals"
 """The ledger file of removals; small, so that every wave can look into it."""
 
 _REVISION = re.compile(r"(-r(\d+))?\.tfrecord$")
-
-
-class RemovalError(UserError):
-    """The videos cannot be taken out; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Removal:
 def remove(data: str, ids: Collection[str]) -> Removal:
     """Take every trace of the videos `ids` out of the shards, the store and the remainders, and record it.
 
-    Raises `RemovalError` if a sidecar does not say what its shard holds, `StorageError` if another job is at work.
+    Raises `SidecarError` if a sidecar does not say what its shard holds, `StorageError` if another job is at work.
     """
     wanted = frozenset(ids)
     with filesystem.exclusive(filesystem.join(data, ".lock")):
@@ -88,7 +80,7 @@ def _rewritten(data: str, held: Manifest, wanted: frozenset[str]) -> tuple[Manif
             continue
         kept: list[Shard] = []
         for shard in generation.shards:
-            plan, groups, texts, judged = _planned(data, shard)
+            plan, groups, texts, judged = read_contents(data, shard.name)
             clean = [i for i, group in enumerate(groups) if not any(run.video_id in wanted for run in group)]
             if len(clean) == len(groups):
                 kept.append(shard)
@@ -109,17 +101,6 @@ def _rewritten(data: str, held: Manifest, wanted: frozenset[str]) -> tuple[Manif
         changed.append(dataclasses.replace(generation, shards=kept, segments=size))
     counts = Removal(len(found), shards, examples, others)
     return (dataclasses.replace(held, generations=changed) if shards else held), counts
-
-
-def _planned(data: str, shard: Shard) -> tuple[str, list[Group], list[list[TextRef]], list[dict[str, Any]]]:
-    path = stats_path(filesystem.join(data, shard.name))
-    try:
-        sidecar = json.loads(filesystem.read_bytes(path))
-        texts = [[(source, number) for source, number in refs] for refs in sidecar.get("texts", [])]
-        groups = [[Run(*run) for run in group] for group in sidecar["runs"]]
-        return sidecar["plan"], groups, texts, sidecar.get("judged", [])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RemovalError(f"{path} does not say which videos {shard.name} holds; repair the data set first") from None
 
 
 def _examples(data: str, shard: Shard, kept: set[int]) -> Iterator[Example]:

@@ -1,6 +1,7 @@
 """What the sidecar of a shard says: sums, histograms and the names of frames, added up while the shard is written.
 
 `shards.stats` adds sidecars up to the statistics of a data set, `shards.scanning` makes the same sums from a shard.
+What a shard was made of stands there too, so that it can be written again.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from shards import duplicates
-from shards.packing import Group
+from shards import duplicates, filesystem
+from shards.errors import UserError
+from shards.manifest import stats_path
+from shards.packing import Group, Run
 from shards.records.pretraining import Example
 
 NEAR_BLACK_LEVEL = 16
@@ -29,6 +32,32 @@ _RATE_STEP = 10
 
 _WORST = 3
 """Examples of a shard that its sidecar names for each fault."""
+
+
+class SidecarError(UserError):
+    """A sidecar does not say what its shard was made of."""
+
+
+class Contents(NamedTuple):
+    """What a shard was made of: the plan it belongs to, the runs of each example, source and number of each of its
+    texts (no lists at all without texts), and how every group fared that the visual filter looked at."""
+
+    plan: str
+    groups: list[Group]
+    texts: list[list[tuple[str, int]]]
+    judged: list[dict[str, Any]]
+
+
+def read_contents(folder: str, shard: str) -> Contents:
+    """What the sidecar of `shard` in `folder` says it was made of. Raises `SidecarError` if it does not say."""
+    path = stats_path(filesystem.join(folder, shard))
+    try:
+        held = json.loads(filesystem.read_bytes(path))
+        groups = [[Run(*run) for run in group] for group in held["runs"]]
+        texts = [[(source, number) for source, number in refs] for refs in held.get("texts", [])]
+        return Contents(held["plan"], groups, texts, held.get("judged", []))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SidecarError(f"{path} does not say what {shard} was made of; restore that file first") from None
 
 
 @dataclass

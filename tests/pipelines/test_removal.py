@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pipelines import status
-from shards import dataset, filesystem, manifest, removal, tfrecord
+from shards import dataset, filesystem, manifest, removal, sidecar, tfrecord
 from shards.errors import StorageError, UsageError
 from shards.ledger import Ledger
 from shards.records.pretraining import parse_example
@@ -103,7 +103,7 @@ def test_a_sidecar_that_says_nothing_is_named(data):
     victim = a_video(data)
     next(data.glob("*.stats.json")).write_text("{}")
     assert removal.remove(str(data), ["x"]).videos == 0, "shards that cannot hold the video are not looked at"
-    with pytest.raises(removal.RemovalError, match="does not say which videos"):
+    with pytest.raises(sidecar.SidecarError, match="does not say what"):
         removal.remove(str(data), [victim])
 
 
