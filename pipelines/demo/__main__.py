@@ -73,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         *("--data", data, "--truth", f"{corpus}/questions", "--checkpoint", run),
         *("--out", f"{options.out}/questions.json"),
     )
-    finetune(console, options, corpus, run)
+    # Their questions are about frames alone: what the second stage learns is no help.
+    finetune(console, options, corpus, f"{options.out}/run")
     console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
     return 0
 
