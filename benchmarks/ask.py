@@ -61,7 +61,7 @@ def weights(folder: Path, size: str) -> None:
     """A checkpoint with random weights and a small vocabulary."""
     tokenizer = train_tokenizer(["in this video i will be cooking playing music reading a book"], 280)
     (folder / "tokenizer.json").write_text(tokenizer.to_str())
-    config = TINY if size == "tiny" else dataclasses.replace(BASE, grid=(18, 32), dtype="float32")
+    config = TINY if size == "tiny" else dataclasses.replace(BASE.with_grid((18, 32)), dtype="float32")
     config = dataclasses.replace(config, vocabulary_size=tokenizer.get_vocab_size())
     published.export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
     published.write_grid(str(folder), config)
