@@ -18,7 +18,7 @@ from pipelines.execution import new_pipeline, run_to_end
 from pipelines.folder import TOKENIZER_NAME, log_path, manifest_of, vocabulary_of
 from pipelines.options import PreprocessOptions
 from pipelines.transforms import WriteShard
-from shards import filesystem, generations, writer
+from shards import filesystem, generations, pinned, writer
 from shards.errors import UserError
 from shards.generations import GenerationPlan, Packing
 from shards.ledger import Ledger
@@ -27,21 +27,26 @@ from shards.text_store import Mixed, TextStore, used, with_texts
 
 
 def assemble(options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console) -> None:
-    """Pack what is committed and not yet packed into a new generation of shards."""
-    held = manifest_of(options.out)
-    entries = Ledger(options.out).entries().values()
-    committed = [e.id for e in entries if e.kind == Kind.DONE.value and e.split == options.split]
+    """Pack what is committed and not yet packed into a new generation of shards, after one that was begun if any."""
     packing = packing_of(options, config)
-    plan = generations.plan_generation(options.out, held, options.split, committed, packing)
-    if plan:
+    while plan := next_plan(options, packing):
+        held = manifest_of(options.out)
         if plan.shards and (texts := prepare_texts(options, beam_options, console)):
             plan = texts.dealt(plan, texts.used(held, before=plan.number), packing)
         shards = write_shards(plan, held, options, beam_options)
-        held = generations.commit_generation(options.out, held, plan, shards, packing, vocabulary_of(options.out))
+        generations.commit_generation(options.out, held, plan, shards, packing, vocabulary_of(options.out))
         console.print(made(plan, shards))
+    held = manifest_of(options.out)
     if held and not options.keep_segments:
         generations.drop_packed_segments(options.out, held)
         drop_texts(options)
+
+
+def next_plan(options: PreprocessOptions, packing: Packing) -> GenerationPlan | None:
+    """The generation that was begun, or one of all that is committed and in no other."""
+    entries = Ledger(options.out).entries().values()
+    committed = [e.id for e in entries if e.kind == Kind.DONE.value and e.split == options.split]
+    return pinned.next_plan(options.out, manifest_of(options.out), options.split, committed, packing)
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,22 @@ def write_shards(
     generations.discard_unfinished(options.out, held, plan)
     if plan.shards:
         pipeline = new_pipeline(beam_options, log_path(options.out))
-        _ = (
-            pipeline
-            | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False)
-            | "Spread the plans over the workers" >> beam.Reshuffle()
-            | "Write the shards" >> beam.ParDo(WriteShard(options.out, options.group_rules))
-        )
+        _ = written(pipeline | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False), options)
         run_to_end(pipeline, lambda: None)
+    return finished_shards(plan, options)
+
+
+def written(plans: beam.PCollection, options: PreprocessOptions) -> beam.PCollection:
+    """ShardPlan -> Shard: the shards, spread over the workers."""
+    return (
+        plans
+        | "Spread the plans over the workers" >> beam.Reshuffle()
+        | "Write the shards" >> beam.ParDo(WriteShard(options.out, options.group_rules))
+    )
+
+
+def finished_shards(plan: GenerationPlan, options: PreprocessOptions) -> list[Shard]:
+    """What was written of a plan. Raises `UserError` if a shard is missing."""
     shards = [writer.finished_shard(options.out, s.name, s.digest) for s in plan.shards]
     if missing := [s.name for s, shard in zip(plan.shards, shards, strict=True) if shard is None]:
         raise UserError(f"the shard {missing[0]!r} was not written; run the same command again")

@@ -37,31 +37,43 @@ def extract(
 ) -> None:
     """Commit the segments, or the reason, of every item (of a wave, if one is given) that has none yet."""
     part = None if wave is None else waves.part_name(wave)
-    packed = generations.packed_videos(options.out, manifest_of(options.out)) if wave is None else set()
-    pending = allowed(to_do(items, options, config, packed, part), options, part)
+    pending = pending_items(items, options, config, wave)
     console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
     if not pending:
         return
-    decode = Extract(_for_workers(options), options.limits, _scratch(options.out, wave), options.keep_media)
     with ExtractionProgress(Ledger(options.out, part=part).folder, len(pending), console) as progress:
         pipeline = new_pipeline(beam_options, log_path(options.out))
-        _ = (
-            _fetched(pipeline, pending, options)
-            | "Filter, align, segment and extract" >> beam.ParDo(decode)
-            | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config, part))
-        )
+        committed(pipeline, pending, options, config, wave)
         run_to_end(pipeline, progress.tick)
         progress.look()
         console.print(progress.sentence().rsplit(",", 1)[0])
+
+
+def pending_items(items: list[Item], options: PreprocessOptions, config: str, wave: int | None = None) -> list[Item]:
+    """The items (of a wave, if one is given) that have no outcome yet and are not blocked."""
+    part = None if wave is None else waves.part_name(wave)
+    packed = generations.packed_videos(options.out, manifest_of(options.out)) if wave is None else set()
+    return allowed(to_do(items, options, config, packed, part), options, part)
+
+
+def committed(
+    pipeline: beam.Pipeline, pending: list[Item], options: PreprocessOptions, config: str, wave: int | None = None
+) -> beam.PCollection:
+    """The ids of the items once they have ended: their segments are in the store or their reason in the ledger."""
+    part = None if wave is None else waves.part_name(wave)
+    decode = Extract(_for_workers(options), options.limits, _scratch(options.out, wave), options.keep_media)
+    return (
+        _fetched(pipeline, pending, options)
+        | "Filter, align, segment and extract" >> beam.ParDo(decode)
+        | "Commit the segments" >> beam.ParDo(Commit(options.out, options.split, config, part))
+    )
 
 
 def download(
     items: list[Item], options: PreprocessOptions, config: str, beam_options: PipelineOptions, console: Console
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
-    packed = generations.packed_videos(options.out, manifest_of(options.out))
-    pending = allowed(to_do(items, options, config, packed), options)
-    pending = [item for item in pending if not is_here(item, options.out)]
+    pending = [item for item in pending_items(items, options, config) if not is_here(item, options.out)]
     pipeline = new_pipeline(beam_options, log_path(options.out))
     _ = (
         _fetched(pipeline, pending, options)

@@ -7,13 +7,15 @@ error instead of being dropped in silence.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from apache_beam.options import pipeline_options
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
 from ingest.download import DownloadConfig
 from ingest.similarity import GroupRules
@@ -81,6 +83,8 @@ class PreprocessOptions:
     text: TextOptions = field(default_factory=TextOptions)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    command: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """The words of the command line, for the note that says how to go on."""
 
     def check(self) -> None:
         """Raises `UsageError` for values that make no sense together."""
@@ -143,7 +147,9 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
         return_unknown_args=True,
     )
     ours.check()
+    ours = dataclasses.replace(ours, command=tuple(sys.argv[1:] if argv is None else argv))
     theirs = beam_options(rest)
+    _check_launch(ours, theirs)
     if theirs.view_as(StandardOptions).runner == DATAFLOW:
         for name in ("out", "videos", "raw"):
             path = getattr(ours, name)
@@ -152,6 +158,27 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
         if local := [source.path for source in ours.text.sources() if not filesystem.is_remote(source.path)]:
             raise UsageError(f"{DATAFLOW} needs --text in a bucket, gs://..., not {local[0]!r}")
     return ours, theirs
+
+
+def is_launch(theirs: PipelineOptions) -> bool:
+    """Whether the job is only handed over, as the launcher of a Flex Template asks with --template_location."""
+    return theirs.view_as(GoogleCloudOptions).template_location is not None
+
+
+def _check_launch(ours: PreprocessOptions, theirs: PipelineOptions) -> None:
+    """Raises `UsageError` for what cannot be done by one graph that nobody waits for."""
+    if not is_launch(theirs):
+        return
+    if theirs.view_as(StandardOptions).runner != DATAFLOW:
+        raise UsageError(f"--template_location needs --runner={DATAFLOW}")
+    refused = {
+        f"--wave {ours.wave}": ours.wave is not None,
+        "--stage download": ours.stage == "download",
+        "--text": bool(ours.text.text),
+        "--dry-run": ours.dry_run,
+    }
+    if named := [flag for flag, given in refused.items() if given]:
+        raise UsageError(f"{named[0]} cannot be launched as a template; run the command without --template_location")
 
 
 def beam_options(flags: list[str]) -> PipelineOptions:

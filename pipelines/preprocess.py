@@ -20,7 +20,8 @@ from pipelines.execution import run_and_leave
 from pipelines.folder import keep_log, lock_path, log_path, manifest_of, settle_config
 from pipelines.intake import download, extract, require_tried
 from pipelines.items import list_items
-from pipelines.options import PreprocessOptions, parse
+from pipelines.launch import launch
+from pipelines.options import PreprocessOptions, is_launch, parse
 from pipelines.status import note_start
 from pipelines.transforms import Item
 from pipelines.wave_job import run_waves
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.dry_run:
         return dry_run.report(items, options, console)
     filesystem.make_folder(options.out)
+    if is_launch(beam_options):
+        return launch(items, options, beam_options, console)
     with filesystem.exclusive(lock_path(options.out)):
         waves.require_finished(options.out)
         keep_log(log_path(options.out))
@@ -52,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.stage == "download":
             return download(items, options, config, beam_options, console)
         if options.stage in ("extract", "all"):
-            note_start(options.out, len(items))
+            note_start(options.out, len(items), options.command)
             extract(items, options, config, beam_options, console)
         if options.stage in ("assemble", "all"):
             assemble(options, config, beam_options, console)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -49,7 +51,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Report:
-    """A job in numbers; `per_hour` and `hours_left` are None where nothing was finished since its start."""
+    """A job in numbers; `per_hour` and `hours_left` are None where nothing was finished since its start.
+
+    `retry` is the command that tries again what failed for now, None if nothing did.
+    """
 
     listed: int | None
     finished: int
@@ -60,11 +65,30 @@ class Report:
     unfinished_waves: list[int]
     generations: int
     examples: int
+    retry: str | None
 
 
-def note_start(out: str, items: int) -> None:
-    """Leave word of how many videos a job was given, and when it began."""
-    filesystem.write_bytes(filesystem.join(out, NOTE), json.dumps({"items": items, "started": time.time()}).encode())
+def note_start(out: str, items: int, command: Sequence[str] = ()) -> None:
+    """Leave word of how many videos a job was given, when it began, and with which words."""
+    note = {"items": items, "started": time.time(), "retry": retry_command(command) if command else None}
+    filesystem.write_bytes(filesystem.join(out, NOTE), json.dumps(note).encode())
+
+
+def retry_command(command: Sequence[str]) -> str:
+    """The command that tries again what failed for now; flags for yt-dlp, which may hold passwords, are left out."""
+    words = ["python", "-m", "pipelines.preprocess"]
+    hidden = False
+    for word in command:
+        flag, value, _ = word.partition("=")
+        flag = flag.replace("_", "-")
+        if hidden:
+            hidden = False
+        elif flag == "--yt-dlp":
+            words.append("--yt-dlp=...")
+            hidden = not value
+        elif flag != "--retry-failed":
+            words.append(shlex.quote(word))
+    return " ".join([*words, "--retry-failed"])
 
 
 def report(data: str, now: float) -> Report:
@@ -76,6 +100,7 @@ def report(data: str, now: float) -> Report:
     held = manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
     if not finished and not note and held is None:
         raise UsageError(f"{data!r} has no ledger and no manifest: no job ever worked there")
+    ended = reasons(found)
     started, listed = note.get("started"), note.get("items")
     since = found.at[found.at >= int(started)] if started else found.at[:0]
     rate = 3600 * since.size / max(int(since.max()) - started, 1.0) if since.size else None
@@ -86,10 +111,11 @@ def report(data: str, now: float) -> Report:
         rate,
         left,
         now - int(since.max()) if since.size else None,
-        reasons(found),
+        ended,
         waves.unfinished(data),
         len(held.generations) if held else 0,
         sum(g.examples for g in held.generations) if held else 0,
+        note.get("retry") if any(r.kind == Kind.FAILED_RETRYABLE.value for r in ended) else None,
     )
 
 
@@ -143,7 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     for table in tables(found):
         console.print(table)
     if any(reason.kind == Kind.FAILED_RETRYABLE.value for reason in found.reasons):
-        console.print("What failed for now is tried again by the job's own command with --retry-failed.")
+        said = found.retry or "the job's own command with --retry-failed"
+        console.print(f"What failed for now is tried again by:\n  {said}", soft_wrap=True)
     return 0
 
 

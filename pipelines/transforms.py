@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 
 from ingest import raw as raw_videos
 from ingest.ids import video_id
@@ -31,6 +30,7 @@ from pipelines import embedders
 from pipelines.breaker import Breaker
 from pipelines.budget import Budget, Politeness
 from pipelines.extraction import Extracted, Extractor, Limits
+from pipelines.metering import JOB, OUTCOME, count, spent, timed
 from shards import filesystem, writer
 from shards.generations import ShardPlan
 from shards.ledger import Entry, Ledger
@@ -106,18 +106,26 @@ class Fetch(beam.DoFn):
 
     def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
         """Read captions and metadata; download them and the media where they are not here yet."""
+        with timed("fetch"):
+            fetched = self._fetched(item)
+        if fetched:
+            yield fetched
+        else:
+            count(JOB, "not-tried")
+
+    def _fetched(self, item: Item) -> RawVideo | Extracted | None:
+        """A raw video or how it ended; nothing where no more may be downloaded."""
         try:
             if item.source is Source.YOUTUBE and video_id(item.id) != item.id:
-                yield _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
-            elif item.source is not Source.YOUTUBE or is_here(item, self.out):
-                yield self._stored(item)
-            elif fetched := self._downloaded(item):
-                yield fetched
+                return _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
+            if item.source is not Source.YOUTUBE or is_here(item, self.out):
+                return self._stored(item)
+            return self._downloaded(item)
         except filesystem.StorageError:
             # Not this video's fault: the job cannot write.
             raise
         except (RawError, OSError) as error:
-            yield _ended(item, Outcome.MEDIA_UNREADABLE, str(error))
+            return _ended(item, Outcome.MEDIA_UNREADABLE, str(error))
 
     def _downloaded(self, item: Item) -> RawVideo | Extracted | None:
         """What a download gives; nothing where no more may be downloaded."""
@@ -189,7 +197,10 @@ class Extract(beam.DoFn):
         if isinstance(element, Extracted):
             yield element
             return
-        yield self.extractor(element)
+        with timed("extract"):
+            extracted = self.extractor(element)
+        spent("extract-cpu", extracted.cpu_seconds)
+        yield extracted
         if element.media:
             if _is_copy(element.media):
                 shutil.rmtree(Path(element.media).parent, ignore_errors=True)
@@ -215,11 +226,12 @@ class Commit(beam.DoFn):
     def process(self, extracted: Extracted) -> Iterator[str]:
         """Commit one video and record how it ended."""
         result = extracted.result
-        if result.outcome is Outcome.EXTRACTED:
-            self.store.commit(result.text, result.segments, self.config_digest, result.scores)
-        self.ledger.append(entry_of(extracted, self.split))
-        Metrics.counter("outcome", result.outcome.value).inc()
-        Metrics.counter("job", "segments").inc(len(result.segments))
+        with timed("commit"):
+            if result.outcome is Outcome.EXTRACTED:
+                self.store.commit(result.text, result.segments, self.config_digest, result.scores)
+            self.ledger.append(entry_of(extracted, self.split))
+        count(OUTCOME, result.outcome.value)
+        count(JOB, "segments", len(result.segments))
         yield result.text.video_id
 
 
@@ -234,6 +246,12 @@ class WriteShard(beam.DoFn):
 
     def process(self, plan: ShardPlan) -> Iterator[Shard]:
         """Write one shard with its index and sidecar."""
+        with timed("write-shard"):
+            shard = self._written(plan)
+        count(JOB, "examples", shard.examples)
+        yield shard
+
+    def _written(self, plan: ShardPlan) -> Shard:
         shard = writer.finished_shard(self.out, plan.name, plan.digest)
         if shard is None:
             store = SegmentStore(segments_folder(self.out))
@@ -243,8 +261,7 @@ class WriteShard(beam.DoFn):
             texts = TextStore(self.out).read(plan.texts) if plan.texts else None
             examples = writer.examples_of(store, plan.groups, texts)
             shard = writer.write_shard(self.out, plan.name, plan.digest, plan.groups, examples, plan.texts, judged)
-        Metrics.counter("job", "examples").inc(shard.examples)
-        yield shard
+        return shard
 
     def _judged(self, store: SegmentStore, plan: ShardPlan) -> list[dict[str, Any]]:
         """The scores of the groups that are looked at, and what became of each."""

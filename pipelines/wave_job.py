@@ -19,12 +19,13 @@ from pipelines.intake import extract, not_tried
 from pipelines.items import item_of, list_items, names_to_do
 from pipelines.options import PreprocessOptions
 from pipelines.status import note_start
-from shards import card, dataset, filesystem, generations, manifest, removal, tally, waves
+from shards import card, dataset, filesystem, generations, manifest, pinned, removal, tally, waves
 from shards.errors import UserError
 from shards.ledger import Ledger
 from shards.waves import WavePlan
 
 _LOOK_SECONDS = 2.0
+_PIECE_BYTES = 8 << 20
 
 
 def run_waves(options: PreprocessOptions, beam_options: PipelineOptions, console: Console) -> int:
@@ -35,12 +36,10 @@ def run_waves(options: PreprocessOptions, beam_options: PipelineOptions, console
         keep_log(log_path(out))
         config = settle_config(options)
         Breaker(out).close()
-        number = generations.next_number(manifest_of(out))
-        wanted = WavePlan(options.split, _list_digest(options), options.wave, videos=0, first=number, waves=0)
-        plan = waves.settle(out, wanted, lambda: names_to_do(options))
+        plan = cut(options)
         # Packed once, by whoever comes first; the others wait for it.
         texts = prepare_texts(options, beam_options, console) if plan.waves else None
-        note_start(out, plan.videos)
+        note_start(out, plan.videos, options.command)
     waiting = False
     while left := waves.unfinished(out):
         with waves.take(out, plan) as number:
@@ -119,10 +118,39 @@ def summarize_waves(plan: WavePlan, options: PreprocessOptions, console: Console
     return 0
 
 
+def cut(options: PreprocessOptions) -> WavePlan:
+    """The waves to work on: those that are there, or new ones of the list. Call it while the folder is locked.
+
+    Raises `UsageError` if what is there was cut from another list or for other shards.
+    """
+    held = manifest_of(options.out)
+    pinned.require_none_begun(options.out, held)
+    wanted = WavePlan(
+        options.split,
+        _list_digest(options),
+        options.wave,
+        videos=0,
+        first=pinned.next_number(options.out, held),
+        waves=0,
+        shard_bytes=options.shard_bytes,
+        blocklist=_digest_of(options.blocklist) if options.blocklist else "",
+    )
+    return waves.settle(options.out, wanted, lambda: names_to_do(options))
+
+
 def _list_digest(options: PreprocessOptions) -> str:
     """What tells one list of videos from another, without looking at every entry of a file."""
+    head = f"{options.limit}\n".encode()
     if options.ids:
-        listed = filesystem.read_bytes(options.ids)
-    else:
-        listed = "\n".join(item.id for item in list_items(options)).encode()
-    return hashlib.sha256(f"{options.limit}\n".encode() + listed).hexdigest()
+        return _digest_of(options.ids, head)
+    listed = "\n".join(item.id for item in list_items(options)).encode()
+    return hashlib.sha256(head + listed).hexdigest()
+
+
+def _digest_of(path: str, head: bytes = b"") -> str:
+    """SHA-256 of a file after some bytes, read piece by piece. Raises `StorageError`."""
+    digest = hashlib.sha256(head)
+    with filesystem.open_read(path) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -108,27 +108,18 @@ def next_number(held: Manifest | None) -> int:
     return max((g.number for g in held.generations), default=-1) + 1 if held else 0
 
 
-def plan_generation(
-    data: str, held: Manifest | None, split: str, videos: Iterable[str], packing: Packing
-) -> GenerationPlan | None:
-    """Pack the committed `videos` that no generation holds yet, after what waits; `None` if there are no such videos.
-
-    Raises `SegmentStoreError` if a video's segments are missing or damaged.
-    """
-    packed = packed_videos(data, held)
-    new = [video for video in set(videos) if video not in packed]
-    return plan_rest(data, held, split, next_number(held), new, packing) if new else None
-
-
 def plan_wave(data: str, split: str, number: int, videos: Iterable[str], packing: Packing) -> GenerationPlan:
-    """Pack the committed `videos` of one wave, which no other generation has a part in. Raises as `plan_generation`."""
+    """Pack the committed `videos` of one wave, which no other generation has a part in. Raises as `plan_rest`."""
     return _plan(data, split, number, videos, [], [], packing)
 
 
 def plan_rest(
     data: str, held: Manifest | None, split: str, number: int, videos: Iterable[str], packing: Packing
 ) -> GenerationPlan:
-    """Pack all that waits in the split, and `videos`. Raises as `plan_generation`."""
+    """Pack all that waits in the split, and the committed `videos`, which no generation holds yet.
+
+    Raises `SegmentStoreError` if a video's segments are missing or damaged.
+    """
     carried, took = read_remainder(data, held, split), _waiting(held, split)
     return _plan(data, split, number, videos, carried, took, packing)
 

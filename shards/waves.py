@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from shards import filesystem
@@ -19,15 +20,19 @@ from shards.errors import BusyError, UsageError, UserError
 FOLDER = "waves"
 _PLAN = "plan.json"
 _LIST = ".list"
-_FLAGS = {"split": "split", "size": "wave"}
-"""Flags by the field of the plan that they set."""
+_DECISIVE = ("split", "source", "size", "shard_bytes", "blocklist")
+"""The fields of a plan that jobs on it must agree on."""
+
+_BY_DIGEST = {"source": "another list of videos", "blocklist": "another --blocklist"}
+_FLAGS = {"split": "--split", "size": "--wave", "shard_bytes": "--shard-bytes"}
 
 
 @dataclass(frozen=True)
 class WavePlan:
     """How a list was cut: `waves` slices of `size` videos, generations `first` to `first + waves - 1` of a split.
 
-    The generation after them, `last`, packs what they leave over. `source` is the digest of the list.
+    The generation after them, `last`, packs what they leave over. `source` is the digest of the list, `blocklist` that
+    of the file of ids that are left out, if there is one.
     """
 
     split: str
@@ -36,6 +41,8 @@ class WavePlan:
     videos: int
     first: int
     waves: int
+    shard_bytes: int = 128 << 20
+    blocklist: str = ""
 
     @property
     def last(self) -> int:
@@ -80,7 +87,7 @@ def require_finished(data: str) -> None:
         )
 
 
-def settle(data: str, wanted: WavePlan, names: Callable[[], Sequence[str]]) -> WavePlan:
+def settle(data: str, wanted: WavePlan, names: Callable[[], Iterable[str]]) -> WavePlan:
     """The plan to go on with: the one that is there, or a new one for what `names` gives.
 
     `wanted` is the plan of a list that is not cut yet, without its numbers of waves and videos. Raises `UsageError` if
@@ -88,27 +95,36 @@ def settle(data: str, wanted: WavePlan, names: Callable[[], Sequence[str]]) -> W
     """
     held = load_plan(data)
     if held and unfinished(data):
-        for name in ("split", "source", "size"):
-            ours, theirs = getattr(wanted, name), getattr(held, name)
-            if ours != theirs:
-                said = "another list of videos" if name == "source" else f"--{_FLAGS[name]} {theirs}"
-                raise UsageError(f"{data!r} is being made with {said}; finish that first, or choose another --out")
+        _require_same(data, wanted, held)
         return held
-    listed = names()
-    waves = -(-len(listed) // wanted.size)
-    plan = dataclasses.replace(wanted, videos=len(listed), waves=waves)
+    listed = iter(names())
     # A list without its plan is one that was not cut to the end; the plan comes last.
     filesystem.remove(filesystem.join(data, FOLDER, _PLAN))
     for number in unfinished(data):
         filesystem.remove(_list_path(data, number))
-    if not listed:
-        return plan
-    for i in range(waves + 1):
-        some = listed[i * wanted.size : (i + 1) * wanted.size]
-        lines = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in some)
-        filesystem.write_bytes(_list_path(data, plan.first + i), lines.encode())
-    filesystem.write_bytes(filesystem.join(data, FOLDER, _PLAN), json.dumps(vars(plan), indent=1).encode())
+    videos = waves = 0
+    while some := list(itertools.islice(listed, wanted.size)):
+        _write_list(data, wanted.first + waves, some)
+        videos, waves = videos + len(some), waves + 1
+    plan = dataclasses.replace(wanted, videos=videos, waves=waves)
+    if waves:
+        _write_list(data, plan.last, [])
+        filesystem.write_bytes(filesystem.join(data, FOLDER, _PLAN), json.dumps(vars(plan), indent=1).encode())
     return plan
+
+
+def _write_list(data: str, number: int, names: list[str]) -> None:
+    lines = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
+    filesystem.write_bytes(_list_path(data, number), lines.encode())
+
+
+def _require_same(data: str, wanted: WavePlan, held: WavePlan) -> None:
+    """Raises `UsageError` if a job would make other shards of the waves that are not finished."""
+    for name in _DECISIVE:
+        ours, theirs = getattr(wanted, name), getattr(held, name)
+        if ours != theirs:
+            said = _BY_DIGEST.get(name) or f"{_FLAGS[name]} {theirs}, not {ours}"
+            raise UsageError(f"{data!r} is being made with {said}; finish that first, or choose another --out")
 
 
 def read_list(data: str, number: int) -> list[str]:

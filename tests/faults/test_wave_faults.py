@@ -122,10 +122,17 @@ def test_other_jobs_are_told(in_waves, command, tmp_path):
         time.sleep(0.1)
     job.send_signal(signal.SIGKILL)
     job.wait()
+    blocked = tmp_path / "blocked"
+    blocked.write_text("gOldVidA_01")
     for arguments, sentence in (
         (command(out), "is being made in waves, 4 are not finished"),
         (command(out, "--wave=3"), "is being made with --wave 2"),
         (command(out, "--wave=2", "--limit=5"), "another list of videos"),
+        (command(out, "--wave=2", "--shard-bytes=300000"), "is being made with --shard-bytes 200000, not 300000"),
+        (command(out, "--wave=2", f"--blocklist={blocked}"), "is being made with another --blocklist"),
+        (command(out, "--wave=2", "--segments-per-example=8"), "was made with segments_per_example 4, not 8"),
+        (command(out, "--wave=2", "--seed=8"), "was made with video.seed 0, not 8"),
+        (command(out, "--wave=2", "--group-probability=0.5"), "was made with groups.probability 1.0, not 0.5"),
     ):
         ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
         assert ended.returncode == 2, ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -69,8 +70,9 @@ class FakeDataflow:
         options = self.jobs[number]["environment"]["sdkPipelineOptions"]["options"]
         graph = scratch / f"job-{number}.pb"
         graph.write_bytes(filesystem.read_bytes(options["pipelineUrl"]))
+        here = os.environ | {"PYTHONPATH": str(root)}
         ended = subprocess.run(
-            [sys.executable, str(REPLAY), str(graph)], cwd=root, capture_output=True, text=True, check=False
+            [sys.executable, str(REPLAY), str(graph)], env=here, cwd=root, capture_output=True, text=True, check=False
         )
         self.said.append(ended.stderr[-2000:])
         self._states[number] = "JOB_STATE_FAILED" if ended.returncode else "JOB_STATE_DONE"

@@ -1,0 +1,170 @@
+"""The Flex Template: its description fits the command, and what it hands over is one graph that commits by itself."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from test_dataflow import IMAGE
+from test_gcs_job import ROOT, content, corpus, local, upload
+
+from pipelines.deploy.flex_template import arguments
+from pipelines.options import is_launch, parse
+from shards import filesystem
+from shards.errors import UsageError
+
+__all__ = ["corpus", "local"]
+
+DEPLOY = ROOT / "pipelines" / "deploy"
+METADATA = json.loads((DEPLOY / "flex_template.json").read_text())
+SETTINGS = {
+    "timing_model": "none",
+    "segments_per_example": "4",
+    "shard_bytes": "200000",
+    "min_words_per_30s": "20",
+}
+VALUES = {
+    "sdk_container_image": IMAGE,
+    "out": "gs://b/data",
+    "ids": "gs://b/ids.csv",
+    "raw": "gs://b/raw",
+    "videos": "gs://b/videos",
+    "split": "val",
+    "stage": "extract",
+    "limit": "7",
+    "blocklist": "gs://b/blocked.csv",
+    "tokenizer": "gs://b/tokenizer.json",
+    "language": "pt-BR",
+    "seed": "3",
+    "downloads_per_day": "600",
+    "downloads_at_once": "4",
+    "retry_failed": "true",
+    "keep_segments": "true",
+} | SETTINGS
+LAUNCHER = [
+    "--runner=DataflowRunner",
+    "--project=my-project",
+    "--region=us-central1",
+    "--job_name=reservoir",
+    "--no_auth",
+]
+
+
+def test_the_metadata_keep_the_rules_of_the_service():
+    # Template and parameter metadata of the interface v1b3: names, types, and what must be there.
+    assert METADATA.keys() <= {"name", "description", "streaming", "parameters"}
+    assert METADATA["name"]
+    assert METADATA["streaming"] is False
+    kinds = {"name": str, "label": str, "helpText": str, "isOptional": bool, "regexes": list}
+    for parameter in METADATA["parameters"]:
+        assert {"name", "label", "helpText"} <= parameter.keys() <= kinds.keys()
+        assert all(isinstance(value, kinds[key]) and value != "" for key, value in parameter.items()), parameter
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", parameter["name"])
+    names = [parameter["name"] for parameter in METADATA["parameters"]]
+    assert len(names) == len(set(names))
+    assert {p["name"] for p in METADATA["parameters"] if not p.get("isOptional")} == {"out", "sdk_container_image"}
+
+
+@pytest.mark.parametrize("parameter", METADATA["parameters"], ids=lambda parameter: parameter["name"])
+def test_every_parameter_is_an_option_of_the_command(parameter):
+    name, value = parameter["name"], VALUES[parameter["name"]]
+    (pattern,) = parameter["regexes"]
+    assert re.fullmatch(pattern, value)
+    assert not re.fullmatch(pattern, "; rm -rf /\n")
+    required = {"out": "gs://b/data", "sdk_container_image": IMAGE}
+    if name not in ("ids", "videos", "raw"):
+        required |= {"ids": "gs://b/ids.csv"}
+    given = [f"--{key}={text}" for key, text in (required | {name: value}).items()]
+    ours, theirs = parse(arguments([*given, *LAUNCHER, "--template_location=gs://b/staging/job_object"]))
+    assert is_launch(theirs)
+    known = vars(ours) | vars(ours.video) | vars(ours.video.filters) | vars(ours.politeness)
+    held = known[name] if name in known else theirs.get_all_options()[name]
+    assert str(held) == value.replace("true", "True")
+
+
+def test_the_image_runs_a_file_that_is_there():
+    lines = (DEPLOY / "Dockerfile.flex").read_text()
+    (path,) = re.findall(r"FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/reservoir/(\S+)", lines)
+    assert (ROOT / path).is_file()
+    assert "WORKDIR /opt/reservoir" in (DEPLOY / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--wave=10"], "--wave 10 cannot be launched"),
+        (["--stage=download"], "--stage download cannot be launched"),
+        (["--text=gs://b/web.txt"], "--text cannot be launched"),
+        (["--runner=FnApiRunner"], "needs --runner=DataflowRunner"),
+    ],
+)
+def test_what_one_graph_cannot_do_is_refused(more, complaint):
+    arguments = ["--ids=gs://b/ids", "--raw=gs://b/raw", "--out=gs://b/data", *LAUNCHER, "--template_location=gs://b/t"]
+    with pytest.raises(UsageError, match=complaint):
+        parse([*arguments, *more])
+
+
+class Launcher:
+    """What the service does with the template: it runs our file once, and then the graph that this left."""
+
+    def __init__(self, bucket, corpus, scratch):
+        self.bucket, self.corpus, self.scratch, self.launches = bucket, corpus, scratch, 0
+
+    def launch(self, **parameters):
+        """Hand a job over; returns the description that the service would start."""
+        self.launches += 1
+        place = f"{self.bucket}/staging/launch-{self.launches}/job_object"
+        given = {"videos": f"{self.bucket}/videos", "out": f"{self.bucket}/data", "sdk_container_image": IMAGE}
+        given |= {"keep_segments": "false"} | SETTINGS | {"tokenizer": str(self.corpus / "tokenizer.json")} | parameters
+        flags = [f"--{name}={value}" for name, value in given.items() if value]
+        flags += [*LAUNCHER, f"--temp_location={self.bucket}/tmp", f"--template_location={place}"]
+        ended = self._call(DEPLOY / "flex_template.py", *flags)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(filesystem.read_bytes(place))
+
+    def run(self, job):
+        """Run the graph of a job for real; how it ended."""
+        graph = self.scratch / "pipeline.pb"
+        options = job["environment"]["sdkPipelineOptions"]["options"]
+        graph.write_bytes(filesystem.read_bytes(options["pipelineUrl"]))
+        return self._call(ROOT / "tests" / "gcs" / "replay.py", str(graph))
+
+    def _call(self, script, *arguments):
+        # In the image the package is installed; here it is the checkout.
+        here = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, str(script), *arguments],
+            cwd=self.scratch,
+            env=here,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+
+@pytest.fixture
+def launcher(bucket, corpus, tmp_path):
+    upload(corpus / "train", f"{bucket}/videos")
+    return Launcher(bucket, corpus, tmp_path)
+
+
+@pytest.mark.timeout(500)
+def test_one_launch_makes_the_shards_of_a_local_run(launcher, bucket, local):
+    job = launcher.launch()
+    out = f"{bucket}/data"
+    assert not filesystem.exists(f"{out}/.lock"), "the launcher leaves no lease behind"
+    assert not filesystem.exists(f"{out}/manifest.json")
+    pool = job["environment"]["workerPools"][0]
+    assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
+    ended = launcher.run(job)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert content(out) == content(local)
+    assert not filesystem.exists(f"{out}/.lock")
+    assert filesystem.list_files(f"{out}/segments") == []
+    # The service may run a step again after its work was done.
+    ended = launcher.run(job)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert content(out) == content(local)
