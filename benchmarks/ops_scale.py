@@ -5,8 +5,8 @@
 A data folder is simulated as a job in waves would leave it before its last two generations: a manifest of all shards, a
 ledger line of real length for every id, lists of videos, and sidecars and a real shard for the one generation that the
 removal concerns. The other shards are empty files of the right size. Each operation runs in a process of its own, whose
-time without imports and whose largest resident memory are printed. The last row is the wave that is closed when it is
-committed, which every wave costs once.
+time without imports and whose largest resident memory are printed. The last rows are the wave that is closed when it is
+committed, which every wave costs once, and the list of all ids, a thousandth of them twice, that the first job cuts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.report import SEGMENTS, write_data
-from pipelines import status
+from pipelines import status, wave_job
+from pipelines.options import PreprocessOptions
 from shards import manifest, removal, tally, waves
 from shards.ledger import Entry, Ledger
 from shards.manifest import Generation, Shard, shard_name, stats_path
@@ -45,7 +46,7 @@ OUTCOMES = (
     ("removed", "failed-final"),
 )
 SHARES = (0.6, 0.8, 0.95, 1.0)
-_PART = "g9999"
+_PART, _CUT = "g9999", "cut"
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,22 @@ def close_part(folder: str) -> str:
     return f"{Path(folder, 'ledger', f'{_PART}.jsonl').stat().st_size / 1e6:,.0f} MB of lines"
 
 
+def write_list(folder: str, count: int) -> None:
+    """A list of so many ids, and every thousandth of them again."""
+    place = Path(folder) / _CUT
+    place.mkdir()
+    with (place / "ids").open("w") as file:
+        file.writelines(f"{name_of(number)}\n" for number in range(count))
+        file.writelines(f"{name_of(number)}\n" for number in range(0, count, 1000))
+
+
+def cut_list(folder: str) -> str:
+    """Cut what `write_list` wrote into waves, as the first job on a list does."""
+    place = Path(folder) / _CUT
+    plan = wave_job.cut(PreprocessOptions(str(place / "data"), ids=str(place / "ids"), wave=100_000))
+    return f"{plan.videos:,} videos in {plan.waves} waves"
+
+
 def measured(work: Callable[[str], str], folder: str, results: multiprocessing.Queue) -> None:
     """Run an operation and report its seconds, its memory and what it says."""
     begun = time.perf_counter()
@@ -190,6 +207,7 @@ def operations() -> Iterator[tuple[str, Callable[[str], str], str]]:
     yield "next wave", next_wave, ""
     yield "remove one video", remove_video, ""
     yield "close the ledger of a wave", close_part, ""
+    yield "cut the list into waves", cut_list, "1 GB"
 
 
 def main() -> None:
@@ -201,6 +219,7 @@ def main() -> None:
         begun = time.perf_counter()
         make(options, folder)
         write_part(folder, options.wave)
+        write_list(folder, options.ids)
         size = sum(path.stat().st_size for path in Path(folder, "ledger").glob("*.jsonl"))
         console.print(f"simulated in {time.perf_counter() - begun:.0f} s; {size / 1e9:.1f} GB of ledger lines")
         table = Table("operation", "s", "largest GB", "asked", "found")

@@ -7,6 +7,7 @@ line here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ingest import raw as raw_videos
 from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
 from ingest.video import Result
+from pipelines import id_list
 from pipelines.extraction import Extracted
 from pipelines.folder import manifest_of
 from pipelines.options import PreprocessOptions
@@ -47,16 +49,18 @@ def _name_of(item: Item) -> str:
     return item.place if item.source is Source.FOLDER else item.id
 
 
-def names_to_do(options: PreprocessOptions) -> list[str]:
+def names_to_do(options: PreprocessOptions) -> Iterator[str]:
     """What `item_of` needs of every listed video that has not ended yet, in the order of the list."""
-    items = list_items(options)
     # What is done and in no shard was left by a job that did not get to the end.
     final = {kind.value for kind in Kind} - {Kind.DONE.value} - _tried_again(options)
     held = manifest_of(options.out)
     packed = [tally.id_digests(generations.videos_of(options.out, g)) for g in (held.generations if held else [])]
     finished = np.concatenate([tally.of_data(options.out).ended(final), *packed])
+    if options.ids:
+        return id_list.names_left(options.ids, options.limit, finished)
+    items = list_items(options)
     known = np.isin(tally.id_digests(item.id for item in items), finished)
-    return [_name_of(item) for item, ended in zip(items, known.tolist(), strict=True) if not ended]
+    return (_name_of(item) for item, ended in zip(items, known.tolist(), strict=True) if not ended)
 
 
 def _tried_again(options: PreprocessOptions) -> set[str]:
