@@ -36,7 +36,7 @@ def launch(items: list[Item], options: PreprocessOptions, beam_options: Pipeline
         config = settle_config(options)
         Breaker(out).close()
         if options.stage != "assemble":
-            note_start(out, len(items), options.command)
+            note_start(out, len(items))
         pending = pending_items(items, options, config)
     pipeline = new_pipeline(beam_options, log_path(out))
     ended = committed(pipeline, pending, options, config)

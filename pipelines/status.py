@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         console.print(table)
     if any(reason.kind == Kind.FAILED_RETRYABLE.value for reason in found.reasons):
         said = found.retry or "the job's own command with --retry-failed"
-        console.print(f"What failed for now is tried again by:\n  {said}", soft_wrap=True)
+        console.print(f"What failed for now is tried again by:\n  {said}", soft_wrap=True, markup=False)
     return 0
 
 
