@@ -1,18 +1,20 @@
 """What becomes of a job whose disk, bucket or machine fails, beside the same job left in peace.
 
-    python -m benchmarks.faults [--videos 40] [--every 20]
+    python -m benchmarks.faults [--videos 40] [--every 20] [--minutes 40]
 
-Every row is a whole job on the same videos under one fault: a bucket that fails a quarter of all requests, a disk whose
-every flush takes up to 0.3 s, kills of the job and all its processes every so many seconds with a restart after each,
-on the local runner and on a portable one, an emulator that is ended and started again in the middle, and four writers
-that commit generations to one manifest at once. A video is lost if a committed segment of it is in no shard and does
-not wait for the next; twice if a segment is in two places. The last columns compare every byte of shards, indexes,
-sidecars and manifest with those of the quiet job. The tests of faults run the same scenarios on a few videos.
+Every row is a whole job on the same videos under one fault: a disk whose every flush takes up to 0.3 s, kills of the
+job and all its processes every so many seconds with a restart after each, on the local runner and on a portable one, a
+bucket that fails a quarter of all requests, an emulator that is ended and started again in the middle, and four writers
+that commit generations to one manifest at once. A video is lost if it has no line in the ledger, or if a committed
+segment of it is in no shard and does not wait for the next; it is there twice if a segment is in two places. "equal"
+compares every byte of shards, indexes, sidecars and manifest with those of the quiet job. A row is printed when it is
+known; what does not fit into the minutes is said so. The tests of faults run the same scenarios on a few videos.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -21,14 +23,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.ingest_scale import make_originals
 from shards import filesystem, generations, manifest, object_store
@@ -42,7 +42,14 @@ from tests.gcs.emulator import Emulator, Storm
 ROOT = Path(__file__).parent.parent
 SLOW_DISK = ROOT / "tests" / "fixtures" / "slow_disk"
 COMPARED = (".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json", "config.json")
-WRITERS = 4
+WRITERS, EACH = 4, 10
+MOST_KILLS = 15
+"""Then a job is left alone, so that its row ends."""
+
+STORM_WORKERS = 6
+"""In a storm a worker mostly waits; with as many, 200 videos take minutes and not a quarter of an hour."""
+
+ROW = "{:<40} {:<28} {:>6} {:>5} {:>5} {:>6} {:>6}"
 
 
 @dataclass(frozen=True)
@@ -53,23 +60,48 @@ class Options:
     """Videos of 30 s."""
     every: float = 20.0
     """Seconds between two kills."""
+    minutes: float = 40.0
+    """When to stop, whatever is not known then."""
+
+
+class FaultError(Exception):
+    """A job failed, or did not end in time; the message says which."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The job: its videos and its vocabulary."""
+    """The job: its videos, its vocabulary, where its words go, and when (`time.monotonic`) it must have ended."""
 
     videos: Path
     tokenizer: Path
+    log: Path
+    deadline: float
 
-    def command(self, out: str | Path, *more: str) -> list[str]:
-        """The whole job over the videos."""
-        return [
-            *(sys.executable, "-m", "pipelines.preprocess", "--videos", str(self.videos), "--out", str(out)),
+    @property
+    def names(self) -> set[str]:
+        """The ids of the videos."""
+        return {path.stem for path in self.videos.glob("*.mp4")}
+
+    def start(self, out: str, *more: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
+        """Begin the whole job over the videos."""
+        command = [
+            *(sys.executable, "-m", "pipelines.preprocess", "--videos", str(self.videos), "--out", out),
             *("--tokenizer", str(self.tokenizer), "--timing-model", "none", "--segments-per-example", "4"),
             *("--shard-bytes", "500000", "--min-words-per-30s", "None", "--min-language-probability", "None"),
             *("--min-good-words", "None", *more),
         ]
+        with self.log.open("ab") as said:
+            return subprocess.Popen(command, cwd=ROOT, env=os.environ | (environment or {}), stdout=said, stderr=said)
+
+    def finish(self, job: subprocess.Popen) -> None:
+        """Wait until a job ends by itself. Raises `FaultError` if it fails or does not in time."""
+        try:
+            status = job.wait(max(self.deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            end(job)
+            raise FaultError("did not end in time") from None
+        if status:
+            raise FaultError(f"failed: {self.log.read_text(errors='replace').strip()[-300:]}")
 
 
 @dataclass(frozen=True)
@@ -82,16 +114,16 @@ class Audit:
     content: dict[str, bytes]
 
 
-def make_work(root: Path, videos: int) -> Work:
-    """So many videos, all alike but for their names."""
+def make_work(root: Path, videos: int, minutes: float = 10.0) -> Work:
+    """So many videos, all alike but for their names, to be done with in so many minutes."""
     make_originals(root / "videos", videos)
     tokenizer = root / "tokenizer.json"
     tokenizer.write_text(train_tokenizer(["word other"], 266).to_str())
-    return Work(root / "videos", tokenizer)
+    return Work(root / "videos", tokenizer, root / "log", time.monotonic() + 60 * minutes)
 
 
-def audit(out: str) -> Audit:
-    """Look every committed segment up in the shards and in what waits."""
+def audit(out: str, expected: Collection[str]) -> Audit:
+    """Look every expected video up in the ledger, and its committed segments in the shards and in what waits."""
     held = manifest.load(out)
     places: Counter[tuple[str, int]] = Counter()
     for shard in held.shards():
@@ -100,95 +132,99 @@ def audit(out: str) -> Audit:
     for split in held.splits():
         for run in generations.read_remainder(out, held, split):
             places.update((run.video_id, i) for i in range(run.first, run.stop))
-    entries = Ledger(out).entries().values()
-    lost = {e.id for e in entries if any(not places[e.id, i] for i in range(e.segments))}
+    entries = Ledger(out).entries()
+    lost = {e.id for e in entries.values() if not e.segments or any(not places[e.id, i] for i in range(e.segments))}
     twice = {video for (video, _), count in places.items() if count > 1}
     paths = [path for path in filesystem.list_files(out) if path.endswith(COMPARED)]
     content = {path.rpartition("/")[2]: filesystem.read_bytes(path) for path in paths}
-    return Audit(len(entries), len(lost), len(twice), content)
-
-
-def finish(arguments: list[str], environment: dict[str, str] | None = None) -> None:
-    """Run a job to its end. Raises `SystemExit` with what it said if it fails."""
-    ended = subprocess.run(
-        arguments, cwd=ROOT, env=os.environ | (environment or {}), capture_output=True, text=True, check=False
-    )
-    if ended.returncode:
-        raise SystemExit(ended.stderr[-2000:])
+    return Audit(len(entries), len(lost | (set(expected) - entries.keys())), len(twice), content)
 
 
 def run_quietly(work: Work, out: str) -> str:
     """The job without a fault."""
-    finish(work.command(out))
-    return "none"
+    work.finish(work.start(out))
+    return ""
 
 
 def run_on_slow_disk(work: Work, out: str) -> str:
     """The job on a disk whose flushes wait."""
-    finish(work.command(out), {"PYTHONPATH": str(SLOW_DISK)})
+    work.finish(work.start(out, environment={"PYTHONPATH": str(SLOW_DISK)}))
     return "every flush up to 0.3 s"
 
 
 def run_through_kills(work: Work, out: str, every: float, portable: bool = False) -> str:
-    """The job killed with all its processes, again and again, and started again each time until it ends by itself.
+    """The job killed with all its processes and started again, until it ends by itself or was killed often enough.
 
-    Where a machine is too slow to finish a single file between two kills, the next pause is longer.
+    Where a machine is too slow to finish a single video or shard between two kills, the next pause is longer.
     """
-    kills, files = 0, 0
+    kills = finished = 0
     while True:
-        with contextlib.ExitStack() as stack:
-            flags = stack.enter_context(service(Path(f"{out}.log"))) if portable else []
-            job = subprocess.Popen(
-                work.command(out, *flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
-            try:
-                _, said = job.communicate(timeout=every)
-            except subprocess.TimeoutExpired:
-                kills += 1
-                end(job)
-                before, files = files, sum(len(names) for _, _, names in os.walk(out))
-                every *= 1.0 if files > before else 1.5
-                continue
-        if job.returncode:
-            raise SystemExit(said[-2000:])
-        return f"{kills} kills"
+        with service(work.log) if portable else contextlib.nullcontext([]) as flags:
+            job = work.start(out, *flags)
+            if kills == MOST_KILLS or time.monotonic() > work.deadline or _ends_within(job, every):
+                work.finish(job)
+                return f"{kills} kills"
+            end(job)
+        kills += 1
+        before, finished = finished, _finished(out)
+        every *= 1.0 if finished > before else 1.5
+
+
+def _ends_within(job: subprocess.Popen, seconds: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        job.wait(seconds)
+    return job.poll() is not None
+
+
+def _finished(out: str) -> int:
+    """How many videos and shards are finished in a data folder."""
+    return len(Ledger(out).entries()) + len(filesystem.list_files(out, ".stats.json"))
 
 
 def run_through_storm(work: Work, out: str) -> str:
     """The job in a bucket that fails a quarter of all requests."""
     storm = Storm(int(os.environ["STORAGE_EMULATOR_HOST"].rpartition(":")[2]), 0.25)
+    address = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{storm.port}"}
     try:
-        finish(work.command(out), {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{storm.port}"})
+        work.finish(work.start(out, f"--direct_num_workers={STORM_WORKERS}", environment=address))
     finally:
         storm.end()
     return f"{storm.failed} of {storm.failed + storm.passed} requests"
 
 
 def run_through_restart(work: Work, out: str, emulator: Emulator) -> str:
-    """The job in a bucket whose service goes away for five seconds as soon as something is committed."""
-    job = subprocess.Popen(work.command(out), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while job.poll() is None and not filesystem.list_files(filesystem.join(out, "ledger")):
+    """The job in a bucket whose service goes away for five seconds as soon as something is committed.
+
+    Raises `FaultError` if the job was over by then, and as `Work.finish`.
+    """
+    job = work.start(out)
+    while not filesystem.list_files(filesystem.join(out, "ledger")):
+        if job.poll() is not None or time.monotonic() > work.deadline:
+            work.finish(job)
+            raise FaultError("the job was over before the service could go away")
         time.sleep(0.2)
     emulator.stop()
     time.sleep(5)
     emulator.start()
-    _, said = job.communicate()
-    if job.returncode:
-        raise SystemExit(said[-2000:])
+    work.finish(job)
     return "5 s without the service"
 
 
 @contextlib.contextmanager
-def bucket(emulator: Emulator, name: str) -> Iterator[str]:
-    """A new bucket that this process and those it starts find in the emulator."""
-    httpx.post(f"{emulator.address}/storage/v1/b?project=p", json={"name": name}).raise_for_status()
+def bucket(folder: Path | None = None) -> Iterator[tuple[str, Emulator]]:
+    """A bucket that this process and those it starts find, and its emulator, in memory or on a folder."""
+    emulator = Emulator(folder)
     before = {key: os.environ.get(key) for key in ("STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT", "NO_GCE_CHECK")}
     os.environ |= {"STORAGE_EMULATOR_HOST": emulator.address, "GOOGLE_CLOUD_PROJECT": "p", "NO_GCE_CHECK": "true"}
     object_store._client.cache_clear()
-    yield f"gs://{name}"
-    object_store._client.cache_clear()
-    for key, value in before.items():
-        os.environ.pop(key) if value is None else os.environ.update({key: value})
+    try:
+        httpx.post(f"{emulator.address}/storage/v1/b?project=p", json={"name": "bucket"}).raise_for_status()
+        yield "gs://bucket", emulator
+    finally:
+        emulator.stop()
+        object_store._client.cache_clear()
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
 def commit_some(out: str, numbers: list[int]) -> None:
@@ -215,64 +251,74 @@ def race_for_manifest(out: str, each: int) -> tuple[int, int]:
     return WRITERS * each - len(counts), sum(count > 1 for count in counts.values())
 
 
-def scenarios(work: Work, options: Options, root: Path) -> Iterator[tuple[str, str, Callable[[], str]]]:
-    """Name, data folder and job of every row but the race; buckets are there while the row is worked on."""
-    yield "slow disk", str(root / "slow"), lambda: run_on_slow_disk(work, str(root / "slow"))
-    for name, portable in (("local runner", False), ("portable pool", True)):
-        out = str(root / f"killed-{portable}")
-        fault = f"killed every {options.every:g} s, {name}"
-        yield fault, out, lambda out=out, portable=portable: run_through_kills(work, out, options.every, portable)
-    with contextlib.closing(_Ended(Emulator())) as held, bucket(held.emulator, "storm") as place:
-        yield "storm of 429 and 5xx", f"{place}/data", lambda: run_through_storm(work, f"{place}/data")
-    with contextlib.closing(_Ended(Emulator(root / "objects"))) as held, bucket(held.emulator, "restart") as place:
-        out = f"{place}/data"
-        yield "emulator restarted", out, lambda: run_through_restart(work, out, held.emulator)
+Row = Callable[[Work, Path], tuple[str, Audit]]
+"""One row: what happened, and what the data set holds then. Raises `FaultError`."""
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """An emulator that ends with a block."""
+def _on_disk(run: Callable[[Work, str], str], work: Work, root: Path) -> tuple[str, Audit]:
+    with tempfile.TemporaryDirectory(dir=root) as folder:
+        return run(work, f"{folder}/data"), audit(f"{folder}/data", work.names)
 
-    emulator: Emulator
 
-    def close(self) -> None:
-        """End it."""
-        self.emulator.stop()
+def _in_storm(work: Work, root: Path) -> tuple[str, Audit]:
+    del root
+    with bucket() as (place, _):
+        return run_through_storm(work, f"{place}/data"), audit(f"{place}/data", work.names)
+
+
+def _with_restart(work: Work, root: Path) -> tuple[str, Audit]:
+    with bucket(root / "objects") as (place, emulator):
+        return run_through_restart(work, f"{place}/data", emulator), audit(f"{place}/data", work.names)
+
+
+def _race(work: Work, root: Path) -> tuple[str, Audit]:
+    del work, root
+    with bucket() as (place, _):
+        lost, twice = race_for_manifest(f"{place}/data", EACH)
+        return f"{WRITERS * EACH} generations", Audit(0, lost, twice, {})
+
+
+def rows(every: float) -> list[tuple[str, Row]]:
+    """The rows of the table after the quiet job; `every` is in seconds."""
+    kills = functools.partial(run_through_kills, every=every)
+    portable = functools.partial(kills, portable=True)
+    return [
+        ("slow disk", functools.partial(_on_disk, run_on_slow_disk)),
+        (f"killed every {every:g} s, local runner", functools.partial(_on_disk, kills)),
+        (f"killed every {every:g} s, portable pool", functools.partial(_on_disk, portable)),
+        ("storm of 429 and 5xx", _in_storm),
+        ("object store restarted in the middle", _with_restart),
+        ("four writers of one manifest", _race),
+    ]
+
+
+def show(fault: str, row: Row, work: Work, root: Path, quiet: Audit | None) -> Audit | None:
+    """Run and print a row; what the data set holds, None if the job did not end well."""
+    begun = time.monotonic()
+    try:
+        happened, found = row(work, root)
+    except FaultError as error:
+        print(ROW.format(fault, *[""] * 5, f"{time.monotonic() - begun:.0f}"), f" {error}", flush=True)
+        return None
+    compared = quiet is not None and found.content
+    equal = ("yes" if found.content == quiet.content else "no") if compared else ""
+    counts = (found.videos or "", found.lost, found.twice, equal, f"{time.monotonic() - begun:.0f}")
+    print(ROW.format(fault, happened, *counts), flush=True)
+    return found if equal != "no" and not (found.lost or found.twice) else None
 
 
 def main() -> int:
-    """Print the table; 1 if anything was lost, there twice, or different."""
-    options, console = tyro.cli(Options, prog="python -m benchmarks.faults"), Console()
-    table = Table("fault", "what happened", "videos", "lost", "twice", "byte-equal", "s")
-    sound = True
+    """Print the table; 1 if anything was lost, there twice, different or unfinished."""
+    options = tyro.cli(Options, prog="python -m benchmarks.faults")
+    print(ROW.format("fault", "what happened", "videos", "lost", "twice", "equal", "s"), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        work = make_work(root, options.videos)
-        begun = time.perf_counter()
-        run_quietly(work, str(root / "quiet"))
-        quiet = audit(str(root / "quiet"))
-        table.add_row("none", "", str(quiet.videos), str(quiet.lost), str(quiet.twice), "", _since(begun))
-        for fault, out, run in scenarios(work, options, root):
-            begun = time.perf_counter()
-            happened, seconds = run(), _since(begun)
-            found = audit(out)
-            equal = found.content == quiet.content
-            sound = sound and equal and not (found.lost or found.twice)
-            said = "yes" if equal else "no"
-            table.add_row(fault, happened, str(found.videos), str(found.lost), str(found.twice), said, seconds)
-            console.print(f"{fault}: {happened}, byte-equal: {said}, {seconds} s")
-        with contextlib.closing(_Ended(Emulator())) as held, bucket(held.emulator, "race") as place:
-            begun = time.perf_counter()
-            lost, twice = race_for_manifest(f"{place}/data", 10)
-            sound = sound and not (lost or twice)
-            happened = f"{10 * WRITERS} generations"
-            table.add_row("four writers of one manifest", happened, "", str(lost), str(twice), "", _since(begun))
-    console.print(table)
-    return 0 if sound else 1
-
-
-def _since(begun: float) -> str:
-    return f"{time.perf_counter() - begun:.0f}"
+        work = make_work(root, options.videos, options.minutes)
+        quiet = show("none", functools.partial(_on_disk, run_quietly), work, root, None)
+        if quiet is None:
+            return 1
+        found = [show(fault, row, work, root, quiet) for fault, row in rows(options.every)]
+    return 0 if all(found) else 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ def test_a_job_waits_for_a_service_that_restarts(lasting, lasting_bucket, tmp_pa
     work = make_work(tmp_path, 3)
     run_quietly(work, str(tmp_path / "quiet"))
     run_through_restart(work, f"{lasting_bucket}/data", lasting)
-    found = audit(f"{lasting_bucket}/data")
+    found = audit(f"{lasting_bucket}/data", work.names)
     assert (found.videos, found.lost, found.twice) == (3, 0, 0)
-    assert found.content == audit(str(tmp_path / "quiet")).content
+    assert found.content == audit(str(tmp_path / "quiet"), work.names).content
     faults.record("the object store restarted in the middle of a job", "finishes", "byte-equal")
