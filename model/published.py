@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import msgpack
 import numpy as np
 from flax import errors, serialization, traverse_util
@@ -261,11 +262,16 @@ def decode(data: bytes, place: str) -> dict:
         raise CheckpointError(f"{place} ({len(data)} bytes) is truncated or no checkpoint: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get("params"), dict):
         raise CheckpointError(f"{place} has no 'params'; it is not a checkpoint of this model")
-    leaves = traverse_util.flatten_dict(state["params"], sep="/")
-    if wrong := [path for path, leaf in leaves.items() if not isinstance(leaf, np.ndarray)]:
-        raise CheckpointError(f"{place}: {_some(wrong)} of 'params' is not an array")
-    floats = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
-    return traverse_util.unflatten_dict(floats, sep="/")
+    leaves = traverse_util.flatten_dict(state["params"])
+    if wrong := ["/".join(map(str, path)) for path, leaf in leaves.items() if not _is_parameter(path, leaf)]:
+        raise CheckpointError(f"{place}: {_some(wrong)} of 'params' is not an array of numbers")
+    return traverse_util.unflatten_dict({path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()})
+
+
+def _is_parameter(path: tuple, leaf: object) -> bool:
+    """Whether a leaf is an array of real numbers whose names are texts."""
+    named = all(isinstance(part, str) for part in path)
+    return named and isinstance(leaf, np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def verify(params: Mapping, config: ReserveConfig, place: str) -> None:

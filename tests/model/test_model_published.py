@@ -172,7 +172,9 @@ def test_files_that_are_no_checkpoints(checkpoint, tmp_path):
         (b"<!DOCTYPE html><title>404</title>", "is an HTML or XML page"),
         (b"\n<?xml version='1.0'?><Error/>", "is an HTML or XML page"),
         (serialization.msgpack_serialize({"step": 1}), "has no 'params'"),
-        (serialization.msgpack_serialize({"params": {"a": "text"}}), "is not an array"),
+        (serialization.msgpack_serialize({"params": {"a": "text"}}), "a of 'params' is not an array of numbers"),
+        (serialization.msgpack_serialize({"params": {2.5: np.ones(2)}}), "2.5 of 'params' is not an array of numbers"),
+        (serialization.msgpack_serialize({"params": {"a": np.ones(2, np.complex64)}}), "a of 'params' is not an array"),
         (serialization.msgpack_serialize({"params": {"a": np.zeros(2)}}), "not a checkpoint of this model"),
     ):
         place.write_bytes(content)
