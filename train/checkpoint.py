@@ -26,12 +26,13 @@ from model.config import ReserveConfig
 from shards import filesystem
 from shards.errors import UserError
 from train import hosts
+from train.bucket import BucketPath
 from train.mesh import state_shardings
 from train.step import TrainState
 
 _LOG = logging.getLogger(__name__)
 _UNWRITABLE = (ValueError, OSError)
-"""What Orbax and TensorStore raise for full disks and forbidden places."""
+"""What Orbax and TensorStore raise for full disks, forbidden places and buckets that do not answer."""
 
 
 class CheckpointError(UserError):
@@ -54,7 +55,7 @@ class Checkpoints:
     """The checkpoints in a folder: the `keep` newest, and those of every `keep_every`-th step for good."""
 
     def __init__(self, folder: str, keep: int, keep_every: int | None = None):
-        self.folder = epath.Path(folder if filesystem.is_remote(folder) else Path(folder).absolute())
+        self.folder = BucketPath(folder) if filesystem.is_remote(folder) else epath.Path(Path(folder).absolute())
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -161,7 +162,8 @@ class Checkpoints:
         full = os.strerror(errno.ENOSPC)
         reason = full if full in str(error) else " ".join(str(error).split())[:160]
         return CheckpointError(
-            f"{which} cannot be written to {str(self.folder)!r}: {reason}; earlier ones are intact, free some space"
+            f"{which} cannot be written to {str(self.folder)!r}: {reason}; earlier ones are intact; make room there, or"
+            " see that it may be written, and run the same command again"
         )
 
 

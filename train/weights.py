@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from model import published
 from model.config import ConfigError, ReserveConfig
@@ -56,18 +55,18 @@ def load(checkpoint: str) -> Weights:
 
     Raises `UsageError` if there are none, `CheckpointError` if they are damaged.
     """
-    folder = next((place for place in _folders(checkpoint) if (place / CONFIG_NAME).is_file()), None)
+    folder = next(filter(_holds_config, _folders(checkpoint)), None)
     if folder is None:
         loaded = _published(checkpoint, None)
         return Weights(loaded.params, dataclasses.replace(BASE, model=loaded.config), None)
-    stored = json.loads(filesystem.read_bytes(str(folder / CONFIG_NAME)))
+    stored = json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME)))
     config, vocabulary = from_json(stored), stored["tokenizer"]
-    if folder != Path(checkpoint):
+    if folder != checkpoint.rstrip("/"):
         return Weights(_published(checkpoint, config.model).params, config, vocabulary)
     mesh = make_mesh(config.mesh)
-    restored = None
-    if (folder / CHECKPOINTS_NAME).is_dir():
-        checkpoints = Checkpoints(str(folder / CHECKPOINTS_NAME), config.keep, config.keep_every)
+    restored, place = None, filesystem.join(folder, CHECKPOINTS_NAME)
+    if filesystem.exists(place):
+        checkpoints = Checkpoints(place, config.keep, config.keep_every)
         restored = checkpoints.restore(state_shapes(config), mesh)
         checkpoints.close()
     if restored is None:
@@ -80,18 +79,25 @@ def pretrained(checkpoint: str) -> published.Pretrained:
 
     Raises `UsageError` if they are not there.
     """
-    folder = next((place for place in _folders(checkpoint) if (place / CONFIG_NAME).is_file()), None)
+    folder = next(filter(_holds_config, _folders(checkpoint)), None)
     if folder is None:
         raise UsageError(f"{checkpoint!r} is no work folder of a run and no export in one; it needs a {CONFIG_NAME}")
-    config = from_json(json.loads(filesystem.read_bytes(str(folder / CONFIG_NAME))))
-    export = str(folder / EXPORT_NAME) if folder == Path(checkpoint) else checkpoint
+    config = from_json(json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME))))
+    export = filesystem.join(folder, EXPORT_NAME) if folder == checkpoint.rstrip("/") else checkpoint
     return _published(export, config.model)
 
 
-def _folders(checkpoint: str) -> list[Path]:
+def _folders(checkpoint: str) -> list[str]:
     """Where the configuration of a checkpoint may be: a work folder, that of an export, or of a file in an export."""
-    path = Path(checkpoint)
-    return [path, *(place.parent for place in (path, path.parent) if place.name == EXPORT_NAME)]
+    path = checkpoint.rstrip("/")
+    parent = path.rpartition("/")[0]
+    places = ((place.rpartition("/")) for place in (path, parent))
+    return [path, *(above or "." for above, _, name in places if name == EXPORT_NAME)]
+
+
+def _holds_config(folder: str) -> bool:
+    """Whether a work folder is there; web addresses are none."""
+    return "://" not in folder.removeprefix("gs://") and filesystem.exists(filesystem.join(folder, CONFIG_NAME))
 
 
 def _published(checkpoint: str, config: ReserveConfig | None) -> published.Pretrained:

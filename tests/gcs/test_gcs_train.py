@@ -1,0 +1,211 @@
+"""Training into a bucket: its files, a kill, damage, half-written checkpoints, other runs, and several processes."""
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from shards import filesystem
+from shards.errors import UsageError, run_command
+from tests.shards.reader_data import write_data
+from train import pretrain, weights
+from train.bucket import BucketPath
+from train.metrics import MetricsLog
+
+ROOT = Path(__file__).parent.parent.parent
+STEPS = 16
+SMALL = (
+    *("--adapt-to-data", "--batch-size", "2", "--model.hidden-size", "32", "--model.sequence-length", "192"),
+    *("--optimizer.total-steps", "100", "--log-every", "1", "--checkpoint-every", "4"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("train") / "data", [5, 4])
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def place(bucket, monkeypatch):
+    """A work folder in the bucket; TensorStore has a setting of its own for the service's address."""
+    monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", os.environ["STORAGE_EMULATOR_HOST"])
+    return f"{bucket}/run"
+
+
+def arguments(data, workdir, *more):
+    return ["tiny", "--data", str(data), "--workdir", str(workdir), *SMALL, *more]
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in MetricsLog(f"{workdir}/metrics.jsonl").lines()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """The losses of a finished run on a disk."""
+    workdir = tmp_path_factory.mktemp("run")
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--steps", str(STEPS)))) == 0
+    return losses(workdir)
+
+
+def started(log, compiled, command, **environment):
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "train.pretrain", *command],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": compiled} | environment,
+            stderr=file,
+            stdout=file,
+        )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, compiled, place, tmp_path, number):
+    log, command = tmp_path / "log", arguments(data, place, "--steps", str(STEPS))
+    process = started(log, compiled, command)
+    try:
+        end = time.monotonic() + 200
+        while not filesystem.exists(f"{place}/checkpoints/4/commit_success.txt"):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(120) == (-signal.SIGKILL if number == signal.SIGKILL else 0), log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    # A process that was killed leaves its lease, which the next one waits for.
+    assert started(log, compiled, command).wait(300) == 0, log.read_text()
+    assert re.search(r"continuing from step \d+", log.read_text())
+    assert losses(place) == undisturbed
+
+
+def newest(place):
+    return BucketPath(f"{place}/checkpoints/{STEPS // 2}")
+
+
+def flip_a_bit(checkpoint):
+    """In the largest object."""
+    largest = max(checkpoint._files(), key=lambda path: filesystem.size(str(path)))
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(bytes(content))
+    return "checkpoint 8 is damaged (its bits are not those that were saved); continuing from 4, it was moved to"
+
+
+def take_the_mark(checkpoint):
+    """What a kill leaves that comes while a checkpoint is written."""
+    (checkpoint / "commit_success.txt").unlink()
+    return ""
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, take_the_mark])
+def test_damage_falls_back_to_the_checkpoint_before(undisturbed, data, place, caplog, capsys, damage):
+    half, whole = (arguments(data, place, "--steps", str(steps)) for steps in (STEPS // 2, STEPS))
+    assert run_command(lambda: pretrain.main(half)) == 0
+    said = damage(newest(place))
+    capsys.readouterr()
+    with caplog.at_level(logging.WARNING, "train.checkpoint"):
+        assert run_command(lambda: pretrain.main(whole)) == 0
+    assert "continuing from step 4\n" in capsys.readouterr().err
+    assert said in caplog.text
+    assert losses(place) == undisturbed
+    assert filesystem.list_folders(f"{place}/checkpoints") == ["12", "16", "8"]
+    assert (newest(place) / "commit_success.txt").exists()
+    assert filesystem.list_folders(f"{place}/damaged") == (["8"] if said else [])
+
+
+def test_all_of_a_run_is_in_its_bucket_and_others_are_refused(undisturbed, data, place, capsys):
+    assert run_command(lambda: pretrain.main(arguments(data, place, "--steps", "4"))) == 0
+    assert filesystem.list_folders(place) == ["checkpoints", "export"]
+    assert filesystem.list_files(place) == [f"{place}/{name}" for name in ("config.json", "metrics.jsonl")]
+    assert json.loads(filesystem.read_bytes(f"{place}/config.json"))["model"]["hidden_size"] == 32
+    assert losses(place) == {step: undisturbed[step] for step in (1, 2, 3, 4)}
+    assert filesystem.exists(f"{place}/export/ckpt_4")
+    loaded = weights.load(place)
+    assert loaded.config.model.segments == 4
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loaded.params))
+    assert run_command(lambda: pretrain.main(arguments(data, place, "--seed", "5"))) == 2
+    assert f"{place!r} belongs to a run with seed 0, not 5; choose another --workdir" in capsys.readouterr().err
+    BucketPath(f"{place}/checkpoints").rmtree()
+    with pytest.raises(UsageError, match="holds no checkpoint yet"):
+        weights.load(place)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_two_processes_share_a_bucket(undisturbed, data, compiled, place, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    for steps in (6, STEPS):
+        logs = [tmp_path / f"{steps}-{host}" for host in range(2)]
+        command = arguments(data, place, "--steps", str(steps), "--mesh.fsdp", "2", "--coordinator", address)
+        processes = [
+            started(log, compiled, [*command, "--hosts", "2", "--host", str(host)]) for host, log in enumerate(logs)
+        ]
+        try:
+            for process, log in zip(processes, logs, strict=True):
+                assert process.wait(250) == 0, log.read_text()[-3000:]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    assert "continuing from step 6" in logs[0].read_text()
+    parts = filesystem.list_folders(f"{place}/checkpoints/{STEPS}/state")
+    assert [part for part in parts if part.startswith("ocdbt.process_")] == ["ocdbt.process_0", "ocdbt.process_1"]
+    found = losses(place)
+    assert list(found) == list(undisturbed)
+    np.testing.assert_allclose(list(found.values()), list(undisturbed.values()), rtol=2e-5)
+
+
+def test_a_folder_in_a_bucket_answers_like_one_on_a_disk(bucket, tmp_path):
+    def ask(top):
+        folder = top / "a"
+        assert not folder.exists()
+        folder.mkdir(parents=True)
+        (folder / "text").write_text("wörter")
+        (folder / "deeper").mkdir()
+        (folder / "deeper" / "one.bin").write_bytes(b"1")
+        (folder / "deeper" / "two").write_bytes(b"22")
+        with pytest.raises(FileExistsError):
+            folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        yield (folder / "text").read_text()
+        yield sorted(path.name for path in folder.iterdir())
+        yield sorted(path.name for path in folder.glob("deeper/*.bin"))
+        yield [path.is_dir() for path in (folder, folder / "text", folder / "none")]
+        yield [path.is_file() for path in (folder, folder / "text", folder / "none")]
+        moved = folder.rename(top / "b")
+        yield folder.exists(), (moved / "deeper" / "two").read_bytes()
+        (moved / "text").unlink()
+        (moved / "text").unlink(missing_ok=True)
+        for missing in (moved / "text", moved / "none"):
+            with pytest.raises(FileNotFoundError):
+                missing.read_bytes()
+            with pytest.raises(FileNotFoundError):
+                missing.unlink()
+        (moved / "deeper").rmtree()
+        yield (moved / "deeper").exists()
+        with pytest.raises(FileNotFoundError):
+            (moved / "deeper").rmtree()
+
+    assert list(ask(BucketPath(f"{bucket}/top"))) == list(ask(epath.Path(tmp_path)))
