@@ -151,30 +151,32 @@ def test_all_of_a_run_is_in_its_bucket_and_others_are_refused(undisturbed, data,
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_two_processes_share_a_bucket(undisturbed, data, compiled, place, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    for steps in (6, STEPS):
+    last, quick = 10, "--xla_backend_optimization_level=0"
+    for steps in (6, last):
         logs = [tmp_path / f"{steps}-{host}" for host in range(2)]
         command = arguments(data, place, "--steps", str(steps), "--mesh.fsdp", "2", "--coordinator", address)
         processes = [
-            started(log, compiled, [*command, "--hosts", "2", "--host", str(host)]) for host, log in enumerate(logs)
+            started(log, compiled, [*command, "--hosts", "2", "--host", str(host)], XLA_FLAGS=quick)
+            for host, log in enumerate(logs)
         ]
         try:
             for process, log in zip(processes, logs, strict=True):
-                assert process.wait(250) == 0, log.read_text()[-3000:]
+                assert process.wait(500) == 0, log.read_text()[-3000:]
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
     assert "continuing from step 6" in logs[0].read_text()
-    parts = filesystem.list_folders(f"{place}/checkpoints/{STEPS}/state")
+    parts = filesystem.list_folders(f"{place}/checkpoints/{last}/state")
     assert [part for part in parts if part.startswith("ocdbt.process_")] == ["ocdbt.process_0", "ocdbt.process_1"]
     found = losses(place)
-    assert list(found) == list(undisturbed)
-    np.testing.assert_allclose(list(found.values()), list(undisturbed.values()), rtol=2e-5)
+    assert list(found) == list(range(1, last + 1))
+    np.testing.assert_allclose(list(found.values()), [undisturbed[step] for step in found], rtol=1e-4)
 
 
 def test_a_folder_in_a_bucket_answers_like_one_on_a_disk(bucket, tmp_path):
