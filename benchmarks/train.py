@@ -1,10 +1,11 @@
 """What the training loop costs beside its step, and the memory a device needs on meshes of many sizes.
 
-    python -m benchmarks.train [--data DATA] [--steps 200]
+    python -m benchmarks.train [--data DATA] [--steps 200] [--rounds 3]
     python -m benchmarks.train --only memory [--rows base:8:8,1,1 large:32:4,8,1:2]
 
 The first table trains the tiny model on real shards, by default small ones that are written for it: the bare step on
-one batch over and over, then the loop with reader, figures and checkpoints, one after the other. The second table
+one batch over and over, the loop with figures and checkpoints on batches that are in memory, the same with the reader,
+and the reader alone, in turns. The second table
 compiles the train step of every row for a mesh of simulated devices, each row in a process of its own, and runs
 nothing: what XLA's CPU compiler allots to one device. It computes bfloat16 products in float32 and has no fused
 attention, so an accelerator needs less beside the arguments.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -23,6 +25,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -33,10 +36,11 @@ from shards import dataset
 from shards.reader import PretrainingReader
 from shards.vocabulary import of_data
 from train.checkpoint import Checkpoints
-from train.config import PRESETS, TINY, MeshConfig, TrainConfig, fit_to_data
-from train.loop import train
+from train.config import PRESETS, TINY, MeshConfig, fit_to_data
+from train.journal import Journal
+from train.loop import Rhythm, run
 from train.mesh import by_example, make_mesh, to_devices
-from train.step import initial_state, make_step, state_shapes
+from train.step import TrainState, initial_state, make_step, state_shapes
 
 ROWS = (
     *("base:1:1,1,1", "base:8:8,1,1", "base:8:1,8,1", "base:8:2,2,2", "base:32:32,1,1", "base:32:4,8,1"),
@@ -48,49 +52,112 @@ _WARM = 10
 _MIB = 2**20
 
 
-def bare(config: TrainConfig, data: str, steps: int) -> float:
-    """Seconds a step on one batch that is already on the device."""
-    mesh = make_mesh(config.mesh)
-    reader = PretrainingReader(data, config.reader(), config.batch_size, config.seed)
-    batch = to_devices(mesh, next(reader))
-    reader.close()
-    step, state = make_step(config, mesh), initial_state(config, mesh)
-    for count in range(_WARM + steps):
-        if count == _WARM:
-            jax.block_until_ready(state)
-            begun = time.perf_counter()
-        state, _ = step(state, batch)
-    jax.block_until_ready(state)
-    return (time.perf_counter() - begun) / steps
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one way of stepping costs: wall and CPU seconds a step, share of waiting, and seconds a checkpoint holds."""
+
+    seconds: float
+    cpu: float
+    wait: float | None = None
+    stall: float | None = None
 
 
-def looped(config: TrainConfig, data: str, steps: int, workdir: str) -> dict[str, float]:
-    """The loop's figures over `steps` steps, the mean wait for a batch, and how long saving holds the loop."""
-    config = dataclasses.replace(config, steps=_WARM + steps, log_every=_WARM, checkpoint_every=max(steps // 4, 1))
-    mesh = make_mesh(config.mesh)
-    reader = PretrainingReader(data, config.reader(), config.batch_size, config.seed)
-    checkpoints = _Timed(str(Path(workdir) / "checkpoints"), config.keep)
-    lines: list[dict[str, float]] = []
-    train(config, mesh, initial_state(config, mesh), reader, checkpoints, workdir, report=lines.append)
-    reader.close()
-    checkpoints.close()
-    # The first line compiles. The median leaves out moments when another process had the machine.
-    later = lines[1:]
-    return {
-        "seconds": float(np.median([line["seconds_per_step"] for line in later])),
-        "wait": float(np.mean([line["wait_share"] for line in later])),
-        "stall": float(np.median(checkpoints.stalls)),
-    }
+class Bench:
+    """The tiny model's compiled step and the ways to call it."""
+
+    def __init__(self, data: str, steps: int):
+        self.config = fit_to_data(TINY, *_shape(data))
+        self.data, self.steps, self.mesh = data, steps, make_mesh(self.config.mesh)
+        self._step, self._state = make_step(self.config, self.mesh), initial_state(self.config, self.mesh)
+
+    def reader(self) -> PretrainingReader:
+        """A reader of the shards, from their beginning."""
+        return PretrainingReader(self.data, self.config.reader(), self.config.batch_size, self.config.seed)
+
+    def batches(self) -> Held:
+        """A few batches that are made already."""
+        reader = self.reader()
+        held = Held([next(reader) for _ in range(4)])
+        reader.close()
+        return held
+
+    def bare(self) -> Cost:
+        """The step on one batch that is already on the device."""
+        batch, state = to_devices(self.mesh, next(self.batches())), self._fresh()
+        for count in range(_WARM + self.steps):
+            if count == _WARM:
+                jax.block_until_ready(state)
+                begun, cpu = time.perf_counter(), time.process_time()
+            state, _ = self._step(state, batch)
+        jax.block_until_ready(state)
+        return Cost((time.perf_counter() - begun) / self.steps, (time.process_time() - cpu) / self.steps)
+
+    def looped(self, reader: PretrainingReader | Held) -> Cost:
+        """The loop with its figures and some checkpoints; medians leave out moments when others had the machine."""
+        rhythm = Rhythm(_WARM + self.steps, self.config.batch_size, _WARM, max(self.steps // 4, 5 * _WARM), 50)
+        lines: list[dict[str, float]] = []
+        with tempfile.TemporaryDirectory() as workdir:
+            checkpoints = Timed(str(Path(workdir) / "checkpoints"), self.config.keep)
+            journal = Journal(workdir, 0, rhythm.steps, Console(quiet=True))
+            used: list[float] = []
+
+            def report(line: dict[str, float]) -> None:
+                journal(line)
+                lines.append(line)
+                used.append(time.process_time())
+
+            run(self._step, rhythm, self.mesh, self._fresh(), reader, checkpoints, workdir, report=report)
+            checkpoints.close()
+        reader.close()
+        # The first line fills the queues.
+        return Cost(
+            float(np.median([line["seconds_per_step"] for line in lines[1:]])),
+            float(np.median(np.diff(used))) / _WARM,
+            float(np.median([line["wait_share"] for line in lines[1:]])),
+            float(np.median(checkpoints.stalls)),
+        )
+
+    def read(self) -> Cost:
+        """The reader alone, as fast as it can."""
+        reader = self.reader()
+        for count in range(_WARM + self.steps // 2):
+            if count == _WARM:
+                begun, cpu = time.perf_counter(), time.process_time()
+            next(reader)
+        cost = Cost((time.perf_counter() - begun) / (self.steps // 2), (time.process_time() - cpu) / (self.steps // 2))
+        reader.close()
+        return cost
+
+    def _fresh(self) -> TrainState:
+        return jax.tree.map(jnp.copy, self._state)
 
 
-class _Timed(Checkpoints):
+class Held:
+    """Batches in memory, over and over, in the place of a reader."""
+
+    def __init__(self, batches: list[dict[str, np.ndarray]]):
+        self._batches, self._position = itertools.cycle(batches), 0
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        self._position += 1
+        return next(self._batches)
+
+    def state(self) -> dict[str, int]:
+        """How many batches were taken."""
+        return {"position": self._position}
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Timed(Checkpoints):
     """Checkpoints that remember how long each call to save took."""
 
     def __init__(self, folder: str, keep: int):
         super().__init__(folder, keep)
         self.stalls: list[float] = []
 
-    def save(self, state, reader) -> None:
+    def save(self, state: TrainState, reader: dict) -> None:
         """Save, and note the seconds until the loop may go on."""
         jax.block_until_ready(state)
         begun = time.perf_counter()
@@ -98,26 +165,43 @@ class _Timed(Checkpoints):
         self.stalls.append(time.perf_counter() - begun)
 
 
-def loop_table(console: Console, data: str, steps: int) -> None:
-    """The loop beside the bare step."""
-    config = fit_to_data(TINY, *_shape(data))
-    table = Table(title=f"tiny, batches of {config.batch_size}, {steps} steps on {jax.devices()[0].device_kind}")
-    for column in ("", "ms a step", "examples/s", "over the bare step", "waiting for input", "a checkpoint holds, ms"):
+def loop_table(console: Console, data: str, steps: int, rounds: int) -> None:
+    """The loop beside the bare step and the reader alone, in turns; medians of the rounds."""
+    bench = Bench(data, steps)
+    ways = {
+        "bare step": bench.bare,
+        "loop, batches in memory": lambda: bench.looped(bench.batches()),
+        "loop, reading shards": lambda: bench.looped(bench.reader()),
+        "reader alone, a batch": bench.read,
+    }
+    found: dict[str, list[Cost]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            found[name].append(way())
+    size, device = bench.config.batch_size, jax.devices()[0].device_kind
+    table = Table(title=f"tiny, batches of {size}, {steps} steps on {device}, medians of {rounds} rounds")
+    for column in ("", "ms", "CPU ms", "over the bare step", "its CPU", "waiting for input", "a checkpoint holds, ms"):
         table.add_column(column, justify="left" if not column else "right")
-    step_s = bare(config, data, steps)
-    with tempfile.TemporaryDirectory() as workdir:
-        found = looped(config, data, steps, workdir)
-    size = config.batch_size
-    table.add_row("bare step", f"{step_s * 1e3:.1f}", f"{size / step_s:.1f}", "-", "-", "-")
-    table.add_row(
-        "loop",
-        f"{found['seconds'] * 1e3:.1f}",
-        f"{size / found['seconds']:.1f}",
-        f"{found['seconds'] / step_s - 1:+.1%}",
-        f"{found['wait']:.1%}",
-        f"{found['stall'] * 1e3:.1f}",
-    )
+    middle = {name: _median(costs) for name, costs in found.items()}
+    least = middle["bare step"]
+    for name, cost in middle.items():
+        loops = cost.stall is not None
+        table.add_row(
+            name,
+            f"{cost.seconds * 1e3:.1f}",
+            f"{cost.cpu * 1e3:.1f}",
+            f"{cost.seconds / least.seconds - 1:+.1%}" if loops else "-",
+            f"{cost.cpu / least.cpu - 1:+.1%}" if loops else "-",
+            f"{cost.wait:.1%}" if loops else "-",
+            f"{cost.stall * 1e3:.1f}" if loops else "-",
+        )
     console.print(table)
+
+
+def _median(costs: list[Cost]) -> Cost:
+    """Field by field."""
+    fields = zip(*map(dataclasses.astuple, costs), strict=True)
+    return Cost(*(None if None in values else float(np.median(values)) for values in fields))
 
 
 def _shape(data: str) -> tuple[int, int]:
@@ -188,6 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a data folder of shards")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3, help="of the first table")
     parser.add_argument("--only", choices=("loop", "memory"))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), help="MODEL:DEVICES:DATA,FSDP,TENSOR[:MICROBATCHES]")
     parser.add_argument("--examples", type=int, default=2, help="of a device, for the memory")
@@ -200,7 +285,7 @@ def main() -> None:
     console = Console(width=120)
     if given.only != "memory":
         with tempfile.TemporaryDirectory() as folder:
-            loop_table(console, given.data or _written(folder), given.steps)
+            loop_table(console, given.data or _written(folder), given.steps, given.rounds)
     if given.only != "loop":
         memory_table(console, given.rows, given.examples, given.remat)
 

@@ -1,7 +1,8 @@
 """Checkpoints of a run: parameters, optimizer, step, random key and the reader's position.
 
 Orbax writes them while training goes on and makes each visible only when it is complete. A fingerprint of all bits is
-stored beside the arrays, so that damage is noticed; the newest sound checkpoint is taken then, and the log says so.
+stored beside the arrays, so that damage is noticed; the newest sound checkpoint is taken then, and the log says so. A
+process that is alone copies its state and leaves all the rest to a thread.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import errno
 import logging
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
@@ -58,6 +61,8 @@ class Checkpoints:
         self.folder = BucketPath(folder) if filesystem.is_remote(folder) else epath.Path(Path(folder).absolute())
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._saving: Future[None] | None = None
 
     def steps(self) -> list[int]:
         """The steps that complete checkpoints were saved at, oldest first."""
@@ -66,22 +71,25 @@ class Checkpoints:
     def save(self, state: TrainState, reader: Mapping[str, Any]) -> None:
         """Start to save; returns when the state may change again.
 
-        Raises `CheckpointError` if this or the one before it cannot be written.
+        Raises `CheckpointError` if the checkpoint before cannot be written, or this one at once.
         """
-        step = int(state.step)
-        beside = {"reader": dict(reader), "fingerprint": int(fingerprint(state))}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(_tree(state)), beside=ocp.args.JsonSave(beside))
-        try:
-            self._manager.save(step, args=args)
-        except _UNWRITABLE as error:
-            raise self._unwritten(step, error) from error
+        self.wait()
+        step, bits = int(state.step), fingerprint(state)
+        if jax.process_count() > 1:
+            # Orbax lets the hosts meet by a computation, which must come at the same place among the steps of each.
+            self._write(step, _tree(state), reader, bits)
+        else:
+            self._saving = self._thread.submit(self._write, step, _copied(_tree(state)), dict(reader), bits)
 
     def wait(self) -> None:
         """Return when everything is on disk. Raises `CheckpointError` if it cannot be written."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
         try:
             self._manager.wait_until_finished()
         except _UNWRITABLE as error:
-            raise self._unwritten(None, error) from error
+            raise self._unwritten("the last checkpoint", error) from error
 
     def restore(self, shapes: TrainState, mesh: Mesh) -> Restored | None:
         """The newest sound checkpoint, laid over the mesh whatever it was saved from; None if there is none at all.
@@ -117,7 +125,16 @@ class Checkpoints:
     def close(self) -> None:
         """Wait and let go of the folder. Raises `CheckpointError` if the last checkpoint cannot be written."""
         self.wait()
+        self._thread.shutdown()
         self._manager.close()
+
+    def _write(self, step: int, tree: dict[str, Any], reader: Mapping[str, Any], bits: jax.Array) -> None:
+        beside = {"reader": dict(reader), "fingerprint": int(bits)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(tree), beside=ocp.args.JsonSave(beside))
+        try:
+            self._manager.save(step, args=args)
+        except _UNWRITABLE as error:
+            raise self._unwritten(f"checkpoint {step}", error) from error
 
     def _read(self, step: int, shapes: TrainState, mesh: Mesh) -> Restored:
         template = jax.tree.map(
@@ -156,8 +173,7 @@ class Checkpoints:
         self._manager.reload()
         return folder
 
-    def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
-        which = "the last checkpoint" if step is None else f"checkpoint {step}, or the one before it,"
+    def _unwritten(self, which: str, error: Exception) -> CheckpointError:
         # TensorStore's own sentence is a list of files with the cause at its end.
         full = os.strerror(errno.ENOSPC)
         reason = full if full in str(error) else " ".join(str(error).split())[:160]
@@ -203,6 +219,12 @@ def export_published(
     if config is not None:
         published.write_grid(folder, config)
     return path
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The same arrays on the host, in memory of their own; no device needs room for them."""
+    jax.tree.map(lambda leaf: leaf.copy_to_host_async(), tree)
+    return jax.tree.map(np.array, tree)
 
 
 def _tree(state: TrainState) -> dict[str, Any]:

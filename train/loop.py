@@ -50,19 +50,28 @@ class _Clock:
     """Time since the last line of metrics, and how much of it was spent waiting for batches."""
 
     begun: float
-    steps: int = 0
+    step: int
     waited: float = 0.0
 
-    def figures(self, examples: int) -> dict[str, float]:
-        """What a line of metrics says about speed; starts anew."""
-        elapsed = max(time.perf_counter() - self.begun, 1e-9)
+    def figures(self, step: int, examples: int) -> dict[str, float]:
+        """What a line of metrics says about speed after a step has ended; starts anew."""
+        elapsed, steps = max(time.perf_counter() - self.begun, 1e-9), step - self.step
         figures = {
-            "seconds_per_step": elapsed / max(self.steps, 1),
-            "examples_per_second": self.steps * examples / elapsed,
+            "seconds_per_step": elapsed / max(steps, 1),
+            "examples_per_second": steps * examples / elapsed,
             "wait_share": self.waited / elapsed,
         }
-        self.begun, self.steps, self.waited = time.perf_counter(), 0, 0.0
+        self.begun, self.step, self.waited = time.perf_counter(), step, 0.0
         return figures
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A step whose figures are to be fetched when it has ended, and where the reader stood after it."""
+
+    step: int
+    metrics: Metrics
+    reader: dict[str, Any]
 
 
 def train(
@@ -122,30 +131,47 @@ def run(
     alike. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that were not finite.
     """
     begun_at = step = saved = int(state.step)
-    before = None
-    clock = _Clock(time.perf_counter())
+    before, due = None, None
+    clock = _Clock(time.perf_counter(), step)
+
+    def say(due: _Due) -> None:
+        """Fetch a step's figures, pass them on, and raise if too many updates were skipped by then."""
+        line = _line(due.step, due.metrics)
+        report(line | clock.figures(due.step, rhythm.batch_size))
+        if line["skipped_in_a_row"] >= rhythm.skip_limit:
+            raise _diverged(rhythm, line, due.reader, workdir)
+
     while step < rhythm.steps and not stop_asked(step):
         asked = time.perf_counter()
         batch = next(reader)
         clock.waited += time.perf_counter() - asked
         state, metrics = step_once(state, to_devices(mesh, batch))
-        step, clock.steps = step + 1, clock.steps + 1
+        step += 1
         trace(step - begun_at, metrics)
-        if step % rhythm.log_every == 0 or step == rhythm.steps:
-            line = _line(step, metrics) | clock.figures(rhythm.batch_size)
-            report(line)
-            if line["skipped_in_a_row"] >= rhythm.skip_limit:
-                raise _diverged(rhythm, step, line, reader, workdir)
-        if rhythm.evaluate_every and (step % rhythm.evaluate_every == 0 or step == rhythm.steps):
-            paused = time.perf_counter()
-            report({"step": step} | evaluate(state.params))
-            clock.begun += time.perf_counter() - paused
-        if step % rhythm.checkpoint_every == 0 and step < rhythm.steps:
-            checkpoints.save(state, reader.state())
-            saved = step
         # One step runs while the next batch is made; further ahead, batches would pile up on the devices.
         jax.block_until_ready(before)
         before = metrics["loss"]
+        if due is not None:
+            # Its step has ended now and the next one runs, so that the devices wait for no figures.
+            say(due)
+            due = None
+        if step % rhythm.log_every == 0 or step == rhythm.steps:
+            due = _Due(step, metrics, reader.state())
+        evaluates = rhythm.evaluate_every and (step % rhythm.evaluate_every == 0 or step == rhythm.steps)
+        saves = step % rhythm.checkpoint_every == 0 and step < rhythm.steps
+        if due is not None and (evaluates or saves):
+            # What follows waits for the step anyway, and nothing is saved of a run that has diverged.
+            say(due)
+            due = None
+        if evaluates:
+            paused = time.perf_counter()
+            report({"step": step} | evaluate(state.params))
+            clock.begun += time.perf_counter() - paused
+        if saves:
+            checkpoints.save(state, reader.state())
+            saved = step
+    if due is not None:
+        say(due)
     if step > saved:
         checkpoints.save(state, reader.state())
     checkpoints.wait()
@@ -156,11 +182,10 @@ def _line(step: int, metrics: Metrics) -> dict[str, float]:
     return {"step": step} | {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
-def _diverged(rhythm: Rhythm, step: int, line: dict[str, float], reader: Reader, workdir: str) -> DivergenceError:
+def _diverged(rhythm: Rhythm, line: dict[str, float], end: dict[str, Any], workdir: str) -> DivergenceError:
     """Write down where the last batches are in the reader's order, and say so."""
     path = filesystem.join(workdir, DIVERGED_NAME)
-    end = reader.state()
-    batches = int(line["skipped_in_a_row"])
+    step, batches = line["step"], int(line["skipped_in_a_row"])
     last = {"step": step, "batches": batches, "batch_size": rhythm.batch_size, "reader_after_them": end}
     if hosts.is_first():
         filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
