@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from train.step import TrainState
 _LOG = logging.getLogger(__name__)
 _UNWRITABLE = (ValueError, OSError)
 """What Orbax and TensorStore raise for full disks, forbidden places and buckets that do not answer."""
+
+_NOBODY_LISTENS = "Event loop is closed"
 
 
 class CheckpointError(UserError):
@@ -184,8 +187,17 @@ class Checkpoints:
 
 
 def silence_orbax() -> None:
-    """Keep Orbax from logging the traceback of every failure, which a command says in one sentence."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    """Keep failures of Orbax's threads, which a command says in one sentence, from being printed with tracebacks."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # When one write fails Orbax closes its event loop, and TensorStore's other writes find nobody to report to.
+        if str(unraisable.exc_value) != _NOBODY_LISTENS:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 @jax.jit
