@@ -43,8 +43,10 @@ from train.mesh import by_example, make_mesh, to_devices
 from train.step import TrainState, initial_state, make_step, state_shapes
 
 ROWS = (
-    *("base:1:1,1,1", "base:8:8,1,1", "base:8:1,8,1", "base:8:2,2,2", "base:32:32,1,1", "base:32:4,8,1"),
-    *("large:8:8,1,1", "large:8:1,8,1", "large:8:2,2,2", "large:32:4,8,1", "large:32:1,32,1"),
+    *("base:1:1,1,1", "base:8:8,1,1", "base:8:1,8,1", "base:8:2,2,2"),
+    *("base:32:32,1,1", "base:32:1,32,1", "base:32:4,8,1", "base:32:4,4,2"),
+    *("large:8:8,1,1", "large:8:1,8,1", "large:8:2,2,2"),
+    *("large:32:32,1,1", "large:32:1,32,1", "large:32:4,8,1", "large:32:4,4,2"),
 )
 """Model, devices, the axes data, fsdp and tensor, and, if more than one, microbatches."""
 
