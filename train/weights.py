@@ -91,7 +91,7 @@ def _folders(checkpoint: str) -> list[str]:
     """Where the configuration of a checkpoint may be: a work folder, that of an export, or of a file in an export."""
     path = checkpoint.rstrip("/")
     parent = path.rpartition("/")[0]
-    places = ((place.rpartition("/")) for place in (path, parent))
+    places = (place.rpartition("/") for place in (path, parent))
     return [path, *(above or "." for above, _, name in places if name == EXPORT_NAME)]
 
 
