@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,26 +33,29 @@ def read_ids(path: str) -> IdList:
         text = decode_text(filesystem.read_bytes(path))
     except StorageError as error:
         raise RawError(f"the list of ids cannot be read: {error}") from None
-    entries = _entries(text, path)
-    if not entries:
+    found = {entry: video_id(entry) for entry in entries(iter(text.splitlines()), path)}
+    if not found:
         raise RawError(f"the list of ids {path!r} is empty")
-    found = {entry: video_id(entry) for entry in entries}
     return IdList(
         list(dict.fromkeys(i for i in found.values() if i)),
         [entry for entry, i in found.items() if i is None],
     )
 
 
-def _entries(text: str, path: str) -> list[str]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    header = next(csv.reader(lines[:1]), [])
-    if COLUMN in [name.strip() for name in header]:
-        column = [name.strip() for name in header].index(COLUMN)
-        rows = csv.reader(lines[1:])
-        return [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
-    if len(header) > 1:
+def entries(lines: Iterator[str], path: str) -> Iterator[str]:
+    """What the lines of a list name, repeated entries too. Raises `RawError` for a CSV without the column."""
+    filled = (line for line in lines if line.strip())
+    first = next(filled, "")
+    header = [name.strip() for name in next(csv.reader([first]), [])]
+    if COLUMN in header:
+        place = header.index(COLUMN)
+        rows = (row[place].strip() for row in csv.reader(filled) if len(row) > place)
+        yield from (entry for entry in rows if entry)
+    elif len(header) > 1:
         raise RawError(f"the CSV {path!r} has no column {COLUMN!r}; it has {', '.join(header)[:200]}")
-    return [line.strip() for line in lines if not line.lstrip().startswith("#")]
+    else:
+        listed = itertools.chain([first], filled)
+        yield from (line.strip() for line in listed if line and not line.lstrip().startswith("#"))
 
 
 def video_id(entry: str) -> str | None:

@@ -7,14 +7,13 @@ which say what is new and comes for the first time, and again for the names of t
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.ids import COLUMN, video_id
+from ingest.ids import entries, video_id
 from ingest.raw import RawError
 from shards import filesystem
 from shards.errors import StorageError
@@ -49,8 +48,8 @@ def names_left(path: str, limit: int | None, ended: np.ndarray) -> Iterator[str]
 def _digested(path: str, encoding: str) -> tuple[np.ndarray, np.ndarray]:
     """Of every entry, the digest of its id or of itself, `uint64 [n]`, and whether it has an id, `bool [n]`."""
     digests, valid = [], []
-    entries = _entries(path, encoding)
-    while some := list(itertools.islice(entries, _NAMES_AT_ONCE)):
+    listed = _entries(path, encoding)
+    while some := list(itertools.islice(listed, _NAMES_AT_ONCE)):
         ids = [video_id(entry) for entry in some]
         digests.append(id_digests(i or entry for i, entry in zip(ids, some, strict=True)))
         valid.append(np.array([i is not None for i in ids]))
@@ -104,23 +103,7 @@ def _encoding(path: str) -> str:
 
 
 def _entries(path: str, encoding: str) -> Iterator[str]:
-    """The entries of a list, repeated ones too."""
+    """The entries of a list, repeated ones too; a line ends wherever Unicode has one end."""
     with filesystem.open_read(path) as file:
-        lines = _lines(io.TextIOWrapper(file, encoding, errors="replace"))
-        first = next(lines, "")
-        header = [name.strip() for name in next(csv.reader([first]), [])]
-        if COLUMN in header:
-            place = header.index(COLUMN)
-            rows = (row[place].strip() for row in csv.reader(lines) if len(row) > place)
-            yield from (entry for entry in rows if entry)
-        elif len(header) > 1:
-            raise RawError(f"the CSV {path!r} has no column {COLUMN!r}; it has {', '.join(header)[:200]}")
-        else:
-            listed = itertools.chain([first], lines)
-            yield from (line.strip() for line in listed if line and not line.lstrip().startswith("#"))
-
-
-def _lines(file: io.TextIOWrapper) -> Iterator[str]:
-    """The lines that are not blank; a line ends wherever Unicode has one end."""
-    for line in file:
-        yield from (part for part in line.splitlines() if part.strip())
+        text = io.TextIOWrapper(file, encoding, errors="replace")
+        yield from entries(itertools.chain.from_iterable(map(str.splitlines, text)), path)
