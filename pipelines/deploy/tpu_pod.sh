@@ -3,12 +3,12 @@
 # taken away. Untested on a real TPU; docs/tpu.md goes through it line by line.
 #
 #   PROJECT=p ZONE=us-east5-a POD=reservoir-base TYPE=v5p-128 RUNTIME=v2-alpha-tpuv5 IMAGE=REGION-docker.pkg.dev/p/r/train:TAG \
-#     WORKDIR=/runs/base pipelines/deploy/tpu_pod.sh base --data gs://bucket/shards --batch-size 1024
+#     WORKDIR=gs://bucket/runs/base pipelines/deploy/tpu_pod.sh base --data gs://bucket/shards --batch-size 1024
 set -euo pipefail
 
 : "${PROJECT:?the project}" "${ZONE:?the zone}" "${POD:?a name for the queued resource and its TPU}"
 : "${TYPE:?the accelerator type, such as v5p-128}" "${RUNTIME:?the TPU software version}" "${IMAGE:?the container}"
-: "${WORKDIR:?a folder that all hosts share}"
+: "${WORKDIR:?a folder in a bucket, or one that all hosts share}"
 SPOT=${SPOT:-yes}
 MOUNT=${MOUNT:-}
 TRIES=${TRIES:-100}
@@ -36,7 +36,15 @@ on() {
 }
 
 arguments=$(printf '%q ' "$@" --workdir "$WORKDIR" --coordinator auto)
-prepare="sudo mkdir -p $WORKDIR"
+if [ "${WORKDIR#gs://}" != "$WORKDIR" ]; then
+  prepare=true
+  volume=
+  finished="gcloud storage ls $WORKDIR/export/ckpt_*"
+else
+  prepare="sudo mkdir -p $WORKDIR"
+  volume="-v $WORKDIR:$WORKDIR"
+  finished="ls $WORKDIR/export/ckpt_*"
+fi
 if [ -n "$MOUNT" ]; then
   # HOST:/SHARE of a Filestore or another NFS server, at the same place on every host.
   prepare="$prepare && (mountpoint -q $WORKDIR || (sudo apt-get -qq install -y nfs-common && sudo mount $MOUNT $WORKDIR))"
@@ -44,7 +52,7 @@ fi
 run="{ $prepare && sudo gcloud auth configure-docker ${IMAGE%%/*} --quiet; } || exit 1
   sudo docker rm -f reservoir >/dev/null 2>&1
   sudo docker run --name reservoir --rm --privileged --net host --stop-timeout 600 \
-    -v $WORKDIR:$WORKDIR -e WANDB_PROJECT -e WANDB_API_KEY $IMAGE $arguments"
+    $volume -e WANDB_PROJECT -e WANDB_API_KEY $IMAGE $arguments"
 
 for try in $(seq "$TRIES"); do
   case "$(state)" in
@@ -58,7 +66,7 @@ for try in $(seq "$TRIES"); do
   done
   # The newest sound checkpoint in WORKDIR is where every start goes on, so a lost pod costs at most the steps since it.
   # A run that was told to stop ends well, too; only a finished one has its weights there.
-  if on all "$run" && on 0 "ls $WORKDIR/export/ckpt_*"; then
+  if on all "$run" && on 0 "$finished"; then
     remove
     exit 0
   fi

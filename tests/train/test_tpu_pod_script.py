@@ -54,6 +54,18 @@ def test_a_lost_pod_is_asked_for_again_until_the_weights_are_there(tmp_path):
     assert r"base --data gs://b/a\ folder --workdir /runs/base --coordinator auto" in calls
     assert "start 2 ended; going on from the newest checkpoint" in done.stderr
     assert not (tmp_path / "state").exists()
+    assert "sudo mkdir -p /runs/base" in calls
+    assert "-v /runs/base:/runs/base" in calls
+
+
+def test_a_work_folder_in_a_bucket_needs_no_share(tmp_path):
+    done = run(tmp_path, WORKDIR="gs://b/run")
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text()
+    assert "--workdir gs://b/run" in calls
+    assert "gcloud storage ls gs://b/run/export/ckpt_*" in calls
+    assert "mkdir" not in calls
+    assert "-v " not in calls
 
 
 def test_it_gives_up_and_names_what_is_missing(tmp_path):
