@@ -17,7 +17,8 @@ from rich.console import Console
 
 from ingest import captions
 from shards import filesystem
-from shards.errors import UserError, run_command
+from shards.errors import UsageError, UserError, run_command
+from train.config import TINY
 
 VOCABULARY = 512
 SEGMENTS_PER_EXAMPLE = 4
@@ -57,6 +58,11 @@ class Options:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo")
+    if 0 < options.hearing_steps < TINY.optimizer.warmup_steps:
+        raise UsageError(
+            f"--hearing-steps is {options.hearing_steps}; its rate warms up for {TINY.optimizer.warmup_steps} steps, so"
+            " give at least as many, or 0"
+        )
     console = Console(stderr=True)
     started = time.monotonic()
     corpus, data = (f"{options.out}/{name}" for name in ("corpus", "data"))

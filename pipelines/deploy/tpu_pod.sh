@@ -44,10 +44,10 @@ else
   prepare="sudo mkdir -p $WORKDIR"
   volume="-v $WORKDIR:$WORKDIR"
   finished="ls $WORKDIR/export/ckpt_*"
-fi
-if [ -n "$MOUNT" ]; then
-  # HOST:/SHARE of a Filestore or another NFS server, at the same place on every host.
-  prepare="$prepare && (mountpoint -q $WORKDIR || (sudo apt-get -qq install -y nfs-common && sudo mount $MOUNT $WORKDIR))"
+  if [ -n "$MOUNT" ]; then
+    # HOST:/SHARE of a Filestore or another NFS server, at the same place on every host.
+    prepare="$prepare && (mountpoint -q $WORKDIR || (sudo apt-get -qq install -y nfs-common && sudo mount $MOUNT $WORKDIR))"
+  fi
 fi
 run="{ $prepare && sudo gcloud auth configure-docker ${IMAGE%%/*} --quiet; } || exit 1
   sudo docker rm -f reservoir >/dev/null 2>&1

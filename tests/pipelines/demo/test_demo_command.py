@@ -7,6 +7,13 @@ import pytest
 from train.metrics import MetricsLog
 
 
+def test_a_stage_shorter_than_its_warm_up_is_refused_before_anything_is_made(run, tmp_path):
+    ended = run("pipelines.demo", "--out", tmp_path / "demo", "--hearing-steps", "10")
+    assert ended.status == 2
+    assert ended.err.startswith("error: --hearing-steps is 10")
+    assert not (tmp_path / "demo").exists()
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_the_whole_chain_runs_and_leaves_its_figures(run, tmp_path):
