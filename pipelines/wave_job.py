@@ -66,8 +66,6 @@ def finish_wave(
 ) -> None:
     """Commit one wave as a generation, or go on with one that an earlier job could not finish."""
     out, part, last = options.out, waves.part_name(number), number == plan.last
-    if last:
-        filesystem.remove_temporary_files(out)
     held = manifest_of(out)
     if held is None or number not in {g.number for g in held.generations}:
         withdrawn = removal.withdrawn(out)
@@ -111,7 +109,11 @@ def summarize_waves(plan: WavePlan, options: PreprocessOptions, console: Console
             console.print(f"{count} {reason.kind}: {reason.outcome}")
     if not any(reason.kind == Kind.DONE.value for reason in counts):
         raise UserError("no video became segments; the reasons are above and in the ledger")
-    card.write(dataset.open_data(options.out))
+    with filesystem.exclusive(lock_path(options.out), patience=LOCK_PATIENCE):
+        # Whoever cut a new list since works on it now, and sweeps when that is done.
+        if not waves.unfinished(options.out):
+            filesystem.remove_temporary_files(options.out)
+        card.write(dataset.open_data(options.out))
     held = manifest.load(options.out)
     shards, examples = held.shards(), sum(g.examples for g in held.generations)
     console.print(f"{options.out}: {plan.waves} waves finished; {len(shards)} shards, {examples} examples in all")

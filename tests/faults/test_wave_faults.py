@@ -110,6 +110,9 @@ def test_a_job_is_killed_at_every_wave_and_loses_at_most_that(in_waves, alone, t
         wait_until_gone(children)
     finish(in_waves, out)
     check_whole(out, alone)
+    (out / ".incomplete-of-a-job-killed-when-all-was-done").write_text("half a card")
+    finish(in_waves, out)
+    check_whole(out, alone)
     assert extracted(out) == sorted(set(extracted(out)))
     faults.record("a job in waves killed -9 at each commit", "finishes", "byte-equal, no video extracted twice")
 
