@@ -1,6 +1,7 @@
 """Weights for the commands that ask: published names, exported checkpoints and addresses, with errors in one sentence.
 
-Compiled programs are kept in the cache, so that the second command of a day starts at once.
+Compiled programs are kept in the cache, so that the second command of a day starts at once; JAX_COMPILATION_CACHE_DIR
+names another place for them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def load_weights(checkpoint: str, grid: tuple[int, int] | None = None) -> Pretra
 
     Raises `UsageError` for what is no checkpoint and `FetchError` for what cannot be had.
     """
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     try:
         return published.load(checkpoint, grid=grid)
     except (CheckpointError, ConfigError, InputError) as error:

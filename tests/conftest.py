@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import closing_tables
@@ -72,6 +74,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # One BLAS thread, as in the workers: results do not depend on the number of cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Many tests start a process that compiles what another has compiled; the workers and their children inherit this.
+    if _is_first(config) and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+        config.add_cleanup(_forget_compiled)
+
+
+def _is_first(config: pytest.Config) -> bool:
+    """Whether this is the process that was started by hand, and not one of its workers."""
+    return not hasattr(config, "workerinput")
+
+
+def _forget_compiled() -> None:
+    shutil.rmtree(os.environ.pop("JAX_COMPILATION_CACHE_DIR"), ignore_errors=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -36,11 +36,6 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("train") / "data", [5, 4])
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("compiled"))
-
-
 @pytest.fixture
 def place(bucket, monkeypatch):
     """A work folder in the bucket; TensorStore has a setting of its own for the service's address."""
@@ -64,12 +59,12 @@ def undisturbed(data, tmp_path_factory):
     return losses(workdir)
 
 
-def started(log, compiled, command, **environment):
+def started(log, command, **environment):
     with log.open("w") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "train.pretrain", *command],
             cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": compiled} | environment,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
             stderr=file,
             stdout=file,
         )
@@ -78,9 +73,9 @@ def started(log, compiled, command, **environment):
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, compiled, place, tmp_path, number):
+def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, place, tmp_path, number):
     log, command = tmp_path / "log", arguments(data, place, "--steps", str(STEPS))
-    process = started(log, compiled, command)
+    process = started(log, command)
     try:
         end = time.monotonic() + 200
         while not filesystem.exists(f"{place}/checkpoints/4/commit_success.txt"):
@@ -93,7 +88,7 @@ def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data
         process.kill()
         process.wait()
     # A process that was killed leaves its lease, which the next one waits for.
-    assert started(log, compiled, command).wait(300) == 0, log.read_text()
+    assert started(log, command).wait(300) == 0, log.read_text()
     assert re.search(r"continuing from step \d+", log.read_text())
     assert losses(place) == undisturbed
 
@@ -152,7 +147,7 @@ def test_all_of_a_run_is_in_its_bucket_and_others_are_refused(undisturbed, data,
 
 @pytest.mark.faults
 @pytest.mark.timeout(1500)
-def test_two_processes_share_a_bucket(undisturbed, data, compiled, place, tmp_path):
+def test_two_processes_share_a_bucket(undisturbed, data, place, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -161,7 +156,7 @@ def test_two_processes_share_a_bucket(undisturbed, data, compiled, place, tmp_pa
         logs = [tmp_path / f"{steps}-{host}" for host in range(2)]
         command = arguments(data, place, "--steps", str(steps), "--mesh.fsdp", "2", "--coordinator", address)
         processes = [
-            started(log, compiled, [*command, "--hosts", "2", "--host", str(host)], XLA_FLAGS=quick)
+            started(log, [*command, "--hosts", "2", "--host", str(host)], XLA_FLAGS=quick)
             for host, log in enumerate(logs)
         ]
         try:

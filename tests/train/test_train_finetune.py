@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 from rich.console import Console
 
@@ -42,20 +41,6 @@ SMALL = (
     *("--learning-rate", "1e-3", "--log-every", "1", "--checkpoint-every", "1"),
 )
 IN_PROCESS = ("--direct_num_workers=1", "--direct_running_mode=in_memory")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of one program share its compilation."""
-    settings = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
-    settings |= {"jax_persistent_cache_min_compile_time_secs": 0.5}
-    before = {name: getattr(jax.config, name) for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is settings:
-            yield
 
 
 @pytest.fixture(scope="session")

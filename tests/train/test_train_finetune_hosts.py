@@ -45,7 +45,6 @@ def data(published_tokenizer, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     """Runs so many processes, which share two simulated devices, to the end; gives the work folder."""
-    compiled = tmp_path_factory.mktemp("compiled")
 
     def run(count):
         folder = tmp_path_factory.mktemp(f"{count}")
@@ -55,7 +54,6 @@ def finished(data, tmp_path_factory):
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={2 // count} --xla_backend_optimization_level=0",
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
         }
         command = ["choices", "--data", str(data), "--workdir", str(folder / "run"), *SMALL]
         logs = [folder / f"log-{host}" for host in range(count)]

@@ -37,12 +37,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
-def start(data, compiled, tmp_path_factory):
+def start(data, tmp_path_factory):
     """Starts the processes of a run, each with its share of four simulated devices; they are killed in the end."""
     started, logs = [], tmp_path_factory.mktemp("logs")
 
@@ -53,7 +48,6 @@ def start(data, compiled, tmp_path_factory):
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count} --xla_backend_optimization_level=0",
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
         }
         processes = []
         for host in range(count):
