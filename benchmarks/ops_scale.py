@@ -32,7 +32,7 @@ from pipelines.options import PreprocessOptions
 from shards import manifest, removal, tally, waves
 from shards.ledger import Entry, Ledger
 from shards.manifest import Generation, Shard, shard_name, stats_path
-from shards.source import Source
+from shards.reading.source import Source
 from shards.waves import WavePlan
 
 SHARD_BYTES = 128 << 20

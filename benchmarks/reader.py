@@ -24,10 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from shards import audio, images, tfrecord, wire
-from shards.pretraining import PretrainingParser
+from shards import audio, images, tfrecord
 from shards.randomness import generator
 from shards.reader import PretrainingReader, ReaderConfig, StreamOptions
+from shards.reading.pretraining import PretrainingParser
+from shards.records import wire
 from shards.records.pretraining import Example, example_of, parse_example
 from shards.vocabulary import published
 

@@ -25,7 +25,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from shards import dataset, duplicates, manifest, outliers, report, stats, verify
+from shards import dataset, duplicates, manifest
+from shards.inspection import outliers, report, stats, verify
 from shards.manifest import Generation, Manifest, Shard, shard_name, stats_path
 from shards.packing import Run
 from shards.records.pretraining import arrange

@@ -27,8 +27,8 @@ from pipelines.ask import Part, inputs, read_clip
 from pipelines.weights import input_errors, load_weights
 from shards import dataset, filesystem
 from shards.errors import UsageError, run_command
-from shards.pretraining import DecodedSegment
 from shards.reader import examples
+from shards.reading.pretraining import DecodedSegment
 
 FORMATS = (".npz", ".parquet")
 

@@ -22,9 +22,10 @@ from pipelines.metering import JOB, count, timed
 from pipelines.options import PreprocessOptions
 from pipelines.status import note_start
 from pipelines.transforms import Item
-from shards import card, dataset, filesystem, generations, pinned, waves
+from shards import dataset, filesystem, generations, pinned, waves
 from shards.errors import UserError
 from shards.generations import GenerationPlan
+from shards.inspection import card
 from shards.manifest import Shard
 
 

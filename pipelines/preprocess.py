@@ -25,8 +25,9 @@ from pipelines.options import PreprocessOptions, is_launch, parse
 from pipelines.status import note_start
 from pipelines.transforms import Item
 from pipelines.wave_job import run_waves
-from shards import card, dataset, filesystem, stats, waves
+from shards import dataset, filesystem, waves
 from shards.errors import UserError
+from shards.inspection import card, stats
 from shards.ledger import Ledger
 from shards.manifest import Manifest
 

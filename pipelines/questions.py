@@ -30,12 +30,13 @@ from pipelines.execution import new_pipeline, run_to_end
 from pipelines.folder import keep_log, log_path
 from pipelines.options import beam_options
 from pipelines.preparers import Preparer, Records
-from shards import filesystem, manifest, stats, writer
+from shards import filesystem, manifest, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
+from shards.inspection import stats
+from shards.inspection.question_stats import QuestionSums
 from shards.ledger import Entry, Ledger
 from shards.manifest import Generation, Manifest, Shard, shard_name
-from shards.question_stats import QuestionSums
 
 CONFIG_NAME = "config.json"
 TOKENIZER_NAME = "tokenizer.json"

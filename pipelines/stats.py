@@ -17,9 +17,10 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from shards import dataset, filesystem, outliers, scanning, stats, stats_tables
+from shards import dataset, filesystem
 from shards.errors import UserError, run_command
-from shards.stats import ShardSums
+from shards.inspection import outliers, scanning, stats, stats_tables
+from shards.inspection.stats import ShardSums
 
 
 def collect(paths: list[str], scratch: str, options: PipelineOptions) -> list[ShardSums]:

@@ -19,8 +19,9 @@ from pipelines.intake import extract, not_tried
 from pipelines.items import item_of, list_items, names_to_do
 from pipelines.options import PreprocessOptions
 from pipelines.status import note_start
-from shards import card, dataset, filesystem, generations, manifest, pinned, removal, tally, waves
+from shards import dataset, filesystem, generations, manifest, pinned, removal, tally, waves
 from shards.errors import UserError
+from shards.inspection import card
 from shards.ledger import Ledger
 from shards.waves import WavePlan
 

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from shards import dataset, filesystem, outliers, removal, repair, scanning, stats, stats_tables, verify
+from shards import dataset, filesystem, removal, repair
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
+from shards.inspection import outliers, scanning, stats, stats_tables, verify
 from shards.records.example import RecordError
 
 Data = Annotated[str, tyro.conf.Positional]
@@ -86,7 +87,7 @@ class Show:
     def run(self, console: Console) -> int:
         """Show one example."""
         # What draws takes seconds to import, which the other commands should not pay.
-        from shards import drawing, gallery, report, show
+        from shards.inspection import drawing, gallery, report, show
         from shards.records.pretraining import parse_example
 
         if self.out and not self.out.endswith((".html", ".png")):
@@ -113,7 +114,7 @@ class Show:
         return 0
 
     def _find(self, opened: dataset.DataSet) -> tuple[str, int]:
-        from shards import show
+        from shards.inspection import show
 
         if self.video is not None:
             return show.find_video(opened, self.video)
@@ -140,7 +141,7 @@ class Report:
 
     def run(self, console: Console) -> int:
         """Write the page and say where it is."""
-        from shards import report
+        from shards.inspection import report
 
         opened = dataset.open_data(self.data, self.split)
         path = report.write(opened, self.out, self.examples, self.split, self.processes)
@@ -157,7 +158,7 @@ class Card:
 
     def run(self, console: Console) -> int:
         """Write the card and say where it is."""
-        from shards import card
+        from shards.inspection import card
 
         console.print(card.write(dataset.open_data(self.data)), highlight=False, soft_wrap=True, markup=False)
         return 0
@@ -178,7 +179,7 @@ class Export:
 
     def run(self, console: Console) -> int:
         """Write the files and name each when it is complete."""
-        from shards import export
+        from shards.inspection import export
 
         for path in export.export(dataset.open_data(self.data, self.split), self.out, self.to):
             console.print(path, highlight=False, soft_wrap=True, markup=False)
@@ -220,7 +221,7 @@ class Verify:
             print_findings(console, report.findings)
             damaged |= {_shard_of(finding.file) for finding in report.findings}
         if self.reader:
-            from shards import invariants
+            from shards.inspection import invariants
 
             splits = [self.split] if self.split or not opened.manifest else opened.manifest.splits()
             findings = [finding for split in splits for finding in invariants.check_data(self.data, split)]
@@ -247,7 +248,7 @@ class Remove:
         if filesystem.exists(self.ids):
             listed = [line.strip() for line in filesystem.read_bytes(self.ids).decode().splitlines() if line.strip()]
         gone = removal.remove(self.data.rstrip("/"), listed)
-        from shards import card
+        from shards.inspection import card
 
         card.write(dataset.open_data(self.data))
         console.print(

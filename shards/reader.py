@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from shards.errors import UsageError, UserError
-from shards.order import Mixture, Order
-from shards.pretraining import Arrays, DecodedSegment, PretrainingParser, Streams, decode_example
 from shards.randomness import generator
-from shards.reader_config import ReaderConfig, StreamOptions
+from shards.reading.config import ReaderConfig, StreamOptions
+from shards.reading.order import Mixture, Order
+from shards.reading.pretraining import Arrays, DecodedSegment, PretrainingParser, Streams, decode_example
+from shards.reading.source import Source
 from shards.records.example import RecordError
-from shards.source import Source
 from shards.vocabulary import of_data, published
 
 __all__ = ["PretrainingReader", "Reader", "ReaderConfig", "ReaderError", "RecordParser", "StreamOptions", "examples"]

@@ -1,6 +1,7 @@
 """What the sidecar of a shard says: sums, histograms and the names of frames, added up while the shard is written.
 
-`shards.stats` adds sidecars up to the statistics of a data set, `shards.scanning` makes the same sums from a shard.
+`shards.inspection.stats` adds sidecars up to the statistics of a data set, `shards.inspection.scanning` makes the same
+sums from a shard.
 What a shard was made of stands there too, so that it can be written again.
 """
 

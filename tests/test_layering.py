@@ -54,6 +54,18 @@ def test_rooms_import_only_their_floor(room):
             assert top not in FORBIDDEN[room], f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_the_ground_floor_stands_without_its_upper_rooms():
+    """Writing needs no reading, and neither needs the statistics and pages made of them."""
+    may = {
+        "shards.reading": {"reader.py", "__main__.py", "records", "reading", "inspection"},
+        "shards.inspection": {"__main__.py", "inspection"},
+    }
+    for path in modules("shards"):
+        for name in imports(path):
+            for room, users in may.items():
+                assert not inside(name, {room}) or path.relative_to(ROOT / "shards").parts[0] in users, (path, name)
+
+
 def test_tensorflow_stays_in_the_reader():
     for room in ROOMS:
         for path in modules(room):

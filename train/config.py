@@ -15,9 +15,9 @@ from model.config import BASE as BASE_MODEL
 from model.config import LARGE as LARGE_MODEL
 from model.config import TINY as TINY_MODEL
 from model.config import ConfigError, ReserveConfig
-from shards.cache import CacheOptions
 from shards.errors import UsageError
-from shards.reader_config import ReaderConfig, StreamOptions
+from shards.reading.cache import CacheOptions
+from shards.reading.config import ReaderConfig, StreamOptions
 
 _MOST_SEGMENTS_TOGETHER = 8
 _TOKENS_OF_A_SEGMENT = 24

@@ -25,9 +25,9 @@ from rich.table import Table
 
 from model.config import ReserveConfig
 from model.losses import contrastive
-from shards.cache import CacheOptions
 from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader, StreamOptions
+from shards.reading.cache import CacheOptions
 from train import weights
 from train.accuracy import Answers, answers
 from train.config import TrainConfig

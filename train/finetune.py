@@ -20,10 +20,10 @@ from rich.console import Console
 
 from model.config import RematPolicy, ReserveConfig
 from shards import filesystem
-from shards.cache import CacheOptions
 from shards.errors import UsageError, run_command
-from shards.questions import QuestionConfig
 from shards.reader import Reader, StreamOptions
+from shards.reading.cache import CacheOptions
+from shards.reading.questions import QuestionConfig
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.config import MeshConfig, OptimizerConfig

@@ -22,9 +22,9 @@ from model.config import ConfigError
 from model.flops import pretraining_flops
 from model.reserve import InputError
 from shards import dataset, filesystem
-from shards.cache import CacheOptions
 from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader
+from shards.reading.cache import CacheOptions
 from shards.vocabulary import Vocabulary, of_data
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax

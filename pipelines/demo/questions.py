@@ -25,8 +25,8 @@ from model.reserve import PADDING_SEGMENT
 from pipelines.demo.scenes import ATTRIBUTES
 from shards import audio, filesystem, images
 from shards.errors import UsageError, run_command
-from shards.pretraining import DecodedSegment
 from shards.reader import examples
+from shards.reading.pretraining import DecodedSegment
 from shards.tokens import AUDIOSPAN, PADDING
 from train import weights
 from train.evaluate import Accuracy, accuracy_table, tally

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from shards import wire
 from shards.errors import UsageError
-from shards.pretraining import Arrays, Streams
-from shards.questions import (
+from shards.reading.pretraining import Arrays, Streams
+from shards.reading.questions import (
     ID_BYTES,
     Fields,
     QuestionConfig,
@@ -27,7 +26,7 @@ from shards.questions import (
     write_id,
     write_picture,
 )
-from shards.records import example
+from shards.records import example, wire
 from shards.records.example import RecordError
 from shards.segments import MEL_BANDS
 from shards.tokens import AUDIOSPAN

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shards.questions import published_fields
+from shards.reading.questions import published_fields
 from shards.records import choices
 from shards.records.choices import ClipConfig, ClipParser, ClipRecord
 

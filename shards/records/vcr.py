@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from shards import wire
-from shards.pretraining import Arrays, Streams
-from shards.questions import (
+from shards.reading.pretraining import Arrays, Streams
+from shards.reading.questions import (
     ID_BYTES,
     RATIONALE_SEPARATOR,
     Fields,
@@ -27,7 +26,7 @@ from shards.questions import (
     write_id,
     write_picture,
 )
-from shards.records import example
+from shards.records import example, wire
 
 CHOICES = 4
 PREFIXES = ("qa", "qar")

@@ -26,16 +26,18 @@ from ingest.captions import CaptionError
 from ingest.raw import CaptionTrack, RawError, RawVideo
 from ingest.segmentation import segment
 from ingest.video import VideoConfig
-from shards import audio, images, sidecar, stats, tfrecord, wire
+from shards import audio, images, sidecar, tfrecord
 from shards.errors import UserError
+from shards.inspection import stats
 from shards.ledger import parse_lines
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import Generation, Manifest, Shard, index_path, stats_path
 from shards.packing import Run
+from shards.reading.source import Source
+from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import arrange, parse_example
 from shards.segments import Segment, SegmentStore, VideoText
-from shards.source import Source
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 

@@ -10,8 +10,8 @@ from test_job_faults import command, content, family, finish, start, wait_until_
 
 from shards import filesystem, manifest, tally, waves
 from shards.dataset import open_data
+from shards.inspection.verify import verify
 from shards.ledger import Ledger
-from shards.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 __all__ = ["command"]

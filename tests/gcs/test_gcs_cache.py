@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import cache, object_store, source
-from shards.cache import CacheOptions, ShardCache
+from shards import object_store
 from shards.errors import UsageError
-from shards.source import Source
+from shards.reading import cache, source
+from shards.reading.cache import CacheOptions, ShardCache
+from shards.reading.source import Source
 from tests.shards.reader_data import write_data
 
 COUNTS = [5, 3, 6]

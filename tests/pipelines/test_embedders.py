@@ -14,8 +14,8 @@ from pipelines import embedders, options
 from pipelines.demo import footage
 from shards import manifest
 from shards.errors import UsageError
+from shards.inspection.stats import summarize
 from shards.ledger import Ledger
-from shards.stats import summarize
 from tests.model import torch_writer
 
 PICTURES = [footage.frame("lively", 0, shot) for shot in range(3)]

@@ -15,8 +15,8 @@ from pipelines.wave_job import cut
 from shards import generations, pinned, removal
 from shards.dataset import open_data
 from shards.errors import UsageError, UserError
+from shards.inspection.verify import verify
 from shards.ledger import Ledger
-from shards.verify import verify
 
 ENDINGS = (".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json")
 

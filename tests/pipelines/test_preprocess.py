@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from shards import dataset, filesystem, manifest, tfrecord
+from shards.inspection.stats import summarize
 from shards.ledger import Ledger
 from shards.records.pretraining import parse_example
-from shards.stats import summarize
 
 
 def bytes_of(folder, *endings):

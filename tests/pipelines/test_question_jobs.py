@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from pipelines import choices, preparers, questions, tvqa, vcr
-from shards import manifest, verify
+from shards import manifest
 from shards.dataset import open_data
 from shards.errors import UserError, run_command
+from shards.inspection import verify
 from shards.ledger import Ledger
+from shards.reading.source import Source
 from shards.records.choices import parse_record
 from shards.records.vcr import parse_record as parse_vcr
-from shards.source import Source
 
 IN_PROCESS = ("--direct_num_workers=1", "--direct_running_mode=in_memory")
 

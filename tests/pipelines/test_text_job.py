@@ -11,11 +11,11 @@ import pytest
 from pipelines import options
 from shards import dataset, filesystem, manifest, tfrecord
 from shards.errors import UsageError
+from shards.inspection.stats import summarize
 from shards.manifest import stats_path
 from shards.reader import PretrainingReader
-from shards.reader_config import ReaderConfig, StreamOptions
+from shards.reading.config import ReaderConfig, StreamOptions
 from shards.records.pretraining import parse_example
-from shards.stats import summarize
 from tests.pipelines.test_preprocess import DETERMINISTIC, bytes_of
 
 WORDS = [

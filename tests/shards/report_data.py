@@ -11,10 +11,10 @@ import simplejpeg
 from reader_data import make_example
 
 from shards import manifest
+from shards.inspection.scanning import runs_of
 from shards.ledger import Entry, Ledger
 from shards.manifest import Generation, Manifest, shard_name
 from shards.records.pretraining import Example
-from shards.scanning import runs_of
 from shards.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from shards.writer import write_shard
 

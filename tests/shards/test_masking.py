@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import masking
-from shards.masking import AUDIO, TARGET, TEXT, Rows
-from shards.random_text import TextShape, default_budget, mask_text
+from shards.reading import masking
+from shards.reading.masking import AUDIO, TARGET, TEXT, Rows
+from shards.reading.random_text import TextShape, default_budget, mask_text
+from shards.reading.truncation import truncate
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO
-from shards.truncation import truncate
 
 TARGETS = np.array([False, True, False, False, True, False])
 ALL = np.ones(6, bool)

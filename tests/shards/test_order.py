@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import Mixture, Order, Place
+from shards.reading.order import Mixture, Order, Place
 
 COUNTS = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(sum)
 

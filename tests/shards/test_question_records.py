@@ -12,13 +12,13 @@ from PIL import Image
 
 from shards import tfrecord
 from shards.errors import UsageError
-from shards.questions import ANSWER_SEPARATOR, RATIONALE_SEPARATOR, QuestionConfig, option_row, read_ids
+from shards.inspection.verify import check_record
+from shards.reading.questions import ANSWER_SEPARATOR, RATIONALE_SEPARATOR, QuestionConfig, option_row, read_ids
 from shards.records import choices, example, tvqa, vcr
 from shards.records.choices import ClipConfig, ClipParser, ClipRecord, ClipSegment
 from shards.records.example import RecordError
 from shards.tokenizer import load_tokenizer
 from shards.tokens import AUDIOSPAN, MASK
-from shards.verify import check_record
 
 GRID = (12, 20)
 

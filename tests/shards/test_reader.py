@@ -18,8 +18,8 @@ from shards.errors import UsageError
 from shards.filesystem import StorageError
 from shards.manifest import index_path, shard_name
 from shards.reader import PretrainingReader, Reader, ReaderConfig, ReaderError, StreamOptions, examples
+from shards.reading.source import ShardError
 from shards.resampling import METHODS, taps
-from shards.source import ShardError
 from shards.vocabulary import VocabularyError
 
 SMALL = ReaderConfig(

@@ -12,10 +12,10 @@ from reader_data import make_example, write_data
 from shards import tfrecord, tokenizer, vocabulary
 from shards.__main__ import main
 from shards.errors import UsageError
-from shards.invariants import check_data, check_example
-from shards.pretraining import PretrainingParser
+from shards.inspection.invariants import check_data, check_example
 from shards.randomness import generator
-from shards.reader_config import ReaderConfig, StreamOptions
+from shards.reading.config import ReaderConfig, StreamOptions
+from shards.reading.pretraining import PretrainingParser
 from shards.records.example import RecordError
 from shards.records.pretraining import parse_example
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import tfrecord, wire
-from shards.records import example
+from shards import tfrecord
+from shards.records import example, wire
 from shards.records.example import RecordError
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

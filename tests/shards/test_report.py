@@ -11,10 +11,11 @@ from PIL import Image
 from report_data import SEGMENTS, TITLE, examples, write_data
 
 from ingest import spectrogram
-from shards import card, dataset, drawing, gallery, report, show, stats
+from shards import dataset
 from shards.__main__ import main
 from shards.errors import run_command
-from shards.stats import ShardSums
+from shards.inspection import card, drawing, gallery, report, show, stats
+from shards.inspection.stats import ShardSums
 from shards.vocabulary import of_data
 
 SHARDS, PER_SHARD = 3, 6

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from report_data import examples, write_data
 
-from shards import dataset, duplicates, outliers, scanning, stats
+from shards import dataset, duplicates
 from shards.__main__ import main
 from shards.errors import run_command
-from shards.funnel import Step, steps
+from shards.inspection import outliers, scanning, stats
+from shards.inspection.funnel import Step, steps
 from shards.manifest import ManifestError, Shard, stats_path
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import filesystem, tally
+from shards.inspection.stats import outcomes
 from shards.ledger import Entry, Ledger
-from shards.stats import outcomes
 
 ENDINGS = [("extracted", "done"), ("no-words", "rejected"), ("server", "failed-retryable")]
 lines = st.lists(

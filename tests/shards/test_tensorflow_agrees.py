@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import filesystem, tfrecord, verify
+from shards import filesystem, tfrecord
 from shards.dataset import open_data
+from shards.inspection import verify
 from shards.records import example as record
 from shards.records.pretraining import arrange, parse_example
 from shards.segments import Segment, VideoText

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from report_data import examples, write_data
 
-from shards import dataset, manifest, tfrecord, verify
+from shards import dataset, manifest, tfrecord
 from shards.__main__ import main
+from shards.inspection import verify
 from shards.records.pretraining import Example
 
 

@@ -22,8 +22,8 @@ from model.config import TINY
 from model.reserve import initial_parameters
 from pipelines import choices, tvqa, vcr
 from shards.errors import UsageError, UserError, run_command
-from shards.evaluation import IS_RECORD, Pass
 from shards.reader import Reader, StreamOptions
+from shards.reading.evaluation import IS_RECORD, Pass
 from shards.records.vcr import VcrConfig, VcrParser
 from train import finetune
 from train.config import MeshConfig

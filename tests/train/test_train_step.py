@@ -19,7 +19,7 @@ from model.losses import contrastive
 from model.objectives import batch_shapes, pretraining_outputs
 from model.reserve import MerlotReserve, parameter_shapes
 from shards.errors import UsageError
-from shards.pretraining import PretrainingParser
+from shards.reading.pretraining import PretrainingParser
 from shards.tokens import LTOVPOOL, MASK, MASKAUDIO
 from shards.vocabulary import published
 from train import accuracy, config, mesh, step

@@ -14,8 +14,8 @@ import jax
 
 from model.reserve import MerlotReserve
 from shards.errors import UserError
-from shards.questions import QuestionConfig
 from shards.reader import RecordParser
+from shards.reading.questions import QuestionConfig
 
 Batch = Mapping[str, jax.Array]
 Logits = Any

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from model.config import ReserveConfig
 from shards import filesystem
-from shards.cache import CacheOptions
 from shards.errors import UsageError
-from shards.evaluation import IS_RECORD, Pass
-from shards.questions import QuestionConfig, read_ids
+from shards.reading.cache import CacheOptions
+from shards.reading.evaluation import IS_RECORD, Pass
+from shards.reading.questions import QuestionConfig, read_ids
 from train.config import MeshConfig
 from train.intervals import wilson
 from train.mesh import check_batch, make_mesh, to_devices

@@ -19,9 +19,9 @@ from model.reserve import InputError, initial_parameters
 from model.transformer import stack_layers
 from shards import dataset, fetch, filesystem, tokenizer
 from shards.errors import UsageError, UserError
-from shards.questions import QuestionConfig
+from shards.reading.questions import QuestionConfig
+from shards.reading.source import Source
 from shards.records.example import RecordError
-from shards.source import Source
 from shards.vocabulary import Vocabulary, of_data
 from train.tasks import Task
 from train.tasks.scoring import fresh_projection

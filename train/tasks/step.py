@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from model.config import ReserveConfig
 from model.reserve import MerlotReserve, parameter_shapes
-from shards.evaluation import IS_RECORD
+from shards.reading.evaluation import IS_RECORD
 from train.config import OptimizerConfig
 from train.mesh import BATCH_AXES, batch_shards, by_example, replicated, state_shardings
 from train.optimizer import finetuning_optimizer, linear_schedule

@@ -16,7 +16,7 @@ from pipelines.demo.questions import (
     window_with_prompt,
     without,
 )
-from shards.pretraining import DecodedSegment
+from shards.reading.pretraining import DecodedSegment
 from shards.tokens import AUDIOSPAN, MASK, PADDING
 
 

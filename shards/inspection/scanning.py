@@ -12,13 +12,13 @@ from typing import Any
 from shards import filesystem, tfrecord
 from shards.dataset import DataSet
 from shards.errors import StorageError
+from shards.inspection.question_stats import QuestionSums
+from shards.inspection.stats import ShardSums
 from shards.packing import Group, Run
-from shards.question_stats import QuestionSums
 from shards.records import example as record
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, example_of
 from shards.sidecar import Collector
-from shards.stats import ShardSums
 
 
 def scan(data: DataSet, processes: int = 1) -> Iterator[ShardSums]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.masking import TARGET, TEXT, Sequence, masked_sequence, row_tokens
+from shards.reading.masking import TARGET, TEXT, Sequence, masked_sequence, row_tokens
 from shards.tokens import MASK
 
 SPAN_LENGTHS = {

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from shards import audio, images, masking, wire
+from shards import audio, images
 from shards.errors import UsageError
-from shards.masking import Rows, Sequence
-from shards.random_text import mask_text
-from shards.reader_config import ReaderConfig
+from shards.reading import masking
+from shards.reading.config import ReaderConfig
+from shards.reading.masking import Rows, Sequence
+from shards.reading.random_text import mask_text
+from shards.reading.truncation import truncate
+from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, ExampleSegment, example_of
 from shards.resampling import to_bfloat16
 from shards.segments import MEL_BANDS
 from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
-from shards.truncation import truncate
 from shards.vocabulary import Vocabulary
 
 Arrays = dict[str, np.ndarray]

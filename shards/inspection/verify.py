@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from shards import filesystem, question_stats, tfrecord, wire
+from shards import filesystem, tfrecord
 from shards import tokenizer as vocabulary
 from shards.dataset import DataSet
+from shards.inspection import question_stats
 from shards.manifest import Shard, index_path, stats_path
+from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, example_of
 from shards.segments import MEL_BANDS, SPECTROGRAM_COLUMNS, Segment

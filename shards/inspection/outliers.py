@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.stats import ShardSums
+from shards.inspection.stats import ShardSums
 
 FAR = 6.0
 """A shard is an outlier if it is more than so many deviations from the median."""

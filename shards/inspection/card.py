@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from shards import filesystem, funnel, stats, stats_tables
+from shards import filesystem
 from shards.dataset import DataSet
 from shards.errors import UsageError
+from shards.inspection import funnel, stats, stats_tables
+from shards.inspection.stats import Summary
 from shards.manifest import Manifest
-from shards.stats import Summary
 
 NAME = "CARD.md"
 _MOST_ROWS = 30

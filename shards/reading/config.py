@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shards.cache import CacheOptions
 from shards.errors import UsageError
 from shards.images import Scaling
-from shards.random_text import TextShape, default_budget
+from shards.reading.cache import CacheOptions
+from shards.reading.random_text import TextShape, default_budget
 from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 _FIELDS = {

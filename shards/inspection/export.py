@@ -11,9 +11,10 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
-from shards import filesystem, tfrecord, wire
+from shards import filesystem, tfrecord
 from shards.dataset import SUFFIX, DataSet
 from shards.errors import UserError
+from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, ExampleSegment, example_of
 

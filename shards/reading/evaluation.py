@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from shards.cache import CacheOptions
 from shards.errors import UserError
-from shards.pretraining import Arrays
-from shards.questions import fixed
 from shards.reader import RecordParser
+from shards.reading.cache import CacheOptions
+from shards.reading.pretraining import Arrays
+from shards.reading.questions import fixed
+from shards.reading.source import Source
 from shards.records.example import RecordError
-from shards.source import Source
 
 IS_RECORD = "is_record"
 """The mask `bool [batch]` among the arrays of a batch: false for rows that fill it up."""

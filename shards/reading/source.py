@@ -18,10 +18,10 @@ from functools import cached_property
 import numpy as np
 
 from shards import dataset, filesystem, tfrecord
-from shards.cache import CacheOptions
 from shards.errors import UsageError, UserError
 from shards.filesystem import StorageError
 from shards.manifest import index_path
+from shards.reading.cache import CacheOptions
 
 _BLOCK_BYTES = 8 << 20
 _HELD_INDEXES = 512

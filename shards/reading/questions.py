@@ -16,8 +16,8 @@ import numpy as np
 from shards import images
 from shards.errors import UsageError
 from shards.images import Scaling
-from shards.pretraining import Arrays, Streams
 from shards.randomness import generator
+from shards.reading.pretraining import Arrays, Streams
 from shards.records.example import Feature, RecordError
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
 

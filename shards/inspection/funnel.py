@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shards.stats import Summary
+from shards.inspection.stats import Summary
 
 LISTED, DOWNLOADED, EXTRACTED = "listed", "downloaded", "extracted"
 

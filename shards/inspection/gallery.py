@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from shards import drawing, fetch, filesystem, tokenizer, wire
+from shards import fetch, filesystem, tokenizer
 from shards.errors import UserError
-from shards.pretraining import PretrainingParser
+from shards.inspection import drawing
+from shards.inspection.show import Decode
 from shards.randomness import generator
-from shards.reader_config import ReaderConfig
+from shards.reading.config import ReaderConfig
+from shards.reading.pretraining import PretrainingParser
+from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, example_of
-from shards.show import Decode
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO, PADDING
 from shards.vocabulary import Vocabulary
 

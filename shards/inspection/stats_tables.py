@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from shards.outliers import Outlier
-from shards.stats import Summary
+from shards.inspection.outliers import Outlier
+from shards.inspection.stats import Summary
 
 _MOST_ROWS = 12
 _HISTOGRAMS = (

@@ -10,9 +10,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shards import drawing, filesystem, tfrecord
+from shards import filesystem, tfrecord
 from shards.dataset import DataSet
 from shards.errors import StorageError, UsageError
+from shards.inspection import drawing
 from shards.manifest import index_path, stats_path
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, parse_example

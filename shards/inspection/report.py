@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from shards import filesystem, funnel, gallery, outliers, scanning, show, stats, stats_tables
+from shards import filesystem
 from shards.dataset import DataSet
 from shards.errors import StorageError
+from shards.inspection import funnel, gallery, outliers, scanning, show, stats, stats_tables
+from shards.inspection.show import Decode
+from shards.inspection.stats import ShardSums, Summary
 from shards.randomness import generator
 from shards.records.example import RecordError
-from shards.show import Decode
-from shards.stats import ShardSums, Summary
 from shards.vocabulary import Vocabulary, of_data
 
 PAGE = "index.html"
@@ -188,7 +189,7 @@ def render(content: dict[str, Any]) -> str:
     # The library is three megabytes of text and takes a moment to import.
     from plotly.offline import get_plotlyjs
 
-    template = resources.files("shards").joinpath("report.html").read_text(encoding="utf-8")
+    template = resources.files("shards.inspection").joinpath("report.html").read_text(encoding="utf-8")
     # No text may end the element it stands in.
     held = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     before, _, rest = template.partition("/*PLOTLY*/")

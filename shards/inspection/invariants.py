@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from shards.errors import UserError
-from shards.pretraining import Arrays, PretrainingParser
+from shards.inspection.verify import Finding
 from shards.randomness import generator
-from shards.reader_config import ReaderConfig, StreamOptions
+from shards.reading.config import ReaderConfig, StreamOptions
+from shards.reading.pretraining import Arrays, PretrainingParser
+from shards.reading.source import Source
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, parse_example
-from shards.source import Source
 from shards.tokens import AUDIOSPAN, END, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
-from shards.verify import Finding
 from shards.vocabulary import Vocabulary, of_data
 
 _MASKS = (MASK, MASKAUDIO)
