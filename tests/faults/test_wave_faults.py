@@ -8,6 +8,7 @@ import time
 import pytest
 from test_job_faults import command, content, family, finish, start, wait_until_gone
 
+from pipelines.folder import lock_path
 from shards import filesystem, manifest, tally, waves
 from shards.dataset import open_data
 from shards.inspection.verify import verify
@@ -68,7 +69,12 @@ def lines(out, generation):
 
 def test_two_jobs_share_the_waves(in_waves, alone, tmp_path, faults):
     out = tmp_path / "out"
-    jobs = [start(in_waves, out) for _ in range(2)]
+    first = start(in_waves, out)
+    pause_within_a_wave(first, out)
+    second = start(in_waves, out)
+    wait_for(lambda: list(out.glob("*.videos")))
+    first.send_signal(signal.SIGCONT)
+    jobs = [first, second]
     said = [job.communicate(timeout=280)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], said
     check_whole(out, alone)
@@ -79,12 +85,30 @@ def test_two_jobs_share_the_waves(in_waves, alone, tmp_path, faults):
     faults.record("two jobs on the waves of one data set", "both finish", f"waves {shares}, byte-equal to one job")
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def pause_within_a_wave(job, out):
+    """Stop a job that has begun its first wave at a moment at which it does not hold the data folder."""
+    wait_for(lambda: list(out.glob("ledger/g0000/*.jsonl")))
+    while True:
+        job.send_signal(signal.SIGSTOP)
+        try:
+            with filesystem.exclusive(lock_path(str(out))):
+                return
+        except filesystem.BusyError:
+            job.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+
+
 def test_a_killed_jobs_wave_is_taken_over(in_waves, alone, tmp_path, faults):
     out = tmp_path / "out"
     first = start(in_waves, out)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(out.glob("ledger/g0000/*.jsonl")):
-        time.sleep(0.1)
+    wait_for(lambda: list(out.glob("ledger/g0000/*.jsonl")))
     children = family(first)
     second = start(in_waves, out)
     time.sleep(4)
@@ -101,9 +125,7 @@ def test_a_job_is_killed_at_every_wave_and_loses_at_most_that(in_waves, alone, t
     out = tmp_path / "out"
     for committed in range(3):
         job = start(in_waves, out)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and len(list(out.glob("*.videos"))) <= committed:
-            time.sleep(0.05)
+        wait_for(lambda done=committed: len(list(out.glob("*.videos"))) > done)
         children = family(job)
         job.send_signal(signal.SIGKILL)
         job.wait()
@@ -120,9 +142,7 @@ def test_a_job_is_killed_at_every_wave_and_loses_at_most_that(in_waves, alone, t
 def test_other_jobs_are_told(in_waves, command, tmp_path):
     out = tmp_path / "out"
     job = start(in_waves, out)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (out / "waves" / "plan.json").exists():
-        time.sleep(0.1)
+    wait_for((out / "waves" / "plan.json").exists)
     job.send_signal(signal.SIGKILL)
     job.wait()
     blocked = tmp_path / "blocked"
