@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+from pipelines import preprocess
 from shards import dataset, filesystem, manifest, tfrecord
+from shards.errors import run_command
 from shards.inspection.stats import summarize
 from shards.ledger import Ledger
 from shards.records.pretraining import parse_example
@@ -162,8 +164,8 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
     ("arguments", "status", "sentence"),
     [
         (["--out", "{tmp}/o"], 2, "give exactly one source"),
-        (["--out", "{tmp}/o", "--videos", "{tmp}/absent"], 1, "there is no folder"),
-        (["--out", "{tmp}/o", "--videos", "{tmp}"], 1, "holds no videos"),
+        (["--out", "{tmp}/o", "--videos", "{tmp}/absent", "{settings}"], 1, "there is no folder"),
+        (["--out", "{tmp}/o", "--videos", "{tmp}", "{settings}"], 1, "holds no videos"),
         (["--out", "{tmp}/o", "--videos", "{tmp}", "--no-such-flag=1"], 2, "unknown argument '--no-such-flag=1'"),
         (
             ["--out", "{tmp}/o", "--videos", "{corpus}", "--timing-model", "none", "--tokenizer", "{tmp}/none"],
@@ -185,18 +187,25 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
         (["--out", "{file}/o", "--videos", "{corpus}", "{settings}"], 1, "cannot access"),
     ],
 )
-def test_bad_usage_is_one_sentence(tmp_path, run, corpus, settings, arguments, status, sentence):
+def test_bad_usage_is_one_sentence(tmp_path, capsys, corpus, settings, arguments, status, sentence):
     blocker = tmp_path / "file"
     blocker.write_text("")
     places = {"tmp": tmp_path, "corpus": corpus / "train", "file": blocker}
     flat = [
         a for argument in arguments for a in (settings if argument == "{settings}" else [argument.format(**places)])
     ]
-    ran = run.preprocess(*flat)
-    assert ran.status == status, ran.err
-    assert sentence in ran.err
-    assert "Traceback" not in ran.err
+    assert run_command(lambda: preprocess.main(flat)) == status
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ")
+    assert sentence in last
     assert not (tmp_path / "o").exists()
+
+
+def test_bad_usage_ends_the_process_without_a_traceback(tmp_path, run):
+    ran = run.preprocess("--out", tmp_path / "o")
+    assert ran.status == 2
+    assert "give exactly one source" in ran.err
+    assert "Traceback" not in ran.err
 
 
 def test_another_config_is_refused(data, run, corpus, quick):
