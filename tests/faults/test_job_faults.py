@@ -88,6 +88,14 @@ def family(process):
         return []
 
 
+def wait_for(condition, seconds=100):
+    """Until something is the case; fails if it never is."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def wait_until_gone(processes, seconds=40):
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert not alive, [p.cmdline() for p in alive]
@@ -129,14 +137,10 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(command, undisturb
 def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, tmp_path, faults):
     out = tmp_path / "out"
     process = start(command, out)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (
-        workers := [p for p in family(process) if p.cmdline()[-1:] == ["pipelines.worker"]]
-    ):
-        time.sleep(0.2)
-    time.sleep(3)
+    wait_for(lambda: list(out.glob("ledger/*.jsonl")))
     everyone = family(process)
-    workers[-1].kill()
+    [*_, worker] = [p for p in everyone if p.cmdline()[-1:] == ["pipelines.worker"]]
+    worker.kill()
     killed = time.monotonic()
     status = process.wait(80)
     assert status == 1
@@ -153,11 +157,11 @@ def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, 
 def test_two_jobs_on_one_output(command, tmp_path, faults):
     out = tmp_path / "out"
     first = start(command, out)
-    deadline = time.monotonic() + 60
-    while not (out / ".lock").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)
+    # Stopped at work, so that it cannot be done before the other comes.
+    wait_for(lambda: list(out.glob("ledger/*.jsonl")))
+    first.send_signal(signal.SIGSTOP)
     second = subprocess.run(command(out), capture_output=True, text=True, timeout=60, check=False)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 1
     assert "another job is writing" in second.stderr
     assert first.wait(120) == 0

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from test_job_faults import command, content, family, finish, start, wait_until_gone
+from test_job_faults import command, content, family, finish, start, wait_for, wait_until_gone
 
 from pipelines.folder import lock_path
 from shards import filesystem, manifest, tally, waves
@@ -83,13 +83,6 @@ def test_two_jobs_share_the_waves(in_waves, alone, tmp_path, faults):
     assert sum(shares) == 4
     assert min(shares) >= 1, said
     faults.record("two jobs on the waves of one data set", "both finish", f"waves {shares}, byte-equal to one job")
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 100
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def pause_within_a_wave(job, out):
