@@ -47,6 +47,10 @@ class _Features(Mapping[str, Feature]):
             return _integers(self._data, first, stop)
         return [self._payload[first:stop]] if first >= 0 else []
 
+    def __contains__(self, name: object) -> bool:
+        # The one that `Mapping` has decodes the values.
+        return name in self._places
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
