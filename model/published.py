@@ -60,13 +60,13 @@ class CheckpointError(ValueError):
 class Pretrained:
     """A model with its parameters: the published methods, compiled once for each shape of inputs.
 
-    `params` are float32, in the tree of `config`. `tokenizer_file` is the vocabulary the weights were made with; None
-    means the published one, fetched into `cache_dir` when it is first needed.
+    `params` are float32, in the tree of `config`. `tokenizer_file` is the path or `gs://` address of the vocabulary
+    the weights were made with; None means the published one, fetched into `cache_dir` when it is first needed.
     """
 
     params: dict
     config: ReserveConfig
-    tokenizer_file: Path | None = None
+    tokenizer_file: str | None = None
     cache_dir: Path | None = None
 
     @functools.cached_property
@@ -74,8 +74,8 @@ class Pretrained:
         """The vocabulary of these weights. Raises `FetchError` if it must be downloaded and cannot."""
         from tokenizers import Tokenizer
 
-        file = self.tokenizer_file or fetch(TOKENIZER, self.cache_dir)
-        return Tokenizer.from_file(str(file))
+        file = self.tokenizer_file or str(fetch(TOKENIZER, self.cache_dir))
+        return Tokenizer.from_str(filesystem.read_bytes(file).decode())
 
     @functools.cached_property
     def module(self) -> MerlotReserve:
@@ -201,9 +201,9 @@ def load(
     Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; None takes the
     one that is written beside a checkpoint on disk, else the default. A `config` decides everything, grid and dtype
     included, and otherwise the sizes are read off the file. Parameters become float32; `dtype` is that of the
-    computation, float32 unless told. A folder means its highest `ckpt_STEP`. Downloads are kept in `cache_dir`,
-    continued if broken, and reported to `progress(done, total)` in bytes. Raises `CheckpointError`, `ConfigError` or
-    `FetchError`.
+    computation, float32 unless told. A folder, also one in a bucket, means its highest `ckpt_STEP`. What comes from the
+    web is kept in `cache_dir`, continued if broken, and reported to `progress(done, total)` in bytes. Raises
+    `CheckpointError`, `ConfigError`, `FetchError` or `StorageError`.
     """
     name = str(name_or_path)
     if grid is None:
@@ -220,8 +220,8 @@ def load(
         data = _fetched(remote, folder, progress or _logged(remote.name))
         place = remote.name
     else:
-        place = _local_file(name)
-        data = filesystem.read_bytes(place)
+        place = _file_at(name)
+        data = _read(place)
     try:
         params = decode(data, place)
         config = _config_of(params, place, image_grid, dtype) if config is None else config
@@ -234,19 +234,19 @@ def load(
     if dtype is not None:
         config = replace(config, dtype=dtype)
     params = stack_layers(params) if config.scan_layers else params
-    beside = Path(place).with_name("tokenizer.json")
-    tokenizer = beside if not remote and beside.is_file() else None
+    beside = filesystem.join(_folder_of(place), "tokenizer.json")
+    tokenizer = beside if not remote and filesystem.exists(beside) else None
     return Pretrained(jax.device_put(params), config, tokenizer, folder)
 
 
 def remote_file(name: str, grid: tuple[int, int]) -> RemoteFile | None:
-    """Where a published name or an address is on the net; None for a local path."""
+    """Where a published name or a web address is on the net; None for a path, on a disk or in a bucket."""
     if name in _SIZES:
         file = name if tuple(grid) == BASE.grid else f"{name}_resadapt"
         return RemoteFile(file, f"{_BUCKET}/ckpts/{file}")
     if match := re.fullmatch(r"(vcr|tvqa)_finetune_(base|large)", name):
         return RemoteFile(name, f"{_BUCKET}/{_FOLDERS[match[1]]}/{name}")
-    if name.startswith(("gs://", "https://", "http://")):
+    if name.startswith(("https://", "http://")):
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         return RemoteFile(f"{digest}-{name.rstrip('/').rsplit('/', 1)[-1]}", name)
     return None
@@ -319,13 +319,16 @@ def write_grid(folder: str, config: ReserveConfig) -> None:
 
 
 def _grid_beside(name: str) -> tuple[int, int] | None:
-    path = Path(name) if Path(name).is_dir() else Path(name).parent
-    if remote_file(name, DEFAULT_GRID) or not (path / GRID_NAME).is_file():
+    if remote_file(name, DEFAULT_GRID):
+        return None
+    folder = name if _steps(name) else _folder_of(name)
+    path = filesystem.join(folder, GRID_NAME)
+    if not filesystem.exists(path):
         return None
     try:
-        rows, columns = json.loads((path / GRID_NAME).read_bytes())["grid"]
+        rows, columns = json.loads(filesystem.read_bytes(path))["grid"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / GRID_NAME} is damaged ({error}); give the grid, or write it again") from None
+        raise CheckpointError(f"{path} is damaged ({error}); give the grid, or write it again") from None
     return rows, columns
 
 
@@ -383,17 +386,33 @@ def _logged(name: str) -> Progress:
     return progress
 
 
-def _local_file(name: str) -> str:
-    path = Path(name)
-    if path.is_dir():
-        steps = {int(file.name[5:]): file for file in path.glob("ckpt_*") if file.name[5:].isdigit()}
-        if not steps:
-            raise CheckpointError(f"folder {name} has no file ckpt_STEP; give the path of a checkpoint")
-        return str(steps[max(steps)])
-    if not path.is_file():
+def _file_at(name: str) -> str:
+    """The checkpoint at a path: the file itself, or the newest in a folder."""
+    if steps := _steps(name):
+        return steps[max(steps)]
+    if not filesystem.exists(name):
         known = ", ".join([*_SIZES, "vcr_finetune_base", "tvqa_finetune_base"])
         raise CheckpointError(f"{name!r} is no file and no published name; published are {known} and their large forms")
     return name
+
+
+def _read(place: str) -> bytes:
+    try:
+        return filesystem.read_bytes(place)
+    except filesystem.StorageError as error:
+        raise CheckpointError(f"{place!r} has no file ckpt_STEP, and it is no checkpoint itself: {error}") from None
+
+
+def _steps(folder: str) -> dict[int, str]:
+    """The checkpoints in a folder by their step."""
+    files = {path.rpartition("/ckpt_")[2]: path for path in filesystem.list_files(folder)}
+    return {int(step): path for step, path in files.items() if step.isdigit()}
+
+
+def _folder_of(path: str) -> str:
+    """The folder that a path is in."""
+    above, slash, _ = path.rstrip("/").rpartition("/")
+    return above or slash or "."
 
 
 def _needed(audio_clips, tokens: np.ndarray):

@@ -20,8 +20,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed, Unauthorized
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
@@ -42,6 +42,9 @@ def _client(process: int) -> storage.Client:
     del process
     try:
         return storage.Client()
+    except DefaultCredentialsError:
+        # Public buckets can be read all the same; of others the service says that it wants credentials.
+        return storage.Client.create_anonymous_client()
     except (GoogleAuthError, OSError) as error:
         raise StorageError(f"Google Cloud Storage cannot be used: {error}") from None
 
@@ -62,6 +65,11 @@ def _named(path: str) -> Iterator[None]:
         raise
     except NotFound:
         raise StorageError(f"cannot access {path!r}: there is no such object or bucket") from None
+    except Unauthorized:
+        raise StorageError(
+            f"cannot access {path!r} without credentials; run 'gcloud auth application-default login', or set"
+            " GOOGLE_APPLICATION_CREDENTIALS to the file of a service account"
+        ) from None
     except PreconditionFailed:
         raise StorageError(f"{path!r} was changed by another job meanwhile; let one job at a time write it") from None
     except (GoogleAPIError, GoogleAuthError, RequestException, OSError) as error:

@@ -185,7 +185,7 @@ class Pretraining:
     """What of shards in a bucket is kept on this host."""
 
 
-def evaluate_pretraining(options: tyro.conf.OmitArgPrefixes[Pretraining]) -> int:
+def evaluate_pretraining(options: Pretraining) -> int:
     """Evaluate and print; returns the exit status."""
     loaded = weights.load(options.checkpoint)
     loaded.check_vocabulary(options.data, options.split)
@@ -241,7 +241,9 @@ TASKS: dict[str, Callable[[Any], int]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return tyro.extras.subcommand_cli_from_dict(TASKS, args=argv, prog="python -m train.evaluate")
+    return tyro.extras.subcommand_cli_from_dict(
+        TASKS, args=argv, prog="python -m train.evaluate", config=(tyro.conf.OmitArgPrefixes,)
+    )
 
 
 if __name__ == "__main__":

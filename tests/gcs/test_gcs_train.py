@@ -15,11 +15,13 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
+from pipelines import choices
 from shards import filesystem
 from shards.errors import UsageError, run_command
 from tests.shards.reader_data import write_data
-from train import pretrain, weights
+from train import evaluate, finetune, pretrain, weights
 from train.bucket import BucketPath
 from train.metrics import MetricsLog
 
@@ -143,6 +145,46 @@ def test_all_of_a_run_is_in_its_bucket_and_others_are_refused(undisturbed, data,
     BucketPath(f"{place}/checkpoints").rmtree()
     with pytest.raises(UsageError, match="holds no checkpoint yet"):
         weights.load(place)
+
+
+@pytest.fixture(scope="module")
+def questions(published_tokenizer, tmp_path_factory):
+    """Pictures whose colour is asked for."""
+    out, colours = tmp_path_factory.mktemp("colours"), ("red", "green", "blue", "white")
+    for split in ("train", "val"):
+        lines = []
+        for i, colour in enumerate(colours):
+            Image.new("RGB", (64, 64), colour).save(out / f"{i}.jpg")
+            question = {"question": "Which colour is it?", "answers": colours, "label": i}
+            lines.append(json.dumps({"image": f"{i}.jpg"} | question))
+        (out / f"{split}.jsonl").write_text("\n".join(lines))
+        job = ["--data", str(out / f"{split}.jsonl"), "--split", split, "--out", str(out / "data")]
+        job += ["--tokenizer", str(published_tokenizer)]
+        assert choices.main([*job, "--direct_num_workers=1", "--direct_running_mode=in_memory"]) == 0
+    return str(out / "data")
+
+
+def test_weights_in_a_bucket_start_other_runs_and_are_evaluated(data, questions, place, bucket, capsys):
+    assert run_command(lambda: pretrain.main(arguments(data, place, "--steps", "2"))) == 0
+    onward = arguments(data, f"{bucket}/onward", "--steps", "2", "--init", f"{place}/export")
+    assert run_command(lambda: pretrain.main(onward)) == 0
+    assert f"starting from the weights of {place}/export" in capsys.readouterr().err
+    assert losses(f"{bucket}/onward") != losses(place)
+
+    tuned = f"{bucket}/tuned"
+    small = ("--input.grid", "2", "2", "--dtype", "float32", "--batch-size", "2", "--epochs", "1")
+    command = ["choices", "--data", questions, "--init", place, "--workdir", tuned, *small]
+    assert run_command(lambda: finetune.main(command)) == 0
+    kept = [path.rpartition("/")[2] for path in filesystem.list_files(f"{tuned}/best")]
+    assert kept == ["ckpt_2", "model.json", "tokenizer.json"]
+    capsys.readouterr()
+    for checkpoint in (tuned, f"{tuned}/best", f"{tuned}/best/ckpt_2"):
+        judge = ["choices", "--data", questions, "--split", "val", "--checkpoint", checkpoint]
+        assert run_command(lambda judge=judge: evaluate.main(judge)) == 0
+        assert " of 4 " in capsys.readouterr().out
+    other = arguments(data, f"{bucket}/other", "--init", f"{bucket}/nothing")
+    assert run_command(lambda: pretrain.main(other)) == 2
+    assert f"{bucket}/nothing' is no file and no published name" in capsys.readouterr().err
 
 
 @pytest.mark.faults

@@ -211,7 +211,8 @@ def test_names_and_grids_choose_the_file():
         ("tvqa_finetune_large", (18, 32), "tvqa_ckpts/tvqa_finetune_large"),
     ):
         assert published.remote_file(name, grid).address == f"gs://merlotreserve/{address}"
-    assert published.remote_file("gs://mine/ckpts/base", (18, 32)).name.endswith("-base")
+    assert published.remote_file("https://mine/ckpts/base", (18, 32)).name.endswith("-base")
+    assert published.remote_file("gs://mine/ckpts/base", (18, 32)) is None
     assert published.remote_file("ckpts/base", (18, 32)) is None
 
 

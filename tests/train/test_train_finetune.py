@@ -25,13 +25,12 @@ from shards.errors import UsageError, UserError, run_command
 from shards.reader import Reader, StreamOptions
 from shards.reading.evaluation import IS_RECORD, Pass
 from shards.records.vcr import VcrConfig, VcrParser
-from train import finetune
+from train import evaluate, finetune
 from train.config import MeshConfig
 from train.finetune import FinetuneConfig
 from train.mesh import make_mesh, to_devices
 from train.metrics import MetricsLog
-from train.tasks import evaluation, setup, tvqa_submission, vcr_submission
-from train.tasks.evaluation import EvaluationOptions
+from train.tasks import setup, tvqa_submission, vcr_submission
 from train.tasks.step import initial_state, make_step, task_shapes
 from train.tasks.table import TASKS
 
@@ -146,14 +145,14 @@ def test_a_stopped_run_continues_with_the_same_losses(undisturbed, prepared, tmp
 
 
 def test_evaluation_and_the_leaderboard_file_of_vcr(undisturbed, prepared, tmp_path, capsys):
-    options = EvaluationOptions(str(prepared / "vcr"), str(undisturbed), json=True)
-    assert evaluation.evaluate_vcr(options) == 0
+    command = ["vcr", "--data", str(prepared / "vcr"), "--checkpoint", str(undisturbed)]
+    assert run_command(lambda: evaluate.main([*command, "--json"])) == 0
     found = json.loads(capsys.readouterr().out)
     assert {name: share["asked"] for name, share in found.items()} == {"qa": 1, "qar": 1, "q2ar": 1}
-    assert evaluation.evaluate_vcr(dataclasses.replace(options, submit=str(tmp_path / "out"))) == 0
+    assert run_command(lambda: evaluate.main([*command, "--submit", str(tmp_path / "out")])) == 0
     path = capsys.readouterr().out.strip()
     assert vcr_submission.check(path) == 1
-    assert evaluation.evaluate_vcr(dataclasses.replace(options, json=False)) == 0
+    assert run_command(lambda: evaluate.main(command)) == 0
     assert "95 % interval" in capsys.readouterr().out
 
 
@@ -168,9 +167,9 @@ def test_tvqa_from_pretrained_weights_to_its_archives(prepared, tmp_path, capsys
     (line,) = MetricsLog(str(tmp_path / "run" / "evaluations.jsonl")).lines()
     assert {"val/text", "val/audio", "val/joint"} <= set(line)
     assert line["val/questions"] == 4
-    options = EvaluationOptions(str(prepared / "tvqa"), str(tmp_path / "run"), submit=str(tmp_path / "out"))
+    command = ["tvqa", "--data", str(prepared / "tvqa"), "--checkpoint", str(tmp_path / "run")]
     capsys.readouterr()
-    assert evaluation.evaluate_tvqa(options) == 0
+    assert run_command(lambda: evaluate.main([*command, "--submit", str(tmp_path / "out")])) == 0
     paths = capsys.readouterr().out.split()
     assert [tvqa_submission.check(path)["prediction_val.json"] for path in paths] == [4, 4, 4]
     assert [tvqa_submission.check(path)["prediction_test_public.json"] for path in paths] == [1, 1, 1]
@@ -192,9 +191,9 @@ def test_own_questions_need_no_code_and_a_sweep_compares(prepared, tmp_path, cap
     stored = json.loads((tmp_path / lines[0]["run"] / "config.json").read_text())["input"]
     assert (stored["options"], stored["segments"], stored["sound"]) == (4, 1, False)
     assert "seed=1: val/joint" in capsys.readouterr().err
-    options = EvaluationOptions(str(prepared / "choices"), str(tmp_path / "seed=1"), submit=str(tmp_path / "out"))
-    with pytest.raises(UsageError, match="the task 'choices' has no leaderboard"):
-        evaluation.evaluate_choices(options)
+    command = ["choices", "--data", str(prepared / "choices"), "--checkpoint", str(tmp_path / "seed=1")]
+    assert run_command(lambda: evaluate.main([*command, "--submit", str(tmp_path / "out")])) == 2
+    assert "the task 'choices' has no leaderboard" in capsys.readouterr().err
 
 
 def test_a_sweep_is_every_combination():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from shards.records.example import RecordError
 from shards.vocabulary import Vocabulary, of_data
 from train.tasks import Task
 from train.tasks.scoring import fresh_projection
+from train.weights import EXPORT_NAME
 
 CONFIG_NAME = "config.json"
 BEST_NAME = "best"
@@ -122,16 +122,16 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
 
     Raises `UsageError` if it is none, or of another vocabulary.
     """
-    folder = next((place for place in (Path(checkpoint), *Path(checkpoint).parents[:2]) if _is_run(place)), None)
+    folder = next(filter(_is_run, _and_above(checkpoint)), None)
     reader, grid, dtype, model = task.reader, published.DEFAULT_GRID, "float32", None
     if folder is not None:
-        stored = json.loads(filesystem.read_bytes(str(folder / CONFIG_NAME)))
+        stored = json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME)))
         if stored["task"] != task.name:
             raise UsageError(f"{checkpoint!r} was finetuned on {stored['task']}, not on {task.name}; name its own task")
         reader, dtype = reader_from(task, stored["input"]), stored["model"]["dtype"]
         model = model_from(stored["model"])
         grid = reader.grid
-        checkpoint = str(folder / BEST_NAME) if Path(checkpoint) == folder else checkpoint
+        checkpoint = filesystem.join(folder, BEST_NAME) if checkpoint.rstrip("/") == folder else checkpoint
     loaded = _load(checkpoint, grid, dtype, model)
     if "proj" not in loaded.params or set(task.dropped) & set(loaded.params):
         raise UsageError(f"{checkpoint!r} is not finetuned for {task.name}; run train.finetune {task.name} first")
@@ -154,19 +154,34 @@ def model_from(stored: dict[str, Any]) -> ReserveConfig:
     return ReserveConfig(**{**stored, "remat": Remat(**stored["remat"])})
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG_NAME).is_file() and (folder / BEST_NAME).is_dir()
+def _and_above(checkpoint: str) -> list[str]:
+    """The places where the work folder of a checkpoint may be: its own path, and the two folders above it."""
+    path = checkpoint.rstrip("/")
+    above = path.rpartition("/")[0] or "."
+    return [path, above, above.rpartition("/")[0] or "."]
+
+
+def _is_run(folder: str) -> bool:
+    """Whether a work folder is there; web addresses are none."""
+    names = (CONFIG_NAME, BEST_NAME)
+    return _is_path(folder) and all(filesystem.exists(filesystem.join(folder, name)) for name in names)
+
+
+def _is_path(name: str) -> bool:
+    return published.remote_file(name, published.DEFAULT_GRID) is None
 
 
 def _load(name: str, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None) -> published.Pretrained:
     """Weights in the configuration of their run if it is known, else as their file and `grid` say."""
-    export, about = Path(name) / "export", Path(name) / CONFIG_NAME
-    if export.is_dir() and about.is_file():
-        config = model_from(json.loads(filesystem.read_bytes(str(about)))["model"])
+    export, about = (filesystem.join(name, part) for part in (EXPORT_NAME, CONFIG_NAME))
+    if _is_path(name) and filesystem.exists(export):
+        if filesystem.exists(about):
+            config = model_from(json.loads(filesystem.read_bytes(about))["model"])
+        name = export
     if config is not None:
         config = dataclasses.replace(config, dtype=dtype, scan_layers=False).with_grid(grid)
     try:
-        return published.load(export if export.is_dir() else name, grid=grid, config=config, dtype=dtype)
+        return published.load(name, grid=grid, config=config, dtype=dtype)
     except (published.CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"{name}: {error}") from None
     except fetch.FetchError as error:

@@ -1,0 +1,58 @@
+"""The commands that the README and the guides name exist, and know every flag that is written there."""
+
+import contextlib
+import importlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.options import beam_options
+from shards.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"python -m ((?:pipelines|shards|train)[\w.]*)((?: [^\s`|#…]+)*)")
+WITH_SUBCOMMANDS = {"shards", "train.evaluate", "train.finetune", "train.pretrain", "pipelines.zeroshot"}
+
+
+def documented():
+    """(module, subcommand, flags) of every command, with the flags of all places together."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for module, rest in COMMAND.findall(text):
+            words = rest.replace("[", " ").replace("]", " ").split()
+            named = module in WITH_SUBCOMMANDS and words and re.fullmatch(r"[a-z][a-z-]*", words[0])
+            flags = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
+            found.setdefault((module, words[0] if named else None), set()).update(flags)
+    return [(*key, sorted(flags)) for key, flags in sorted(found.items(), key=str)]
+
+
+def main_of(module):
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(f"{module}.__main__").main
+    return importlib.import_module(module).main
+
+
+def is_a_flag_of_beam(flag):
+    try:
+        beam_options([f"{flag}=1"])
+    except UsageError as error:
+        return "unknown argument" not in str(error)
+    return True
+
+
+@pytest.mark.parametrize(("module", "subcommand", "flags"), documented())
+def test_commands_know_their_documented_flags(module, subcommand, flags, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        main_of(module)([*([subcommand] if subcommand else []), "--help"])
+    assert ended.value.code == 0
+    known = set(re.findall(r"--[a-z][\w.-]*", said.getvalue()))
+    unknown = [flag for flag in flags if flag not in known]
+    if module == "pipelines.preprocess":
+        unknown = [flag for flag in unknown if not is_a_flag_of_beam(flag)]
+    assert not unknown
