@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines import preprocess
+from pipelines.demo.__main__ import SEGMENTS_PER_EXAMPLE
 from shards import dataset, filesystem, manifest, tfrecord
 from shards.errors import run_command
 from shards.inspection.stats import summarize
@@ -246,3 +248,15 @@ def test_a_real_film_with_a_real_voice(tmp_path, run, film, quick):
         first = parse_example(next(iter(tfrecord.scan(file, path)))[1])
     assert all(placed.segment.width == 512 and placed.segment.height == 288 for placed in first.segments)
     assert np.diff([placed.segment.start for placed in first.segments]).tolist() == [5.0] * 3
+
+
+def test_the_readme_s_example_reads_shards(data):
+    """The reader of the README as it stands there, on the shards of another corpus."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    assert '"demo/data"' in code
+    assert f"segments={SEGMENTS_PER_EXAMPLE}" in code
+    names: dict = {}
+    exec(code.replace('"demo/data"', repr(str(data))), names)
+    assert names["batch"]["images"].shape[0] == 4
+    names["reader"].close()
