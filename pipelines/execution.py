@@ -32,6 +32,10 @@ LOG_VARIABLE = "RESERVOIR_LOG"
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
+_LOST = "a worker process died (killed, or out of memory); what it finished is kept, run the same command again"
+_BEAM_LOST = "Channel closed prematurely"
+"""What Beam says if it notices first."""
+
 _GRACE_SECONDS = 20.0
 """How long a pipeline may take to end after its workers did."""
 
@@ -90,9 +94,7 @@ def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
             lost_at = time.monotonic()
         if lost_at is not None and thread.is_alive() and time.monotonic() - lost_at > _GRACE_SECONDS:
             _end_children()
-            raise WorkerLostError(
-                "a worker process died (killed, or out of memory); what it finished is kept, run the same command again"
-            )
+            raise WorkerLostError(_LOST)
     if failures:
         _end_children()
         raise _as_user_error(failures[0]) from failures[0]
@@ -130,4 +132,6 @@ def _as_user_error(error: BaseException) -> UserError:
     """The sentence of a `UserError` raised inside a worker, which arrives as text, or of whatever else it was."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)
+    if _BEAM_LOST in said:
+        return WorkerLostError(_LOST)
     return UserError(f"the job failed: {said.split('Error: ', 1)[-1][:500]}")
