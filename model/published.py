@@ -28,6 +28,7 @@ from model.config import BASE, LARGE, ConfigError, ReserveConfig
 from model.reserve import InputError, MerlotReserve, parameter_shapes
 from model.transformer import stack_layers, unstack_layers
 from shards import filesystem
+from shards.errors import UserError
 from shards.fetch import TOKENIZER, RemoteFile, fetch
 from shards.tokens import AUDIOSPAN, PADDING
 
@@ -71,11 +72,20 @@ class Pretrained:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary of these weights. Raises `FetchError` if it must be downloaded and cannot."""
+        """The vocabulary of these weights.
+
+        Raises `FetchError` if it must be downloaded and cannot, `UserError` if its file is damaged.
+        """
         from tokenizers import Tokenizer
 
         file = self.tokenizer_file or str(fetch(TOKENIZER, self.cache_dir))
-        return Tokenizer.from_str(filesystem.read_bytes(file).decode())
+        data = filesystem.read_bytes(file)
+        try:
+            # The library raises its own untyped exceptions for every kind of bad file.
+            return Tokenizer.from_str(data.decode())
+        except Exception as error:  # noqa: BLE001
+            reason = str(error)[:120]
+            raise UserError(f"{file} is not a tokenizer file: {reason}; restore it beside its weights") from None
 
     @functools.cached_property
     def module(self) -> MerlotReserve:
@@ -199,7 +209,7 @@ def load(
     """A published model by name, or a checkpoint by path or `gs://` or `https://` address.
 
     Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; None takes the
-    one that is written beside a checkpoint on disk, else the default. A `config` decides everything, grid and dtype
+    one that is written beside the checkpoint, else the default. A `config` decides everything, grid and dtype
     included, and otherwise the sizes are read off the file. Parameters become float32; `dtype` is that of the
     computation, float32 unless told. A folder, also one in a bucket, means its highest `ckpt_STEP`. What comes from the
     web is kept in `cache_dir`, continued if broken, and reported to `progress(done, total)` in bytes. Raises
@@ -234,7 +244,7 @@ def load(
     if dtype is not None:
         config = replace(config, dtype=dtype)
     params = stack_layers(params) if config.scan_layers else params
-    beside = filesystem.join(_folder_of(place), "tokenizer.json")
+    beside = filesystem.join(filesystem.folder_of(place), "tokenizer.json")
     tokenizer = beside if not remote and filesystem.exists(beside) else None
     return Pretrained(jax.device_put(params), config, tokenizer, folder)
 
@@ -321,7 +331,7 @@ def write_grid(folder: str, config: ReserveConfig) -> None:
 def _grid_beside(name: str) -> tuple[int, int] | None:
     if remote_file(name, DEFAULT_GRID):
         return None
-    folder = name if _steps(name) else _folder_of(name)
+    folder = name if _steps(name) else filesystem.folder_of(name)
     path = filesystem.join(folder, GRID_NAME)
     if not filesystem.exists(path):
         return None
@@ -407,12 +417,6 @@ def _steps(folder: str) -> dict[int, str]:
     """The checkpoints in a folder by their step."""
     files = {path.rpartition("/ckpt_")[2]: path for path in filesystem.list_files(folder)}
     return {int(step): path for step, path in files.items() if step.isdigit()}
-
-
-def _folder_of(path: str) -> str:
-    """The folder that a path is in."""
-    above, slash, _ = path.rstrip("/").rpartition("/")
-    return above or slash or "."
 
 
 def _needed(audio_clips, tokens: np.ndarray):

@@ -41,7 +41,7 @@ def open_data(data: str, split: str | None = None, count: int | None = None) -> 
     found = _files(data, split, count)
     if not found:
         raise UsageError(f"{data!r} holds no shards: no {manifest.NAME} and no *{SUFFIX} file")
-    return DataSet(found[0].rpartition("/")[0] or ".", found, None)
+    return DataSet(filesystem.folder_of(found[0]), found, None)
 
 
 def _files(data: str, split: str | None, count: int | None) -> list[str]:

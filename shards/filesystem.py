@@ -44,6 +44,12 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/") or "/", *names])
 
 
+def folder_of(path: str) -> str:
+    """The folder that a path is in."""
+    above, slash, _ = path.rstrip("/").rpartition("/")
+    return above or slash or "."
+
+
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
     return _layer(path).exists(path)

@@ -20,8 +20,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed, Unauthorized
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, InvalidOperation
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
@@ -65,7 +65,8 @@ def _named(path: str) -> Iterator[None]:
         raise
     except NotFound:
         raise StorageError(f"cannot access {path!r}: there is no such object or bucket") from None
-    except Unauthorized:
+    except InvalidOperation:
+        # The service refused, and the library tried to renew the credentials that an anonymous client has not.
         raise StorageError(
             f"cannot access {path!r} without credentials; run 'gcloud auth application-default login', or set"
             " GOOGLE_APPLICATION_CREDENTIALS to the file of a service account"

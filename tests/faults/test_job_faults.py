@@ -96,6 +96,12 @@ def wait_for(condition, seconds=100):
         time.sleep(0.05)
 
 
+def pause(process):
+    """Stop a process until it gets SIGCONT."""
+    process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+
+
 def wait_until_gone(processes, seconds=40):
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert not alive, [p.cmdline() for p in alive]
@@ -159,7 +165,7 @@ def test_two_jobs_on_one_output(command, tmp_path, faults):
     first = start(command, out)
     # Stopped at work, so that it cannot be done before the other comes.
     wait_for(lambda: list(out.glob("ledger/*.jsonl")))
-    first.send_signal(signal.SIGSTOP)
+    pause(first)
     second = subprocess.run(command(out), capture_output=True, text=True, timeout=60, check=False)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 1

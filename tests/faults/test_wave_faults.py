@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from test_job_faults import command, content, family, finish, start, wait_for, wait_until_gone
+from test_job_faults import command, content, family, finish, pause, start, wait_for, wait_until_gone
 
 from pipelines.folder import lock_path
 from shards import filesystem, manifest, tally, waves
@@ -89,7 +89,7 @@ def pause_within_a_wave(job, out):
     """Stop a job that has begun its first wave at a moment at which it does not hold the data folder."""
     wait_for(lambda: list(out.glob("ledger/g0000/*.jsonl")))
     while True:
-        job.send_signal(signal.SIGSTOP)
+        pause(job)
         try:
             with filesystem.exclusive(lock_path(str(out))):
                 return

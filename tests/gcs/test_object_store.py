@@ -1,14 +1,41 @@
 """The file layer keeps its promises in a bucket: whole objects, one winner, retries, leases."""
 
 import multiprocessing
+import os
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from shards import filesystem, object_store
 from shards.errors import StorageError
 from shards.ledger import Entry, Ledger
+
+
+def test_without_credentials_others_buckets_are_refused_in_one_sentence(monkeypatch, tmp_path):
+    """A service that wants to know who asks, and a machine that has nothing to show."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert "Authorization" not in self.headers
+            self.send_error(401)
+
+        def log_message(self, *arguments):
+            """Print nothing."""
+
+    for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        object_store._client.cache_clear()
+        client = object_store._client(os.getpid())
+        client._connection.API_BASE_URL = f"http://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(StorageError, match=r"cannot access 'gs://b/x' without credentials; run 'gcloud auth"):
+            filesystem.size("gs://b/x")
+        object_store._client.cache_clear()
+        server.shutdown()
 
 
 def test_files_come_back_and_are_listed(bucket):

@@ -20,6 +20,7 @@ from model.config import BASE, ConfigError, Remat
 from model.published import CheckpointError
 from model.reserve import InputError, MerlotReserve
 from model.transformer import stack_layers, unstack_layers
+from shards.errors import UserError
 
 FILE = "ckpt_expect.npz"
 GRID = (4, 6)
@@ -184,6 +185,15 @@ def test_files_that_are_no_checkpoints(checkpoint, tmp_path):
         published.load(tmp_path / "bsae")
     with pytest.raises(CheckpointError, match="no file ckpt_STEP"):
         published.load(tmp_path / "..", grid=GRID)
+
+
+def test_a_damaged_vocabulary_beside_the_weights_is_named(checkpoint, tmp_path):
+    (tmp_path / "ckpt_1").write_bytes(checkpoint.read_bytes())
+    for content in (b"{}", b"\xff\xfe"):
+        (tmp_path / "tokenizer.json").write_bytes(content)
+        loaded = published.load(tmp_path, grid=GRID)
+        with pytest.raises(UserError, match=r"tokenizer\.json is not a tokenizer file"):
+            loaded.get_label_space(["a dog"])
 
 
 SMALL = serialization.msgpack_serialize({"params": {"a": {"b": np.arange(6, dtype=np.float16)}}, "step": 3})

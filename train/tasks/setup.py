@@ -122,7 +122,7 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
 
     Raises `UsageError` if it is none, or of another vocabulary.
     """
-    folder = next(filter(_is_run, _and_above(checkpoint)), None)
+    folder = next(filter(_is_run, _and_above(checkpoint)), None) if _is_path(checkpoint) else None
     reader, grid, dtype, model = task.reader, published.DEFAULT_GRID, "float32", None
     if folder is not None:
         stored = json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME)))
@@ -156,18 +156,16 @@ def model_from(stored: dict[str, Any]) -> ReserveConfig:
 
 def _and_above(checkpoint: str) -> list[str]:
     """The places where the work folder of a checkpoint may be: its own path, and the two folders above it."""
-    path = checkpoint.rstrip("/")
-    above = path.rpartition("/")[0] or "."
-    return [path, above, above.rpartition("/")[0] or "."]
+    above = filesystem.folder_of(checkpoint)
+    return [checkpoint.rstrip("/"), above, filesystem.folder_of(above)]
 
 
 def _is_run(folder: str) -> bool:
-    """Whether a work folder is there; web addresses are none."""
-    names = (CONFIG_NAME, BEST_NAME)
-    return _is_path(folder) and all(filesystem.exists(filesystem.join(folder, name)) for name in names)
+    return all(filesystem.exists(filesystem.join(folder, name)) for name in (CONFIG_NAME, BEST_NAME))
 
 
 def _is_path(name: str) -> bool:
+    """Whether weights are on a disk or in a bucket, and are no published name or web address."""
     return published.remote_file(name, published.DEFAULT_GRID) is None
 
 
