@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 import threading
 import time
@@ -19,16 +18,9 @@ import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipelines import worker
 from shards.errors import UserError, run_command
-
-WORKER = "pipelines.worker"
-JOB_VARIABLE = "RESERVOIR_JOB"
-"""Environment variable by which a worker knows the process id of its job."""
-
-LOG_VARIABLE = "RESERVOIR_LOG"
-"""Environment variable with the file that takes what workers print."""
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
@@ -45,6 +37,7 @@ def run_and_leave(main: Callable[[], int]) -> NoReturn:
 
     Beam's own threads would wait for workers that a failed job has already ended.
     """
+    worker.allow_fork()
     status = run_command(main)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -60,12 +53,11 @@ def new_pipeline(options: PipelineOptions, log: str) -> beam.Pipeline:
     direct = options.view_as(DirectOptions)
     if options.view_as(StandardOptions).runner != "FnApiRunner" or direct.direct_running_mode != "multi_processing":
         return beam.Pipeline(options=options)
-    os.environ |= {JOB_VARIABLE: str(os.getpid()), LOG_VARIABLE: log}
-    command = f"{shlex.quote(sys.executable)} -m {WORKER}"
-    environment = SubprocessSDKEnvironment.from_command_string(command_string=command)
+    # Started now, while this process has no threads and can be forked.
+    worker.server()
     # Told to use processes, the runner would put its own worker in the place of ours. The caller's options stay.
     given = options.get_all_options(drop_default=True) | {"direct_running_mode": "in_memory"}
-    runner = FnApiRunner(default_environment=environment)
+    runner = FnApiRunner(default_environment=worker.ForkedWorkers(log))
     return beam.Pipeline(runner=runner, options=PipelineOptions(flags=[], **given))
 
 
@@ -84,13 +76,11 @@ def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
     threading.excepthook = lambda raised: _LOG.error("in thread %s: %s", raised.thread, raised.exc_value)
     thread = threading.Thread(target=run, name="pipeline", daemon=True)
     thread.start()
-    workers: set[psutil.Process] = set()
-    lost_at: float | None = None
+    before, lost_at = len(worker.STARTED), None
     while thread.is_alive():
         thread.join(_POLL_SECONDS)
         tick()
-        workers |= set(_workers())
-        if lost_at is None and any(not _alive(worker) for worker in workers):
+        if lost_at is None and any(not _alive(process) for process in worker.STARTED[before:]):
             lost_at = time.monotonic()
         if lost_at is not None and thread.is_alive() and time.monotonic() - lost_at > _GRACE_SECONDS:
             _end_children()
@@ -98,17 +88,6 @@ def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
     if failures:
         _end_children()
         raise _as_user_error(failures[0]) from failures[0]
-
-
-def _workers() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            if WORKER in child.cmdline():
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
 
 
 def _alive(process: psutil.Process) -> bool:

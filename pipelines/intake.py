@@ -41,8 +41,8 @@ def extract(
     console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
     if not pending:
         return
+    pipeline = new_pipeline(beam_options, log_path(options.out))
     with ExtractionProgress(Ledger(options.out, part=part).folder, len(pending), console) as progress:
-        pipeline = new_pipeline(beam_options, log_path(options.out))
         committed(pipeline, pending, options, config, wave)
         run_to_end(pipeline, progress.tick)
         progress.look()

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 from apache_beam.options import pipeline_options
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
 
 from ingest.download import DownloadConfig
 from ingest.similarity import GroupRules
@@ -201,4 +201,9 @@ def beam_options(flags: list[str]) -> PipelineOptions:
         defaults.append(f"--direct_num_workers={len(os.sched_getaffinity(0))}")
     if "--direct_running_mode" not in given:
         defaults.append("--direct_running_mode=multi_processing")
-    return PipelineOptions([*flags, *defaults], save_main_session=False)
+    options = PipelineOptions([*flags, *defaults], save_main_session=False)
+    direct = options.view_as(DirectOptions)
+    if direct.direct_num_workers == 1:
+        # One worker runs in this process: a process of its own would only have to be started.
+        direct.direct_running_mode = "in_memory"
+    return options

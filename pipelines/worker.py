@@ -1,42 +1,167 @@
-"""A local worker process: Beam's own, with a lifeline to the job that started it.
+"""Local worker processes, forked from a server that has imported everything they need.
 
-A worker that waits for work does not notice that its job was killed; this one looks every second and goes too.
+Beam starts a local worker as a new interpreter, which imports Beam for seconds before it works. Here a worker is a
+fork: a command forks the server before it starts a thread, and the server forks a worker whenever the runner wants one.
+In other processes (a notebook, a test), which cannot be forked safely, the server is a new interpreter. Server and
+workers end with the process of the job, however that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
+from apache_beam.portability.api import endpoints_pb2
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
 from apache_beam.runners.worker import sdk_worker_main
+from apache_beam.transforms.environments import Environment, python_sdk_capabilities
+from google.protobuf import json_format, text_format
 
-from pipelines.execution import JOB_VARIABLE, LOG_VARIABLE
+PROCESS_NAME = "beam-worker"
+"""How a worker is called in lists of processes."""
 
-_LOOK_SECONDS = 1.0
+STARTED: list[psutil.Process] = []
+"""Every worker that was started for this process, in order."""
 
-
-def _die_with_job(pid: int) -> None:
-    try:
-        job = psutil.Process(pid)
-        while job.is_running() and job.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(_LOOK_SECONDS)
-    except psutil.NoSuchProcess:
-        pass
-    os._exit(1)
+_URN = "reservoir:env:forked_worker:v1"
+_REQUEST_BYTES = 1 << 20
+_STOP_SECONDS = 30.0
 
 
-def _print_to(log: str) -> None:
+class ForkedWorkers(Environment):
+    """An environment of Beam whose workers are forks that write what they print to the file `log`."""
+
+    def __init__(self, log: str):
+        super().__init__(capabilities=python_sdk_capabilities())
+        self.log = log
+
+    def to_runner_api_parameter(self, context: object) -> tuple[str, bytes]:
+        """The name of this kind of environment and its payload."""
+        return _URN, self.log.encode()
+
+
+@WorkerHandler.register_environment(_URN, bytes)
+class ForkedWorkerHandler(GrpcWorkerHandler):
+    """Starts and stops one worker for Beam's local runner."""
+
+    def __init__(self, payload: bytes, state: object, provision_info: object, grpc_server: object):
+        super().__init__(state, provision_info, grpc_server)
+        self._log = payload.decode()
+
+    def start_worker(self) -> None:
+        """Ask the server for a worker that connects to this handler."""
+        control = endpoints_pb2.ApiServiceDescriptor(url=self.control_address)
+        environment = {
+            "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(control),
+            "PIPELINE_OPTIONS": json_format.MessageToJson(self.provision_info.provision_info.pipeline_options),
+            "WORKER_ID": self.worker_id,
+        }
+        self._process = psutil.Process(server().start_worker(environment, self._log))
+        STARTED.append(self._process)
+
+    def stop_worker(self) -> None:
+        """Wait for the worker, which ends when its connection is closed."""
+        psutil.wait_procs([self._process], timeout=_STOP_SECONDS)
+
+
+class Server:
+    """The process that forks workers for this one."""
+
+    def __init__(self, fork: bool):
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Nobody writes to this pipe; its reading ends see this process end.
+        lifeline, self._lifeline = os.pipe()
+        if not fork:
+            descriptors = (requests.fileno(), lifeline)
+            subprocess.Popen([sys.executable, "-m", __name__, *map(str, descriptors)], pass_fds=descriptors)
+        elif os.fork() == 0:
+            self._requests.close()
+            os.close(self._lifeline)
+            _serve(requests, lifeline)
+        requests.close()
+        os.close(lifeline)
+
+    def start_worker(self, environment: dict[str, str], log: str) -> int:
+        """Fork a worker with these variables in its environment and return its process id.
+
+        Raises `OSError` if the server is gone.
+        """
+        self._requests.send(json.dumps({"environment": environment, "log": log}).encode())
+        answer = self._requests.recv(_REQUEST_BYTES)
+        if not answer:
+            raise ConnectionResetError("the process that starts workers is gone")
+        return int(answer)
+
+
+_may_fork = False
+
+
+def allow_fork() -> None:
+    """Declare that this process belongs to a command, which starts no thread before its first pipeline."""
+    global _may_fork
+    _may_fork = True
+
+
+@functools.cache
+def server() -> Server:
+    """The server of this process, started by the first call."""
+    return Server(_may_fork)
+
+
+def _serve(requests: socket.socket, lifeline: int) -> NoReturn:
+    """Fork a worker for each request until the job ends."""
+    # Ctrl-C is for the job, whose end is ours.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
+    with contextlib.suppress(ConnectionResetError):
+        while message := requests.recv(_REQUEST_BYTES):
+            request = json.loads(message)
+            worker = os.fork()
+            if worker == 0:
+                requests.close()
+                _work(request["environment"], request["log"], lifeline)
+            requests.send(str(worker).encode())
+    os._exit(0)
+
+
+def _reap(number: int, frame: object) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _work(environment: dict[str, str], log: str, lifeline: int) -> NoReturn:
+    """Be a worker until the runner closes the connection or the job ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(PROCESS_NAME)
     with contextlib.suppress(OSError), Path(log).open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    threading.Thread(target=_end_with_job, args=(lifeline,), daemon=True).start()
+    os.environ |= environment
+    status = 1
+    try:
+        sdk_worker_main.main([])
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _end_with_job(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":
-    _print_to(os.environ[LOG_VARIABLE])
-    threading.Thread(target=_die_with_job, args=(int(os.environ[JOB_VARIABLE]),), daemon=True).start()
-    sdk_worker_main.main(sys.argv)
+    _serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
