@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import closing_tables
 import pytest
+from forked import Commands
 from hypothesis import settings
 
 from shards import fetch
@@ -43,6 +45,14 @@ def parity() -> Parity:
 @pytest.fixture(scope="session")
 def faults() -> Faults:
     return Faults()
+
+
+@pytest.fixture(scope="session")
+def run() -> Iterator[Commands]:
+    """Run the project's commands as a user would, in processes of their own."""
+    commands = Commands()
+    yield commands
+    commands.close()
 
 
 @pytest.fixture(scope="session")

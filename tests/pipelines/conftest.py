@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import shutil
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -22,39 +19,6 @@ from shards.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-class Command:
-    """Runs the project's commands as a user would, in processes of their own."""
-
-    def __call__(self, module: str, *arguments: object, timeout: float = 240, env: dict[str, str] | None = None) -> Ran:
-        ended = subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=ROOT,
-            check=False,
-            env=os.environ | {"COLUMNS": "200"} | (env or {}),
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
-
-    def preprocess(self, *arguments: object, **options) -> Ran:
-        return self("pipelines.preprocess", *arguments, **options)
-
-
-@pytest.fixture(scope="session")
-def run() -> Command:
-    return Command()
 
 
 @pytest.fixture(scope="session")
