@@ -23,6 +23,7 @@ from pipelines import worker
 from shards.errors import UserError, run_command
 
 _LOG = logging.getLogger(__name__)
+_own_process = False
 _POLL_SECONDS = 0.5
 _LOST = "a worker process died (killed, or out of memory); what it finished is kept, run the same command again"
 _BEAM_LOST = "Channel closed prematurely"
@@ -37,7 +38,8 @@ def run_and_leave(main: Callable[[], int]) -> NoReturn:
 
     Beam's own threads would wait for workers that a failed job has already ended.
     """
-    worker.allow_fork()
+    global _own_process
+    _own_process = True
     status = run_command(main)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -48,13 +50,24 @@ class WorkerLostError(UserError):
     """A worker process died while the pipeline still needed it."""
 
 
+def prepare_workers(options: PipelineOptions) -> None:
+    """Start what local worker processes are forked from, if these options ask for any.
+
+    A command calls this before it starts a thread or takes a lock.
+    """
+    if _uses_processes(options):
+        worker.start_server(fork=_own_process)
+
+
+def _uses_processes(options: PipelineOptions) -> bool:
+    direct = options.view_as(DirectOptions)
+    return options.view_as(StandardOptions).runner == "FnApiRunner" and direct.direct_running_mode == "multi_processing"
+
+
 def new_pipeline(options: PipelineOptions, log: str) -> beam.Pipeline:
     """A pipeline for these options; local worker processes are ours, which end with this one and write to `log`."""
-    direct = options.view_as(DirectOptions)
-    if options.view_as(StandardOptions).runner != "FnApiRunner" or direct.direct_running_mode != "multi_processing":
+    if not _uses_processes(options):
         return beam.Pipeline(options=options)
-    # Started now, while this process has no threads and can be forked.
-    worker.server()
     # Told to use processes, the runner would put its own worker in the place of ours. The caller's options stay.
     given = options.get_all_options(drop_default=True) | {"direct_running_mode": "in_memory"}
     runner = FnApiRunner(default_environment=worker.ForkedWorkers(log))

@@ -16,7 +16,7 @@ from ingest.video import check_config
 from pipelines import dry_run, embedders
 from pipelines.assembly import assemble
 from pipelines.breaker import Breaker
-from pipelines.execution import run_and_leave
+from pipelines.execution import prepare_workers, run_and_leave
 from pipelines.folder import keep_log, lock_path, log_path, manifest_of, settle_config
 from pipelines.intake import download, extract, require_tried
 from pipelines.items import list_items
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.stage != "assemble":
         check_config(options.video)
         embedders.load(options.video.embedder)
+    prepare_workers(beam_options)
     if options.wave and not options.dry_run:
         return run_waves(options, beam_options, console)
     items = [] if options.stage == "assemble" else list_items(options)

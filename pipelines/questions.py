@@ -26,7 +26,7 @@ from rich.console import Console
 
 from ingest.outcomes import Kind
 from ingest.questions import QuestionError, QuestionOutcome
-from pipelines.execution import new_pipeline, run_to_end
+from pipelines.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.folder import keep_log, log_path
 from pipelines.options import beam_options
 from pipelines.preparers import Preparer, Records
@@ -173,6 +173,7 @@ def prepare(job: Job, options: PipelineOptions) -> int:
     """
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     places = _line_places(job)
+    prepare_workers(options)
     filesystem.make_folder(job.out)
     with filesystem.exclusive(filesystem.join(job.out, ".lock")):
         keep_log(log_path(job.out))

@@ -27,7 +27,7 @@ from ingest.filters import FilterConfig, broken_rule
 from ingest.outcomes import Kind, Outcome
 from ingest.video import VideoConfig
 from pipelines import assembly, folder, preprocess
-from pipelines.execution import run_and_leave
+from pipelines.execution import prepare_workers, run_and_leave
 from pipelines.options import PreprocessOptions, beam_options
 from pipelines.text_corpus import TextOptions
 from shards import filesystem
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, rest = tyro.cli(Options, args=argv, prog="python -m pipelines.refilter", return_unknown_args=True)
     theirs = beam_options(rest)
+    prepare_workers(theirs)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     config = _read_config(options.data)
     filters = changed(_filters(config["video"]["filters"]), options.changes)

@@ -1,15 +1,14 @@
 """Local worker processes, forked from a server that has imported everything they need.
 
 Beam starts a local worker as a new interpreter, which imports Beam for seconds before it works. Here a worker is a
-fork: a command forks the server before it starts a thread, and the server forks a worker whenever the runner wants one.
-In other processes (a notebook, a test), which cannot be forked safely, the server is a new interpreter. Server and
-workers end with the process of the job, however that ends.
+fork: a command forks the server before it starts a thread or takes a lock, and the server forks a worker whenever the
+runner wants one. In other processes (a notebook, a test), which cannot be forked safely, the server is a new
+interpreter. Server and workers end with the process of the job, however that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -66,7 +65,7 @@ class ForkedWorkerHandler(GrpcWorkerHandler):
             "PIPELINE_OPTIONS": json_format.MessageToJson(self.provision_info.provision_info.pipeline_options),
             "WORKER_ID": self.worker_id,
         }
-        self._process = psutil.Process(server().start_worker(environment, self._log))
+        self._process = psutil.Process(start_server(fork=False).start_worker(environment, self._log))
         STARTED.append(self._process)
 
     def stop_worker(self) -> None:
@@ -103,19 +102,18 @@ class Server:
         return int(answer)
 
 
-_may_fork = False
+_server: Server | None = None
 
 
-def allow_fork() -> None:
-    """Declare that this process belongs to a command, which starts no thread before its first pipeline."""
-    global _may_fork
-    _may_fork = True
+def start_server(fork: bool) -> Server:
+    """Start the server of this process if none is started.
 
-
-@functools.cache
-def server() -> Server:
-    """The server of this process, started by the first call."""
-    return Server(_may_fork)
+    A fork shares the open files of this process: a lock that is taken before would never be released.
+    """
+    global _server
+    if _server is None:
+        _server = Server(fork)
+    return _server
 
 
 def _serve(requests: socket.socket, lifeline: int) -> NoReturn:

@@ -172,6 +172,7 @@ def _run(request: dict) -> NoReturn:
         os.close(file)
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     if request["before"]:
         runpy.run_path(request["before"])
     sys.argv = [request["module"], *request["arguments"]]
