@@ -18,7 +18,6 @@ import functools
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,11 +35,11 @@ from shards.generations import GenerationPlan, Packing
 from shards.ledger import Ledger
 from shards.manifest import stats_path
 from shards.tokenizer import train_tokenizer
-from tests.faults.portable import end, service
+from tests.faults.portable import service
+from tests.forked import Commands, Job
 from tests.gcs.emulator import Emulator, Storm
 
-ROOT = Path(__file__).parent.parent
-SLOW_DISK = ROOT / "tests" / "fixtures" / "slow_disk"
+SLOW_DISK = Path(__file__).parent.parent / "tests" / "faults" / "slow_disk.py"
 COMPARED = (".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json", "config.json")
 WRITERS, EACH = 4, 10
 MOST_KILLS = 15
@@ -70,11 +69,11 @@ class FaultError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """The job: its videos, its vocabulary, where its words go, and when (`time.monotonic`) it must have ended."""
+    """The job: how it is started, its videos, its vocabulary, and when (`time.monotonic`) it must have ended."""
 
+    commands: Commands
     videos: Path
     tokenizer: Path
-    log: Path
     deadline: float
 
     @property
@@ -82,26 +81,25 @@ class Work:
         """The ids of the videos."""
         return {path.stem for path in self.videos.glob("*.mp4")}
 
-    def start(self, out: str, *more: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
-        """Begin the whole job over the videos."""
-        command = [
-            *(sys.executable, "-m", "pipelines.preprocess", "--videos", str(self.videos), "--out", out),
-            *("--tokenizer", str(self.tokenizer), "--timing-model", "none", "--segments-per-example", "4"),
+    def start(self, out: str, *more: str, **options: object) -> Job:
+        """Start the whole job over the videos; see `Commands.start` for `options`."""
+        return self.commands.start(
+            "pipelines.preprocess",
+            *("--videos", self.videos, "--out", out),
+            *("--tokenizer", self.tokenizer, "--timing-model", "none", "--segments-per-example", "4"),
             *("--shard-bytes", "500000", "--min-words-per-30s", "None", "--min-language-probability", "None"),
             *("--min-good-words", "None", *more),
-        ]
-        with self.log.open("ab") as said:
-            return subprocess.Popen(command, cwd=ROOT, env=os.environ | (environment or {}), stdout=said, stderr=said)
+            **options,
+        )
 
-    def finish(self, job: subprocess.Popen) -> None:
+    def finish(self, job: Job) -> None:
         """Wait until a job ends by itself. Raises `FaultError` if it fails or does not in time."""
         try:
-            status = job.wait(max(self.deadline - time.monotonic(), 0.0))
-        except subprocess.TimeoutExpired:
-            end(job)
+            ran = job.wait(max(self.deadline - time.monotonic(), 0.0))
+        except TimeoutError:
             raise FaultError("did not end in time") from None
-        if status:
-            raise FaultError(f"failed: {self.log.read_text(errors='replace').strip()[-300:]}")
+        if ran.status:
+            raise FaultError(f"failed: {ran.err.strip()[-300:]}")
 
 
 @dataclass(frozen=True)
@@ -114,12 +112,12 @@ class Audit:
     content: dict[str, bytes]
 
 
-def make_work(root: Path, videos: int, minutes: float = 10.0) -> Work:
+def make_work(commands: Commands, root: Path, videos: int, minutes: float = 10.0) -> Work:
     """So many videos, all alike but for their names, to be done with in so many minutes."""
     make_originals(root / "videos", videos)
     tokenizer = root / "tokenizer.json"
     tokenizer.write_text(train_tokenizer(["word other"], 266).to_str())
-    return Work(root / "videos", tokenizer, root / "log", time.monotonic() + 60 * minutes)
+    return Work(commands, root / "videos", tokenizer, time.monotonic() + 60 * minutes)
 
 
 def audit(out: str, expected: Collection[str]) -> Audit:
@@ -148,7 +146,7 @@ def run_quietly(work: Work, out: str) -> str:
 
 def run_on_slow_disk(work: Work, out: str) -> str:
     """The job on a disk whose flushes wait."""
-    work.finish(work.start(out, environment={"PYTHONPATH": str(SLOW_DISK)}))
+    work.finish(work.start(out, before=SLOW_DISK))
     return "every flush up to 0.3 s"
 
 
@@ -159,20 +157,23 @@ def run_through_kills(work: Work, out: str, every: float, portable: bool = False
     """
     kills = finished = 0
     while True:
-        with service(work.log) if portable else contextlib.nullcontext([]) as flags:
+        with service(Path(f"{out}.log")) if portable else contextlib.nullcontext([]) as flags:
             job = work.start(out, *flags)
             if kills == MOST_KILLS or time.monotonic() > work.deadline or _ends_within(job, every):
                 work.finish(job)
                 return f"{kills} kills"
-            end(job)
+            for process in job.family():
+                process.kill()
+            job.kill()
         kills += 1
         before, finished = finished, _finished(out)
         every *= 1.0 if finished > before else 1.5
 
 
-def _ends_within(job: subprocess.Popen, seconds: float) -> bool:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        job.wait(seconds)
+def _ends_within(job: Job, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while job.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
     return job.poll() is not None
 
 
@@ -186,7 +187,7 @@ def run_through_storm(work: Work, out: str) -> str:
     storm = Storm(int(os.environ["STORAGE_EMULATOR_HOST"].rpartition(":")[2]), 0.25)
     address = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{storm.port}"}
     try:
-        work.finish(work.start(out, f"--direct_num_workers={STORM_WORKERS}", environment=address))
+        work.finish(work.start(out, f"--direct_num_workers={STORM_WORKERS}", env=address))
     finally:
         storm.end()
     return f"{storm.failed} of {storm.failed + storm.passed} requests"
@@ -311,9 +312,9 @@ def main() -> int:
     """Print the table; 1 if anything was lost, there twice, different or unfinished."""
     options = tyro.cli(Options, prog="python -m benchmarks.faults")
     print(ROW.format("fault", "what happened", "videos", "lost", "twice", "equal", "s"), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Commands()) as commands:
         root = Path(folder)
-        work = make_work(root, options.videos, options.minutes)
+        work = make_work(commands, root, options.videos, options.minutes)
         quiet = show("none", functools.partial(_on_disk, run_quietly), work, root, None)
         if quiet is None:
             return 1

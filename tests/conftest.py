@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import closing_tables
 import pytest
 from forked import Commands
-from hypothesis import settings
+from hypothesis import settings as hypothesis_settings
 
 from shards import fetch
 
 # The same code is judged by the same examples everywhere. `--hypothesis-profile default` draws others at random.
-settings.load_profile("ci")
+hypothesis_settings.load_profile("ci")
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -53,6 +54,64 @@ def run() -> Iterator[Commands]:
     commands = Commands()
     yield commands
     commands.close()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a folder once for all processes of a test session: what is dear to make and only read."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                unfinished = shared / f"{name}-unfinished"
+                unfinished.mkdir()
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def corpus(once) -> Path:
+    """Eight videos of eight stretches each, six of them in `train`, with `tokenizer.json`, a vocabulary of their words."""
+
+    def fill(folder: Path) -> None:
+        from pipelines.demo.__main__ import write_speech
+        from pipelines.demo.corpus import Spec, make_corpus
+        from shards.tokenizer import train_tokenizer
+
+        make_corpus(str(folder), Spec(videos=8, shortest=8, longest=8), processes=2)
+        write_speech(str(folder / "train"), str(folder / "speech.txt"))
+        tokenizer = train_tokenizer((folder / "speech.txt").read_text().splitlines(), 400)
+        (folder / "tokenizer.json").write_text(tokenizer.to_str())
+
+    return once("corpus", fill)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(corpus) -> Path:
+    """A vocabulary trained on the corpus, so that no test needs the published one."""
+    return corpus / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def settings(tokenizer) -> list[str]:
+    """Flags that fit the corpus: its own vocabulary, no timing model, small examples and shards."""
+    return [
+        *("--tokenizer", str(tokenizer), "--timing-model", "none", "--segments-per-example", "4"),
+        *("--shard-bytes", "200000", "--min-words-per-30s", "20"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def quick(settings) -> list[str]:
+    """The settings, with Beam in one process: for tests that are not about workers."""
+    return [*settings, "--direct_running_mode=in_memory", "--direct_num_workers=1"]
 
 
 @pytest.fixture(scope="session")

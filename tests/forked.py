@@ -1,13 +1,14 @@
 """Commands in processes of their own without the price of imports.
 
-`Commands` starts one process that imports what the commands of preprocessing import, and forks it once per command. A
-fork is a process like any other: it has its own arguments, environment and output, takes signals, and can be killed.
-What `python -m` itself does (parsing before imports, exit codes) is checked by tests that start interpreters.
+`Commands` starts one process that imports what commands import, and forks it once per command. A fork is a process like
+any other: it has its own arguments, environment and output, takes signals, and can be killed. What `python -m` itself
+does (parsing before imports, exit codes) is checked by tests that start interpreters.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +26,13 @@ from typing import NoReturn
 import psutil
 
 ROOT = Path(__file__).parent.parent
-PRELOADED = ("pipelines.preprocess", "pipelines.questions", "pipelines.refilter", "pipelines.status", "shards.__main__")
+PRELOADED = {
+    "pipelines": ("pipelines.preprocess", "pipelines.questions", "pipelines.refilter", "pipelines.status"),
+    "shards": ("shards.__main__",),
+    "train": ("tensorflow", "jax", "train.pretrain", "train.finetune", "train.evaluate"),
+}
+"""What is imported before the first command of a package is forked; none of it starts a thread."""
+
 _MESSAGE_BYTES = 1 << 20
 
 
@@ -50,7 +58,7 @@ class Job:
             return os.waitstatus_to_exitcode(int((self._folder / "status").read_text()))
         return None
 
-    def wait(self, timeout: float) -> Ran:
+    def wait(self, timeout: float = 200) -> Ran:
         """Wait until it ends. Raises `TimeoutError`, after ending it with all it started."""
         deadline = time.monotonic() + timeout
         while (status := self.poll()) is None:
@@ -61,6 +69,14 @@ class Job:
                 raise TimeoutError(f"still running after {timeout} s: {self.read('err')}")
             time.sleep(0.02)
         return Ran(status, self.read("out"), self.read("err"))
+
+    def wait_until(self, condition: Callable[[], object], timeout: float = 100) -> None:
+        """Wait until something is the case. Raises `AssertionError` if the command ends before, or it never is."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self.poll() is None, self.read("err")
+            assert time.monotonic() < deadline, self.read("err")
+            time.sleep(0.02)
 
     def read(self, stream: str) -> str:
         """What it has printed to `out` or `err`."""
@@ -105,8 +121,10 @@ class Commands:
         )
         theirs.close()
 
-    def start(self, module: str, *arguments: object, env: dict[str, str] | None = None, before: str = "") -> Job:
-        """Start `python -m module arguments` as a fork; `before` is the path of a program to run first."""
+    def start(
+        self, module: str, *arguments: object, env: dict[str, str] | None = None, before: Path | None = None
+    ) -> Job:
+        """Start `python -m module arguments` as a fork; `before` is a program that it runs first."""
         self._count += 1
         folder = Path(self._folder.name) / str(self._count)
         folder.mkdir()
@@ -114,7 +132,7 @@ class Commands:
             "module": module,
             "arguments": [str(argument) for argument in arguments],
             "environment": dict(os.environ) | {"COLUMNS": "200"} | (env or {}),
-            "before": before,
+            "before": str(before) if before else None,
             "folder": str(folder),
         }
         self._requests.send(json.dumps(request).encode())
@@ -140,17 +158,18 @@ def _serve(requests: socket.socket) -> None:
     folders: dict[int, Path] = {}
 
     def reap(number: int, frame: object) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                folder = folders.pop(ended[0])
-                (folder / "status-").write_text(str(ended[1]))
+        for pid, folder in list(folders.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del folders[pid]
+                (folder / "status-").write_text(str(status))
                 (folder / "status-").rename(folder / "status")
 
-    for module in PRELOADED:
-        __import__(module)
     signal.signal(signal.SIGCHLD, reap)
     while message := requests.recv(_MESSAGE_BYTES):
         request = json.loads(message)
+        for module in PRELOADED[request["module"].partition(".")[0]]:
+            importlib.import_module(module)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         command = os.fork()
         if command == 0:

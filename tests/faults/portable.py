@@ -29,7 +29,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen) -> None:
     """Kill a process and everything it started."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
@@ -68,4 +68,4 @@ def service(log: Path) -> Iterator[list[str]]:
             ]
         finally:
             for process in started:
-                end(process)
+                _end(process)

@@ -1,177 +1,102 @@
 """Whatever stops the job, the same command finishes it with the same bytes, and nothing is left behind."""
 
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from data_folders import content, unfinished_files
 
-from pipelines.demo.__main__ import write_speech
-from pipelines.demo.corpus import Spec, make_corpus
+from pipelines.worker import PROCESS_NAME
 from shards.ledger import Ledger
-from shards.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.faults
 
-ENDINGS = (".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json", "config.json")
-KILLS = 20
+DIE_AT_NEW_STEP = Path(__file__).with_name("die_at_new_step.py")
+MOST_STEPS = 150
+RANDOM_KILLS = 3
 
 
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """The job over a small corpus, as a function of its output folder."""
-    folder = tmp_path_factory.mktemp("job")
-    make_corpus(str(folder / "corpus"), Spec(videos=8, shortest=8, longest=8), processes=2)
-    write_speech(str(folder / "corpus" / "train"), str(folder / "speech.txt"))
-    tokenizer = folder / "tokenizer.json"
-    tokenizer.write_text(train_tokenizer((folder / "speech.txt").read_text().splitlines(), 400).to_str())
-
-    def of(out, *more):
-        return [
-            sys.executable,
-            "-m",
-            "pipelines.preprocess",
-            "--videos",
-            str(folder / "corpus" / "train"),
-            "--out",
-            str(out),
-            "--tokenizer",
-            str(tokenizer),
-            "--timing-model",
-            "none",
-            "--segments-per-example",
-            "4",
-            "--shard-bytes",
-            "200000",
-            "--min-words-per-30s",
-            "20",
-            "--direct_num_workers=2",
-            *more,
-        ]
-
-    return of
+def assert_whole(out, undisturbed):
+    assert content(out) == content(undisturbed)
+    assert not unfinished_files(out)
 
 
-def content(folder):
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name.endswith(ENDINGS)}
+@pytest.mark.timeout(400)
+def test_killed_at_each_commit_step_it_finishes_with_the_same_bytes(start, undisturbed, tmp_path, faults):
+    out, steps = tmp_path / "out", tmp_path / "steps"
+    environment = {"FOLDER": str(out), "STEPS": str(steps)}
+    kills = 0
+    while (ran := start(out, env=environment, before=DIE_AT_NEW_STEP).wait()).status:
+        assert ran.status == -signal.SIGKILL, ran.err
+        kills += 1
+        assert kills < MOST_STEPS, steps.read_text()
+    died_at = steps.read_text().splitlines()
+    assert len(died_at) == kills
+    for kind in (".segments", "ledger/*", ".tfrecord", ".index", ".stats.json", ".videos", "manifest.json"):
+        assert any(step.endswith(kind) for step in died_at), kind
+    assert_whole(out, undisturbed)
+    faults.record(f"job killed -9 at each of {kills} commit steps", "finishes", "byte-equal")
 
 
-def finish(command, out):
-    ended = subprocess.run(command(out), capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return ended
-
-
-@pytest.fixture(scope="module")
-def undisturbed(command, tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    started = time.monotonic()
-    finish(command, out)
-    return content(out), time.monotonic() - started
-
-
-def start(command, out):
-    return subprocess.Popen(
-        command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def family(process):
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def wait_for(condition, seconds=100):
-    """Until something is the case; fails if it never is."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def pause(process):
-    """Stop a process until it gets SIGCONT."""
-    process.send_signal(signal.SIGSTOP)
-    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
-
-
-def wait_until_gone(processes, seconds=40):
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    assert not alive, [p.cmdline() for p in alive]
-
-
-def leftovers(out):
-    return [p for p in out.rglob("*") if p.name.startswith(".incomplete")]
-
-
-@pytest.mark.timeout(1200)
-def test_killed_at_any_moment_it_finishes_with_the_same_bytes(command, undisturbed, tmp_path, faults):
-    expected, usual = undisturbed
+@pytest.mark.timeout(400)
+def test_killed_at_any_moment_it_finishes_with_the_same_bytes(start, undisturbed, tmp_path, faults):
     rng = random.Random(0)
     out, kills, finished = tmp_path / "out", 0, 0
-    while kills < KILLS:
-        process = start(command, out)
-        # A job that continues is shorter than one that starts; most of these moments find it at work.
-        moment = rng.uniform(1.5, 0.7 * usual)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            children = family(process)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            wait_until_gone(children)
+    while kills < RANDOM_KILLS:
+        job = start(out, workers=2)
+        end = time.monotonic() + rng.uniform(0.5, 3)
+        while job.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        if job.poll() is None:
+            job.kill()
             kills += 1
             continue
-        assert process.returncode == 0, process.stderr.read()
-        assert content(out) == expected
-        assert not leftovers(out)
+        assert job.wait().status == 0
+        assert_whole(out, undisturbed)
         finished += 1
         out = tmp_path / f"out{finished}"
-    finish(command, out)
-    assert content(out) == expected
-    assert not leftovers(out)
+    assert start(out, workers=2).wait().status == 0
+    assert_whole(out, undisturbed)
     faults.record(f"job killed -9 at {kills} random moments", "finishes", f"{finished + 1} data sets, all byte-equal")
 
 
-def test_a_killed_worker_ends_the_command_within_a_minute(command, undisturbed, tmp_path, faults):
+def test_a_killed_worker_ends_the_command_within_a_minute(start, finish, undisturbed, tmp_path, faults):
     out = tmp_path / "out"
-    process = start(command, out)
-    wait_for(lambda: list(out.glob("ledger/*.jsonl")))
-    everyone = family(process)
-    [*_, worker] = [p for p in everyone if p.cmdline()[-1:] == ["pipelines.worker"]]
+    job = start(out, workers=2)
+    job.wait_until(lambda: list(out.glob("ledger/*.jsonl")))
+    everyone = job.family()
+    [*_, worker] = [process for process in everyone if process.name() == PROCESS_NAME]
     worker.kill()
     killed = time.monotonic()
-    status = process.wait(80)
-    assert status == 1
+    ran = job.wait(80)
+    assert ran.status == 1
     assert time.monotonic() - killed < 60
-    said = process.stderr.read()
-    assert "a worker process died" in said or "the job failed" in said
-    assert "Traceback" not in said
-    wait_until_gone(everyone)
-    faults.record("a worker killed -9", "exit 1, resumed byte-equal", said.strip().splitlines()[-1])
-    finish(command, out)
-    assert content(out) == undisturbed[0]
+    assert "a worker process died" in ran.err or "the job failed" in ran.err
+    assert "Traceback" not in ran.err
+    _, alive = psutil.wait_procs(everyone, timeout=40)
+    assert not alive, [process.cmdline() for process in alive]
+    faults.record("a worker killed -9", "exit 1, resumed byte-equal", ran.err.strip().splitlines()[-1])
+    finish(out)
+    assert_whole(out, undisturbed)
 
 
-def test_two_jobs_on_one_output(command, tmp_path, faults):
+def test_two_jobs_on_one_output(start, tmp_path, faults):
     out = tmp_path / "out"
-    first = start(command, out)
+    first = start(out)
     # Stopped at work, so that it cannot be done before the other comes.
-    wait_for(lambda: list(out.glob("ledger/*.jsonl")))
-    pause(first)
-    second = subprocess.run(command(out), capture_output=True, text=True, timeout=60, check=False)
+    first.wait_until(lambda: list(out.glob("ledger/*.jsonl")))
+    first.pause()
+    second = start(out).wait()
     first.send_signal(signal.SIGCONT)
-    assert second.returncode == 1
-    assert "another job is writing" in second.stderr
-    assert first.wait(120) == 0
-    faults.record("two jobs on one output", "the second: exit 1", second.stderr.strip())
+    assert second.status == 1
+    assert "another job is writing" in second.err
+    assert first.wait().status == 0
+    faults.record("two jobs on one output", "the second: exit 1", second.err.strip())
 
 
 @pytest.fixture
@@ -188,32 +113,31 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=False)
 
 
-def test_a_full_disk_is_named_and_what_is_there_stays_usable(command, undisturbed, small_disk, tmp_path, faults):
+def test_a_full_disk_is_named_and_what_is_there_stays_usable(start, finish, undisturbed, small_disk, tmp_path, faults):
     (small_disk / "ballast").write_bytes(b"x" * 1_300_000)
     out = small_disk / "out"
-    ended = subprocess.run(command(out), capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == 1
-    assert "no space left" in ended.stderr.lower(), ended.stderr
-    assert "Traceback" not in ended.stderr
+    ended = start(out, workers=2).wait()
+    assert ended.status == 1
+    assert "no space left" in ended.err.lower(), ended.err
+    assert "Traceback" not in ended.err
     assert not (out / "manifest.json").exists()
     shutil.copytree(out, tmp_path / "moved")
-    finish(command, tmp_path / "moved")
-    assert content(tmp_path / "moved") == undisturbed[0]
-    faults.record("disk full", "exit 1, resumed byte-equal", ended.stderr.strip().splitlines()[-1])
+    finish(tmp_path / "moved")
+    assert_whole(tmp_path / "moved", undisturbed)
+    faults.record("disk full", "exit 1, resumed byte-equal", ended.err.strip().splitlines()[-1])
 
 
-def test_an_output_that_cannot_be_written_is_named(command, tmp_path, faults):
-    ended = subprocess.run(command("/proc/reservoir"), capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("error: cannot access '/proc/reservoir'")
-    faults.record("output that cannot be written", "exit 1", ended.stderr.strip())
+def test_an_output_that_cannot_be_written_is_named(start, faults):
+    ended = start("/proc/reservoir").wait()
+    assert ended.status == 1
+    assert ended.err.startswith("error: cannot access '/proc/reservoir'")
+    faults.record("output that cannot be written", "exit 1", ended.err.strip())
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "index"])
-def test_damage_is_named_and_repaired_from_kept_segments(command, undisturbed, tmp_path, damage, faults):
+def test_damage_is_named_and_repaired_from_kept_segments(run, undisturbed, tmp_path, damage, faults):
     out = tmp_path / "out"
-    kept = subprocess.run(command(out, "--keep-segments"), capture_output=True, text=True, timeout=200, check=False)
-    assert kept.returncode == 0, kept.stderr
+    shutil.copytree(undisturbed, out)
     shard = sorted(out.glob("*.tfrecord"))[0]
     data = bytearray(shard.read_bytes())
     if damage == "flip":
@@ -225,24 +149,11 @@ def test_damage_is_named_and_repaired_from_kept_segments(command, undisturbed, t
         shard.unlink()
     else:
         shard.with_suffix(".index").unlink()
-
-    def verify(*more):
-        return subprocess.run(
-            [sys.executable, "-m", "shards", "verify", str(out), *more],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=os.environ | {"COLUMNS": "300"},
-        )
-
-    found = verify()
-    assert found.returncode == 1
-    assert shard.stem in found.stdout
-    repaired = verify("--repair")
-    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
-    assert content(out) == undisturbed[0]
+    found = run("shards", "verify", out, env={"COLUMNS": "300"})
+    assert found.status == 1
+    assert shard.stem in found.out
+    repaired = run("shards", "verify", out, "--repair")
+    assert repaired.status == 0, repaired.out + repaired.err
+    assert content(out) == content(undisturbed)
     assert len(Ledger(str(out)).entries()) == 6
-    faults.record(
-        f"shard damaged afterwards: {damage}", "verify exit 1, repaired byte-equal", found.stdout.split("\n")[0]
-    )
+    faults.record(f"shard damaged afterwards: {damage}", "verify exit 1, repaired byte-equal", found.out.split("\n")[0])

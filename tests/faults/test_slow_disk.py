@@ -7,8 +7,8 @@ from benchmarks.faults import audit, make_work, run_on_slow_disk, run_quietly
 pytestmark = pytest.mark.faults
 
 
-def test_a_slow_disk_changes_nothing(tmp_path, faults):
-    work = make_work(tmp_path, 3)
+def test_a_slow_disk_changes_nothing(run, tmp_path, faults):
+    work = make_work(run, tmp_path, 3)
     run_quietly(work, str(tmp_path / "quiet"))
     run_on_slow_disk(work, str(tmp_path / "slow"))
     quiet, slow = (audit(str(tmp_path / name), work.names) for name in ("quiet", "slow"))

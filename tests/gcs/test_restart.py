@@ -3,8 +3,8 @@
 from benchmarks.faults import audit, make_work, run_quietly, run_through_restart
 
 
-def test_a_job_waits_for_a_service_that_restarts(lasting, lasting_bucket, tmp_path, faults):
-    work = make_work(tmp_path, 3)
+def test_a_job_waits_for_a_service_that_restarts(lasting, lasting_bucket, run, tmp_path, faults):
+    work = make_work(run, tmp_path, 3)
     run_quietly(work, str(tmp_path / "quiet"))
     run_through_restart(work, f"{lasting_bucket}/data", lasting)
     found = audit(f"{lasting_bucket}/data", work.names)

@@ -14,7 +14,6 @@ import pytest
 from model import published
 from model.config import TINY
 from model.reserve import initial_parameters
-from pipelines.demo.corpus import Spec, make_corpus
 from shards.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,50 +33,6 @@ def make_weights():
         return str(folder)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
-    """Eight videos of eight stretches each."""
-    folder = tmp_path_factory.mktemp("corpus")
-    make_corpus(str(folder), Spec(videos=8, shortest=8, longest=8), processes=2)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory, corpus) -> Path:
-    """A vocabulary trained on the corpus, so that no test needs the published one."""
-    from pipelines.demo.__main__ import write_speech
-    from shards.tokenizer import train_tokenizer
-
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_speech(str(corpus / "train"), str(folder / "speech.txt"))
-    path = folder / "tokenizer.json"
-    path.write_text(train_tokenizer((folder / "speech.txt").read_text().splitlines(), 400).to_str())
-    return path
-
-
-@pytest.fixture(scope="session")
-def settings(tokenizer) -> list[str]:
-    """Flags that fit the corpus: its own vocabulary, no timing model, small examples and shards."""
-    return [
-        "--tokenizer",
-        str(tokenizer),
-        "--timing-model",
-        "none",
-        "--segments-per-example",
-        "4",
-        "--shard-bytes",
-        "200000",
-        "--min-words-per-30s",
-        "20",
-    ]
-
-
-@pytest.fixture(scope="session")
-def quick(settings) -> list[str]:
-    """The settings, with Beam in one process: for tests that are not about workers."""
-    return [*settings, "--direct_running_mode=in_memory", "--direct_num_workers=1"]
 
 
 def package(name: str) -> Path:
