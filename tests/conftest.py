@@ -11,7 +11,7 @@ from pathlib import Path
 
 import closing_tables
 import pytest
-from forked import Commands
+from forked import Commands, Job
 from hypothesis import settings as hypothesis_settings
 
 from shards import fetch
@@ -112,6 +112,37 @@ def settings(tokenizer) -> list[str]:
 def quick(settings) -> list[str]:
     """The settings, with Beam in one process: for tests that are not about workers."""
     return [*settings, "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+
+
+@pytest.fixture(scope="session")
+def start(run, corpus, settings) -> Callable[..., Job]:
+    """Start the job over the six videos of the corpus into a folder, with more flags."""
+
+    def begin(out: object, *more: object, workers: int = 1, videos: object = None, **options: object) -> Job:
+        flags = [*settings, f"--direct_num_workers={workers}", *more]
+        videos = videos or corpus / "train"
+        return run.start("pipelines.preprocess", "--videos", videos, "--out", out, *flags, **options)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def finish(start) -> Callable[..., None]:
+    """Run the job to its end."""
+
+    def complete(out: object, *more: object, **options: object) -> None:
+        ran = start(out, *more, **options).wait()
+        assert ran.status == 0, ran.err
+
+    return complete
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finish, tmp_path_factory) -> Path:
+    """The data folder of a job that nothing disturbed, with its segments kept."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    finish(out, "--keep-segments")
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 PRELOADED = {
     "pipelines": ("pipelines.preprocess", "pipelines.questions", "pipelines.refilter", "pipelines.status"),
     "shards": ("shards.__main__",),
+    "tests": ("apache_beam", "pipelines.preprocess"),
     "train": ("tensorflow", "jax", "train.pretrain", "train.finetune", "train.evaluate"),
 }
 """What is imported before the first command of a package is forked; none of it starts a thread."""

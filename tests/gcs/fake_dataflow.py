@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from shards import filesystem
+from forked import Commands
 
-REPLAY = Path(__file__).with_name("replay.py")
+from shards import filesystem
 
 
 class FakeDataflow:
     """The service; `jobs` are the posted descriptions, in order."""
 
-    def __init__(self, scratch: Path, root: Path):
+    def __init__(self, scratch: Path, run: Commands):
         self.jobs: list[dict] = []
         self.said: list[str] = []
         self._states: list[str] = []
@@ -39,7 +36,7 @@ class FakeDataflow:
                     number = len(service.jobs)
                     service.jobs.append(json.loads(body))
                     service._states.append("JOB_STATE_RUNNING")
-                    threading.Thread(target=service._run, args=(number, scratch, root), daemon=True).start()
+                    threading.Thread(target=service._run, args=(number, scratch, run), daemon=True).start()
                     self.answer(service._job(number))
                 else:
                     self.answer({})
@@ -66,16 +63,13 @@ class FakeDataflow:
         state = {"currentState": self._states[number]}
         return {"id": f"job-{number}", "projectId": "p", "location": "us-central1", "name": "reservoir"} | state
 
-    def _run(self, number: int, scratch: Path, root: Path) -> None:
+    def _run(self, number: int, scratch: Path, run: Commands) -> None:
         options = self.jobs[number]["environment"]["sdkPipelineOptions"]["options"]
         graph = scratch / f"job-{number}.pb"
         graph.write_bytes(filesystem.read_bytes(options["pipelineUrl"]))
-        here = os.environ | {"PYTHONPATH": str(root)}
-        ended = subprocess.run(
-            [sys.executable, str(REPLAY), str(graph)], env=here, cwd=root, capture_output=True, text=True, check=False
-        )
-        self.said.append(ended.stderr[-2000:])
-        self._states[number] = "JOB_STATE_FAILED" if ended.returncode else "JOB_STATE_DONE"
+        ran = run("tests.gcs.replay", graph)
+        self.said.append(ran.err[-2000:])
+        self._states[number] = "JOB_STATE_FAILED" if ran.status else "JOB_STATE_DONE"
 
     def end(self) -> None:
         self._server.shutdown()

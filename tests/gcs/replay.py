@@ -1,6 +1,6 @@
 """Runs a staged Beam graph for real, in this process: what a Dataflow worker would do, without the cloud.
 
-python tests/gcs/replay.py pipeline.pb
+python -m tests.gcs.replay pipeline.pb
 """
 
 import sys

@@ -1,19 +1,16 @@
 """The job on Dataflow: what is posted, and that the staged graphs make the same shards as a local run."""
 
-import subprocess
-
 import pytest
+from data_folders import content
+from emulator import upload
 from fake_dataflow import FakeDataflow
-from test_gcs_job import ROOT, command, content, corpus, finish, local, upload
-
-__all__ = ["corpus", "local"]
 
 IMAGE = "images.example/reservoir/worker:1"
 
 
 @pytest.fixture
-def dataflow(tmp_path, bucket):
-    service = FakeDataflow(tmp_path, ROOT)
+def dataflow(tmp_path, bucket, run):
+    service = FakeDataflow(tmp_path, run)
     yield service
     service.end()
 
@@ -31,13 +28,13 @@ def flags(service, bucket, *more):
     ]
 
 
-def test_the_staged_graphs_make_the_same_shards(dataflow, bucket, corpus, local):
+def test_the_staged_graphs_make_the_same_shards(dataflow, bucket, run, corpus, settings, undisturbed):
     upload(corpus / "train", f"{bucket}/videos")
     out = f"{bucket}/data"
-    arguments = command(f"{bucket}/videos", out, corpus / "tokenizer.json")
-    arguments.remove("--direct_num_workers=2")
-    finish([*arguments, *flags(dataflow, bucket, "--machine_type=n2-standard-4", "--max_num_workers=7")])
-    assert content(out) == content(local), dataflow.said
+    more = flags(dataflow, bucket, "--machine_type=n2-standard-4", "--max_num_workers=7")
+    ran = run.preprocess("--videos", f"{bucket}/videos", "--out", out, *settings, *more)
+    assert ran.status == 0, ran.err
+    assert content(out) == content(undisturbed), dataflow.said
     extraction, assembly = dataflow.jobs
     for job in (extraction, assembly):
         pool = job["environment"]["workerPools"][0]
@@ -53,12 +50,13 @@ def test_the_staged_graphs_make_the_same_shards(dataflow, bucket, corpus, local)
         ({"videos": "corpus"}, "needs --videos in a bucket"),
     ],
 )
-def test_a_job_that_workers_elsewhere_cannot_do_is_refused(dataflow, bucket, corpus, tmp_path, change, complaint):
+def test_a_job_that_workers_elsewhere_cannot_do_is_refused(
+    dataflow, bucket, run, corpus, settings, tmp_path, change, complaint
+):
     out = tmp_path / "data" if "out" in change else f"{bucket}/data"
     videos = corpus / "train" if "videos" in change else f"{bucket}/videos"
     upload(corpus / "train", f"{bucket}/videos")
-    arguments = [*command(videos, out, corpus / "tokenizer.json"), *flags(dataflow, bucket)]
-    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert complaint in ended.stderr
+    ran = run.preprocess("--videos", videos, "--out", out, *settings, *flags(dataflow, bucket))
+    assert ran.status == 2, ran.err
+    assert complaint in ran.err
     assert not dataflow.jobs

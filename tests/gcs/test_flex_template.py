@@ -1,22 +1,20 @@
 """The Flex Template: its description fits the command, and what it hands over is one graph that commits by itself."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from data_folders import content
+from emulator import upload
 from test_dataflow import IMAGE
-from test_gcs_job import ROOT, content, corpus, local, upload
 
 from pipelines.deploy.flex_template import arguments
 from pipelines.options import is_launch, parse
 from shards import filesystem
 from shards.errors import UsageError
 
-__all__ = ["corpus", "local"]
-
+ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "pipelines" / "deploy"
 METADATA = json.loads((DEPLOY / "flex_template.json").read_text())
 SETTINGS = {
@@ -109,8 +107,8 @@ def test_what_one_graph_cannot_do_is_refused(more, complaint):
 class Launcher:
     """What the service does with the template: it runs our file once, and then the graph that this left."""
 
-    def __init__(self, bucket, corpus, scratch):
-        self.bucket, self.corpus, self.scratch, self.launches = bucket, corpus, scratch, 0
+    def __init__(self, bucket, corpus, scratch, run):
+        self.bucket, self.corpus, self.scratch, self.run_command, self.launches = bucket, corpus, scratch, run, 0
 
     def launch(self, **parameters):
         """Hand a job over; returns the description that the service would start."""
@@ -120,8 +118,8 @@ class Launcher:
         given |= {"keep_segments": "false"} | SETTINGS | {"tokenizer": str(self.corpus / "tokenizer.json")} | parameters
         flags = [f"--{name}={value}" for name, value in given.items() if value]
         flags += [*LAUNCHER, f"--temp_location={self.bucket}/tmp", f"--template_location={place}"]
-        ended = self._call(DEPLOY / "flex_template.py", *flags)
-        assert ended.returncode == 0, ended.stderr
+        ran = self.run_command("pipelines.deploy.flex_template", *flags)
+        assert ran.status == 0, ran.err
         return json.loads(filesystem.read_bytes(place))
 
     def run(self, job):
@@ -129,30 +127,17 @@ class Launcher:
         graph = self.scratch / "pipeline.pb"
         options = job["environment"]["sdkPipelineOptions"]["options"]
         graph.write_bytes(filesystem.read_bytes(options["pipelineUrl"]))
-        return self._call(ROOT / "tests" / "gcs" / "replay.py", str(graph))
-
-    def _call(self, script, *arguments):
-        # In the image the package is installed; here it is the checkout.
-        here = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, str(script), *arguments],
-            cwd=self.scratch,
-            env=here,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        return self.run_command("tests.gcs.replay", graph)
 
 
 @pytest.fixture
-def launcher(bucket, corpus, tmp_path):
+def launcher(bucket, corpus, tmp_path, run):
     upload(corpus / "train", f"{bucket}/videos")
-    return Launcher(bucket, corpus, tmp_path)
+    return Launcher(bucket, corpus, tmp_path, run)
 
 
 @pytest.mark.timeout(500)
-def test_one_launch_makes_the_shards_of_a_local_run(launcher, bucket, local):
+def test_one_launch_makes_the_shards_of_a_local_run(launcher, bucket, undisturbed):
     job = launcher.launch()
     out = f"{bucket}/data"
     assert not filesystem.exists(f"{out}/.lock"), "the launcher leaves no lease behind"
@@ -160,11 +145,11 @@ def test_one_launch_makes_the_shards_of_a_local_run(launcher, bucket, local):
     pool = job["environment"]["workerPools"][0]
     assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
     ended = launcher.run(job)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert content(out) == content(local)
+    assert ended.status == 0, ended.err[-2000:]
+    assert content(out) == content(undisturbed)
     assert not filesystem.exists(f"{out}/.lock")
     assert filesystem.list_files(f"{out}/segments") == []
     # The service may run a step again after its work was done.
     ended = launcher.run(job)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert content(out) == content(local)
+    assert ended.status == 0, ended.err[-2000:]
+    assert content(out) == content(undisturbed)

@@ -6,14 +6,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from emulator import SHORT_LEASES
 from etils import epath
 from PIL import Image
 
@@ -25,7 +22,6 @@ from train import evaluate, finetune, pretrain, weights
 from train.bucket import BucketPath
 from train.metrics import MetricsLog
 
-ROOT = Path(__file__).parent.parent.parent
 STEPS = 16
 SMALL = (
     *("--adapt-to-data", "--batch-size", "2", "--model.hidden-size", "32", "--model.sequence-length", "192"),
@@ -61,37 +57,20 @@ def undisturbed(data, tmp_path_factory):
     return losses(workdir)
 
 
-def started(log, command, **environment):
-    with log.open("w") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "train.pretrain", *command],
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
-            stderr=file,
-            stdout=file,
-        )
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, place, tmp_path, number):
-    log, command = tmp_path / "log", arguments(data, place, "--steps", str(STEPS))
-    process = started(log, command)
-    try:
-        end = time.monotonic() + 200
-        while not filesystem.exists(f"{place}/checkpoints/4/commit_success.txt"):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        process.send_signal(number)
-        assert process.wait(120) == (-signal.SIGKILL if number == signal.SIGKILL else 0), log.read_text()
-    finally:
-        process.kill()
-        process.wait()
+def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, place, run, number):
+    command = arguments(data, place, "--steps", str(STEPS))
+    process = run.start("train.pretrain", *command, before=SHORT_LEASES)
+    process.wait_until(lambda: filesystem.exists(f"{place}/checkpoints/4/commit_success.txt"), 200)
+    process.send_signal(number)
+    ended = process.wait(120)
+    assert ended.status == (-signal.SIGKILL if number == signal.SIGKILL else 0), ended.err
     # A process that was killed leaves its lease, which the next one waits for.
-    assert started(log, command).wait(300) == 0, log.read_text()
-    assert re.search(r"continuing from step \d+", log.read_text())
+    ended = run("train.pretrain", *command, before=SHORT_LEASES)
+    assert ended.status == 0, ended.err
+    assert re.search(r"continuing from step \d+", ended.err)
     assert losses(place) == undisturbed
 
 
@@ -189,26 +168,19 @@ def test_weights_in_a_bucket_start_other_runs_and_are_evaluated(data, questions,
 
 @pytest.mark.faults
 @pytest.mark.timeout(1500)
-def test_two_processes_share_a_bucket(undisturbed, data, place, tmp_path):
+def test_two_processes_share_a_bucket(undisturbed, data, place, run):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    last, quick = 10, "--xla_backend_optimization_level=0"
+    last, quick = 10, {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     for steps in (6, last):
-        logs = [tmp_path / f"{steps}-{host}" for host in range(2)]
         command = arguments(data, place, "--steps", str(steps), "--mesh.fsdp", "2", "--coordinator", address)
         processes = [
-            started(log, [*command, "--hosts", "2", "--host", str(host)], XLA_FLAGS=quick)
-            for host, log in enumerate(logs)
+            run.start("train.pretrain", *command, "--hosts", "2", "--host", str(host), env=quick) for host in range(2)
         ]
-        try:
-            for process, log in zip(processes, logs, strict=True):
-                assert process.wait(500) == 0, log.read_text()[-3000:]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-    assert "continuing from step 6" in logs[0].read_text()
+        first, second = [process.wait() for process in processes]
+        assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert "continuing from step 6" in first.err
     parts = filesystem.list_folders(f"{place}/checkpoints/{last}/state")
     assert [part for part in parts if part.startswith("ocdbt.process_")] == ["ocdbt.process_0", "ocdbt.process_1"]
     found = losses(place)

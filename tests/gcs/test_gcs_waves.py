@@ -1,38 +1,28 @@
 """Waves in a bucket: jobs share them by leases, and one that was killed is replaced when its lease has expired."""
 
-import subprocess
 import time
 
 import pytest
-from test_gcs_job import ROOT, command, content, corpus
+from data_folders import content
+from emulator import SHORT_LEASES
 
 from shards import filesystem, object_store, tally, waves
 
-__all__ = ["corpus"]
-
-
-def wave_command(corpus, out):
-    arguments = command(corpus / "train", out, corpus / "tokenizer.json", "--wave=2", "--direct_running_mode=in_memory")
-    return [argument for argument in arguments if argument != "--direct_num_workers=2"] + ["--direct_num_workers=1"]
+WAVE = "--wave=2"
 
 
 @pytest.mark.timeout(400)
-def test_two_jobs_share_the_waves_and_one_replaces_the_other(bucket, corpus, tmp_path):
-    local, remote = str(tmp_path / "alone"), f"{bucket}/data"
-    subprocess.run(wave_command(corpus, local), cwd=ROOT, check=True, stderr=subprocess.DEVNULL, timeout=200)
-    first, second = (
-        subprocess.Popen(wave_command(corpus, remote), cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    )
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and not filesystem.list_files(f"{remote}/ledger/g0000"):
-        time.sleep(0.2)
+def test_two_jobs_share_the_waves_and_one_replaces_the_other(bucket, start, finish, tmp_path):
+    local, remote = tmp_path / "alone", f"{bucket}/data"
+    finish(local, WAVE)
+    first, second = (start(remote, WAVE, before=SHORT_LEASES) for _ in range(2))
+    first.wait_until(lambda: filesystem.list_files(f"{remote}/ledger/g0000"))
     first.kill()
-    first.communicate()
-    said = second.communicate(timeout=250)[1]
-    assert second.returncode == 0, said
+    ran = second.wait(250)
+    assert ran.status == 0, ran.err
     assert content(remote) == content(local)
     assert waves.unfinished(remote) == []
-    assert tally.of_data(remote).ids.size == len(list((corpus / "train").glob("*.mp4")))
+    assert tally.of_data(remote).ids.size == 6
 
 
 def test_a_lease_is_asked_for_as_long_as_one_has_patience(bucket, monkeypatch):

@@ -16,11 +16,9 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.stager import Stager
-from test_gcs_job import ROOT, command, content
+from data_folders import content
 
-from pipelines.demo.corpus import Spec, make_corpus
-from shards.tokenizer import train_tokenizer
-
+ROOT = Path(__file__).parents[2]
 ROOMS = ("shards", "ingest", "model", "train", "pipelines")
 
 
@@ -92,26 +90,24 @@ def test_every_module_is_found_in_the_fresh_environment(python, tmp_path):
     assert str(ROOT) not in path
 
 
-def test_a_job_of_the_fresh_environment_makes_the_same_shards(python, tmp_path):
-    make_corpus(str(tmp_path / "corpus"), Spec(videos=2, shortest=8, longest=8), processes=1)
-    videos, tokenizer = tmp_path / "corpus" / "train", tmp_path / "tokenizer.json"
-    tokenizer.write_text(train_tokenizer(["the shape is a red star"], 270).to_str())
-    here = command(videos, tmp_path / "here", tokenizer, "--limit=1", "--direct_num_workers=1")
-    there = command(videos, tmp_path / "there", tokenizer, "--limit=1", "--direct_num_workers=1")
-    assert subprocess.run(here, cwd=ROOT, timeout=150, check=False).returncode == 0
-    ended = run(python, tmp_path, *there[1:])
+def test_a_job_of_the_fresh_environment_makes_the_same_shards(python, tmp_path, finish, corpus, settings):
+    there = tmp_path / "there"
+    more = ["--limit=1", "--direct_num_workers=1"]
+    job = ["-m", "pipelines.preprocess", "--videos", str(corpus / "train"), "--out", str(there), *settings, *more]
+    ended = run(python, tmp_path, *job)
     assert ended.returncode == 0, ended.stderr
-    made = content(tmp_path / "there")
+    finish(tmp_path / "here", *more)
+    made = content(there)
     assert any(name.endswith(".tfrecord") for name in made)
     assert made == content(tmp_path / "here")
-    log = tmp_path / "there" / "job.log"
+    log = there / "job.log"
     said = log.read_text() if log.exists() else ""
     # Third-party packages may say where they are, and that may be in the checkout.
     assert [room for room in ROOMS if str(ROOT / room) in said] == []
 
     doctor = run(python, tmp_path, "-m", "pipelines.doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
-    shown = run(python, tmp_path, "-m", "shards", "report", str(tmp_path / "there"), "--out", str(tmp_path / "report"))
+    shown = run(python, tmp_path, "-m", "shards", "report", str(there), "--out", str(tmp_path / "report"))
     assert shown.returncode == 0, shown.stderr
     assert (tmp_path / "report" / "index.html").stat().st_size > 1000
     served = run(python, tmp_path, "-c", "from pipelines import app; print(len(app._PAGE.read_text()))")
