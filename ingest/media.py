@@ -27,7 +27,7 @@ from PIL import Image
 
 from ingest.ffmpeg import ProgramMissingError, ffmpeg_path
 from ingest.outcomes import Outcome
-from shards.segments import LONG_SIDE, SHORT_SIDE
+from shards.sizes import LONG_SIDE, SHORT_SIDE
 
 FRAME_QUALITY = 75
 BLACK_LEVEL = 32

@@ -18,7 +18,7 @@ from unidecode import unidecode
 
 from ingest.spectrogram import WINDOW, grey_jpeg, log_mel_frames, quantise
 from shards.records.choices import ROWS
-from shards.segments import SAMPLE_RATE
+from shards.sizes import SAMPLE_RATE
 
 FRAMES_PER_SECOND = 3
 SEGMENT_SECONDS = 4.6666667

@@ -32,7 +32,8 @@ from ingest.transcript import Spoken, Times, TranscriptError
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
-from shards.segments import SAMPLE_RATE, Segment, VideoText
+from shards.segments import Segment, VideoText
+from shards.sizes import SAMPLE_RATE
 from shards.tokens import FIRST_TEXT_ID
 
 if TYPE_CHECKING:

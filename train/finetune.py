@@ -23,7 +23,7 @@ from shards import filesystem
 from shards.errors import UsageError, run_command
 from shards.reader import Reader, StreamOptions
 from shards.reading.cache import CacheOptions
-from shards.reading.questions import QuestionConfig
+from shards.reading.question_config import QuestionConfig
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.config import MeshConfig, OptimizerConfig

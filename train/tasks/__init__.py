@@ -15,7 +15,7 @@ import jax
 from model.reserve import MerlotReserve
 from shards.errors import UserError
 from shards.reader import RecordParser
-from shards.reading.questions import QuestionConfig
+from shards.reading.question_config import QuestionConfig
 
 Batch = Mapping[str, jax.Array]
 Logits = Any

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from model.published import DROPPED_BY_TASK
 from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve
-from shards.records.choices import ClipConfig, ClipParser, fit
+from shards.reading.question_config import ClipConfig
+from shards.records.choices import ClipParser, fit
 from shards.tokens import AUDIOSPAN
 from train.tasks import Batch, Task
 from train.tasks.scoring import cross_entropy, is_right, scores_at_mask

@@ -23,7 +23,8 @@ from shards import filesystem
 from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
 from shards.reading.evaluation import IS_RECORD, Pass
-from shards.reading.questions import QuestionConfig, read_ids
+from shards.reading.question_config import QuestionConfig
+from shards.reading.questions import read_ids
 from train.config import MeshConfig
 from train.intervals import wilson
 from train.mesh import check_batch, make_mesh, to_devices

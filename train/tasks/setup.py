@@ -18,7 +18,7 @@ from model.reserve import InputError, initial_parameters
 from model.transformer import stack_layers
 from shards import dataset, fetch, filesystem, tokenizer
 from shards.errors import UsageError, UserError
-from shards.reading.questions import QuestionConfig
+from shards.reading.question_config import QuestionConfig
 from shards.reading.source import Source
 from shards.records.example import RecordError
 from shards.vocabulary import Vocabulary, of_data

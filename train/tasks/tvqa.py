@@ -6,7 +6,8 @@ import jax
 
 from model.published import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
-from shards.records.tvqa import TvqaConfig, TvqaParser
+from shards.reading.question_config import TvqaConfig
+from shards.records.tvqa import TvqaParser
 from train.tasks import Batch, Task, choices, tvqa_submission
 
 

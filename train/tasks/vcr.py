@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from model.published import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
-from shards.records.vcr import CHOICES, PREFIXES, VcrConfig, VcrParser
+from shards.reading.question_config import VcrConfig
+from shards.records.vcr import CHOICES, PREFIXES, VcrParser
 from train.tasks import Batch, Task, vcr_submission
 from train.tasks.scoring import cross_entropy, is_right, scores_at_mask
 
