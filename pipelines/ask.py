@@ -111,7 +111,8 @@ def _fetched(video: str, folder: str) -> RawVideo:
     if found is None:
         raise ClipError(f"{video!r} is neither a file nor an id or address of YouTube")
     # Downloading and drawing take a second each to import, and most questions need neither.
-    from ingest.download import DownloadConfig, Downloader
+    from ingest.config import DownloadConfig
+    from ingest.download import Downloader
 
     downloaded = Downloader(folder, DownloadConfig(), "en")(found)
     if not isinstance(downloaded, RawVideo):

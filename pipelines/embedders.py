@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ingest.config import PERCEPTUAL
 from ingest.similarity import Embed, Look, perceptual
-from ingest.video import PERCEPTUAL
 from shards.errors import UserError
 
 NONE = "none"

@@ -19,9 +19,10 @@ import time
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from ingest.config import VideoConfig
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
-from ingest.video import Result, VideoConfig
+from ingest.result import Result
 from shards.filesystem import TEMPORARY_PREFIX, StorageError
 from shards.segments import VideoText
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ingest import choices, tvqa, vcr
-from ingest.choices import ChoicesPreparation
-from ingest.tvqa import TvqaPreparation
-from ingest.vcr import VcrPreparation
+from ingest.preparation import ChoicesPreparation, TvqaPreparation, VcrPreparation
 from shards.tokenizer import load_tokenizer
 
 Records = list[tuple[str, bytes]]
