@@ -23,6 +23,26 @@ FORMAT = "b[height<=360][ext=mp4]/bv*[height<=360][ext=mp4]+ba[ext=m4a]/b[height
 PERCEPTUAL = "perceptual"
 """The embedder that needs no weights."""
 
+NO_EMBEDDER = "none"
+"""In the place of an embedder: pictures are not judged."""
+
+PILE_SUBSETS = (
+    "Pile-CC",
+    "FreeLaw",
+    "StackExchange",
+    "PubMed Abstracts",
+    "OpenWebText2",
+    "Wikipedia (en)",
+    "HackerNews",
+    "NIH ExPorter",
+    "USPTO Backgrounds",
+    "OpenSubtitles",
+    "Books3",
+    "Gutenberg (PG-19)",
+    "BookCorpus2",
+)
+"""The parts of The Pile that the published corpus took (spec ingest.md 18)."""
+
 Source = Literal["asr", "aligned", "forced"]
 Recognition = Literal["never", "missing", "all"]
 

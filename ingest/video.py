@@ -7,7 +7,6 @@ folders of shards or other videos.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,16 @@ import numpy as np
 
 from ingest import filters, listening, media, similarity, spectrogram
 from ingest.captions import Word
-from ingest.config import VideoConfig, timing_file
+from ingest.config import VideoConfig
 from ingest.filters import Facts
 from ingest.media import MediaError
+from ingest.models import load_models
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.result import Result
 from ingest.segmentation import Window, segment
 from ingest.similarity import Embed
 from ingest.text import neutralise
-from ingest.timing import TimingModel
 from ingest.transcript import Spoken, Times, TranscriptError
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
@@ -59,27 +58,6 @@ BAR_FRAMES = 240
 
 
 @dataclass(frozen=True)
-class _Models:
-    tokenizer: Tokenizer
-    timing: TimingModel | None
-
-
-@functools.lru_cache(maxsize=4)
-def _models(tokenizer: str, timing_model: str) -> _Models:
-    timing_path = timing_file(timing_model)
-    return _Models(
-        vocabulary.load_tokenizer(tokenizer),
-        TimingModel.load(timing_path) if timing_path else None,
-    )
-
-
-def check_config(config: VideoConfig) -> None:
-    """Load what the config names, so that a wrong path is known before any work. Raises what the loaders raise."""
-    _models(config.tokenizer, config.timing_model)
-    listening.check(config.listening)
-
-
-@dataclass(frozen=True)
 class _Judged:
     """A video whose text passed: its words, what the media say, and the length both agree on."""
 
@@ -104,7 +82,7 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
     judged = _judge(raw, config, *_probe(raw))
     if not isinstance(judged, _Judged):
         return judged
-    models = _models(config.tokenizer, config.timing_model)
+    models = load_models(config.tokenizer, config.timing_model)
     words = judged.spoken.words
     pieces = _encode(models.tokenizer, [w.text for w in words])
     if models.timing and _correctable(judged.spoken, config):

@@ -30,7 +30,8 @@ from ingest.similarity import GroupRules, group_pictures, judge
 from pipelines import embedders
 from pipelines.breaker import Breaker
 from pipelines.budget import Budget, Politeness
-from pipelines.extraction import Extracted, Extractor, Limits
+from pipelines.extraction import Extracted, Extractor
+from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
 from shards import filesystem, writer
 from shards.generations import ShardPlan

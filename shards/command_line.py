@@ -75,12 +75,12 @@ class _KnownFlags:
 
     def require(self, words: Iterable[str], foreign: Collection[str]) -> None:
         """Raise `UsageError` for the first word that looks like a flag and is neither ours nor foreign."""
-        flags = [match[0] for word in words if (match := _FLAG.fullmatch(word.partition("=")[0]))]
-        unknown = [flag for flag in flags if flag not in foreign]
+        flags = {word: word.partition("=")[0] for word in words if _FLAG.fullmatch(word.partition("=")[0])}
+        unknown = {word: flag for word, flag in flags.items() if flag not in foreign}
         known = self._listed() if unknown else set()
-        for flag in unknown:
+        for word, flag in unknown.items():
             if flag.replace("_", "-") not in known:
-                raise UsageError(f"unknown argument {flag!r}{suggestion(flag, known | set(foreign))}; see --help")
+                raise UsageError(f"unknown argument {word!r}{suggestion(flag, known | set(foreign)) or '; see --help'}")
 
     def _listed(self) -> set[str]:
         """Every flag in the help of the command, and of its subcommand if one is given."""
@@ -116,16 +116,16 @@ def is_local(path: str) -> bool:
 def require_file(flag: str, path: str | None) -> None:
     """Raise `UsageError` if a path on this machine is given and is not a file; pipes and devices count as files."""
     if path is not None and is_local(path) and (not Path(path).exists() or Path(path).is_dir()):
-        raise UsageError(f"{flag} {path!r}: there is no such file")
+        raise UsageError(f"there is no file {path!r}; {flag} needs one that exists")
 
 
 def require_folder(flag: str, path: str | None) -> None:
     """Raise `UsageError` if a path on this machine is given and is not a folder."""
     if path is not None and is_local(path) and not Path(path).is_dir():
-        raise UsageError(f"{flag} {path!r}: there is no such folder")
+        raise UsageError(f"there is no folder {path!r}; {flag} needs one that exists")
 
 
 def require_data(flag: str, path: str) -> None:
     """Raise `UsageError` if data on this machine is not there: a folder or a file; patterns are not resolved."""
     if is_local(path) and not any(mark in path for mark in "*?[{") and not Path(path).exists():
-        raise UsageError(f"{flag} {path!r}: there is no such file or folder")
+        raise UsageError(f"there is no file or folder {path!r}; {flag} needs one that exists")
