@@ -129,3 +129,11 @@ def require_data(flag: str, path: str) -> None:
     """Raise `UsageError` if data on this machine is not there: a folder or a file; patterns are not resolved."""
     if is_local(path) and not any(mark in path for mark in "*?[{") and not Path(path).exists():
         raise UsageError(f"there is no file or folder {path!r}; {flag} needs one that exists")
+
+
+def require_checkpoint(flag: str, given: str, names: Iterable[str]) -> None:
+    """Raise `UsageError` unless a checkpoint is a published name, an address, or a path that exists."""
+    names = tuple(names)
+    if given not in names and is_local(given) and not Path(given).exists():
+        hint = suggestion(given, names) or f"; published names are {', '.join(names)}"
+        raise UsageError(f"{flag} {given!r} is neither a file or folder nor a published name{hint}")
