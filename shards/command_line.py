@@ -59,9 +59,9 @@ def parse(
     except SystemExit as ended:
         if ended.code == 2:
             known.require(words, foreign)
-        raise
-    finally:
         sys.stderr.write(printed.getvalue())
+        raise
+    sys.stderr.write(printed.getvalue())
     if foreign:
         known.require(parsed[1], foreign)
     return parsed
