@@ -207,11 +207,11 @@ class Verify:
 
     def run(self, console: Console) -> int:
         """Print what is wrong, or that nothing is."""
-        from shards import repair
-
         opened = dataset.open_data(self.data, self.split)
         damaged = self._check(opened, console)
         if damaged and self.repair:
+            from shards import repair
+
             for name in repair.repair(opened, damaged):
                 console.print(f"{name} was written again")
             damaged = self._check(opened, console)

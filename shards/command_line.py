@@ -33,12 +33,14 @@ def parse(
     argv: Sequence[str] | None,
     *,
     names: Iterable[str] = (),
+    noun: str = "subcommand",
     foreign: Collection[str] = (),
     **settings: Any,
 ) -> Any:
     """Parse `argv` with `cli`, a function of tyro, into what `target` describes.
 
-    `command` is the module behind `python -m`. `names` are its subcommands, where the first word must be one of them.
+    `command` is the module behind `python -m`. `names` are its subcommands, where the first word must be one of them,
+    and `noun` says what they are.
     `foreign` are flags of another parser that may be given too: then the words that are not ours are returned beside
     the options, as tyro returns them. Exits with status 0 after `--help` and `--version`. Raises `UsageError` for an
     unknown flag or subcommand; for other mistakes tyro prints its message and exits with status 2.
@@ -49,7 +51,7 @@ def parse(
         raise SystemExit(0)
     names = tuple(names)
     if names and words and not words[0].startswith("-"):
-        require_name("subcommand", words[0], names)
+        require_name(noun, words[0], names)
     settings |= {"prog": f"python -m {command}"}
     known = _KnownFlags(cli, target, words[:1] if names and words and not words[0].startswith("-") else [], settings)
     printed = io.StringIO()

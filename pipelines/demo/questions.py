@@ -29,7 +29,7 @@ from shards.reader import examples
 from shards.reading.pretraining import DecodedSegment
 from shards.tokens import AUDIOSPAN, PADDING
 from train import weights
-from train.evaluate import Accuracy, accuracy_table, tally
+from train.evaluation import Accuracy, accuracy_table, tally
 
 BLANKED = ("nothing", "frames", "sound")
 """What is taken away from the model in each round of the same questions."""

@@ -50,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     names = ("epic", "msrvtt", "lsmdc", "star", "kinetics")
     config = (tyro.conf.CascadeSubcommandArgs,)
-    asked = command_line.parse(tyro.cli, ZeroShot, "pipelines.zeroshot", argv, names=names, config=config)
+    asked = command_line.parse(
+        tyro.cli, ZeroShot, "pipelines.zeroshot", argv, names=names, noun="benchmark", config=config
+    )
     command_line.require_folder("--videos", asked.videos)
     command_line.require_folder("--annotations", getattr(asked.benchmark, "annotations", None))
     for name in ("questions", "training", "list", "classes"):
