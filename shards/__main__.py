@@ -303,20 +303,22 @@ def print_findings(console: Console, findings: list[Finding]) -> None:
         console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
 
 
+COMMANDS = {
+    "stats": Stats,
+    "show": Show,
+    "report": Report,
+    "card": Card,
+    "export": Export,
+    "verify": Verify,
+    "remove": Remove,
+    "train-tokenizer": TrainTokenizer,
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    commands = {
-        "stats": Stats,
-        "show": Show,
-        "report": Report,
-        "card": Card,
-        "export": Export,
-        "verify": Verify,
-        "remove": Remove,
-        "train-tokenizer": TrainTokenizer,
-    }
     cli = tyro.extras.subcommand_cli_from_dict
-    command = command_line.parse(cli, commands, "shards", argv, names=commands)
+    command = command_line.parse(cli, COMMANDS, "shards", argv, names=COMMANDS)
     if not isinstance(command, TrainTokenizer):
         command_line.require_data("DATA", command.data)
     return command.run(Console())

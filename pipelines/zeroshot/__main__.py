@@ -29,6 +29,7 @@ Named = (
     | Annotated[Star, tyro.conf.subcommand("star")]
     | Annotated[Kinetics, tyro.conf.subcommand("kinetics")]
 )
+NAMES = ("epic", "msrvtt", "lsmdc", "star", "kinetics")
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,9 @@ class ZeroShot:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    names = ("epic", "msrvtt", "lsmdc", "star", "kinetics")
     config = (tyro.conf.CascadeSubcommandArgs,)
     asked = command_line.parse(
-        tyro.cli, ZeroShot, "pipelines.zeroshot", argv, names=names, noun="benchmark", config=config
+        tyro.cli, ZeroShot, "pipelines.zeroshot", argv, names=NAMES, noun="benchmark", config=config
     )
     command_line.require_folder("--videos", asked.videos)
     command_line.require_folder("--annotations", getattr(asked.benchmark, "annotations", None))
