@@ -21,7 +21,6 @@ from typing import IO
 
 import av
 import av.error
-import ffmpeg
 import numpy as np
 from PIL import Image
 
@@ -85,6 +84,8 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 
 def _remux(path: str, folder: str) -> str:
     """A copy of the streams in a container that PyAV reads."""
+    import ffmpeg
+
     remuxed = str(Path(folder) / "remuxed.mkv")
     command = ffmpeg.input(path).output(remuxed, c="copy", loglevel="error").compile(cmd=ffmpeg_path())
     quiet = subprocess.DEVNULL
