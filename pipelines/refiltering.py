@@ -59,11 +59,7 @@ def refilter(options: Options, flags: Sequence[str]) -> int:
             f"{len(played.regained)} would be extracted by a new run with these thresholds; here they are not"
         )
     if options.out:
-        from pipelines.execution import prepare_workers
-
-        beam_options = beam_flags.beam_options(flags)
-        prepare_workers(beam_options)
-        assemble(options, config, filters, played, beam_options, console)
+        assemble(options, config, filters, played, beam_flags.beam_options(flags), console)
     return 0
 
 
@@ -114,11 +110,12 @@ def assemble(
     config: dict[str, Any],
     filters: FilterConfig,
     played: Replay,
-    beam_flags: PipelineOptions,
+    beam_options: PipelineOptions,
     console: Console,
 ) -> None:
     """Make the new data folder. Raises `UserError` if it is in use or the segments were not kept."""
     from pipelines import assembly, preprocess_job
+    from pipelines.execution import prepare_workers
 
     if filesystem.exists(filesystem.join(options.out, folder.CONFIG_NAME)):
         raise UserError(f"{options.out!r} holds data already; choose another --out")
@@ -129,6 +126,7 @@ def assemble(
     digest = hashlib.sha256(json.dumps(config["video"], sort_keys=True).encode()).hexdigest()
     old, new = SegmentStore(segments_folder(options.data)), SegmentStore(segments_folder(options.out))
     tokenizer = filesystem.read_bytes(filesystem.join(options.data, folder.TOKENIZER_NAME))
+    prepare_workers(beam_options)
     filesystem.make_folder(options.out)
     with filesystem.exclusive(filesystem.join(options.out, ".lock")):
         folder.keep_log(folder.log_path(options.out))
@@ -144,7 +142,7 @@ def assemble(
         content = f"{json.dumps(config, indent=1)}\n".encode()
         filesystem.write_bytes(filesystem.join(options.out, folder.CONFIG_NAME), content)
         for split in sorted({entry.split for entry in played.kept}):
-            assembly.assemble(_job(options, config, split), digest, beam_flags, console)
+            assembly.assemble(_job(options, config, split), digest, beam_options, console)
         preprocess_job.summarize([], _job(options, config, "train"), console)
 
 
