@@ -39,7 +39,7 @@ from model.config import BASE, TINY
 from model.inference import VideoInputs
 from model.published import Pretrained
 from model.reserve import initial_parameters
-from pipelines.ask import inputs
+from pipelines.inference.clips import inputs
 from shards.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent

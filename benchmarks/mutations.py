@@ -42,7 +42,9 @@ class Mutation:
         path = root / self.file
         text = path.read_text()
         if text.count(self.before) != 1:
-            raise ValueError(f"{self.name}: {self.before!r} is {text.count(self.before)} times in {self.file}, not once")
+            raise ValueError(
+                f"{self.name}: {self.before!r} is {text.count(self.before)} times in {self.file}, not once"
+            )
         path.write_text(text.replace(self.before, self.after))
 
 
@@ -84,7 +86,9 @@ def main() -> int:
             caught = is_caught(mutation)
             missed += not caught
             seconds = time.monotonic() - started
-            print(f"{'caught' if caught else 'MISSED':8}{mutation.name:48}{seconds:6.0f} s  {mutation.test}", flush=True)
+            print(
+                f"{'caught' if caught else 'MISSED':8}{mutation.name:48}{seconds:6.0f} s  {mutation.test}", flush=True
+            )
     return 1 if missed else 0
 
 

@@ -49,7 +49,7 @@ from ingest.timing import TimingModel
 from ingest.transcript import uploaded_words
 from pipelines.demo import footage
 from pipelines.demo.corpus import Spec, make_corpus
-from pipelines.timing import Recording, learn
+from pipelines.timing_training import Recording, learn
 from shards import fetch
 from shards.tokenizer import encode_words, load_tokenizer
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import string
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cdist
 
 _OUTSIDE = 9999
 _ROWS = 256
@@ -44,6 +42,9 @@ def _plain(word: str) -> str:
 
 def _banded_costs(asr: list[str], other: list[str], band: int) -> np.ndarray:
     """`int32 [rows, 2 * band + 1]`: cell `[i, k]` is the distance of words `i` and `i - band + k`."""
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.process import cdist
+
     left, right = [_plain(w) for w in asr], [_plain(w) for w in other]
     costs = np.full((len(left), 2 * band + 1), _OUTSIDE, np.int32)
     for top in range(0, len(left), _ROWS):

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
-import ftfy
 import numpy as np
 
 
@@ -176,6 +175,8 @@ def _share(texts: list[str], start: float, end: float) -> list[Word]:
 
 def clean(words: Iterable[Word]) -> list[Word]:
     """Drop entity remains and words that mojibake repair leaves empty (spec ingest.md 8.1)."""
+    import ftfy
+
     return [w for w in words if not w.text.startswith("&") and not w.text.endswith(";") and ftfy.fix_text(w.text)]
 
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 from ingest import media
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
+from ingest.preparation import ChoicesPreparation
 from ingest.question_clips import Span, plain, sample_rate, spectrograms, time_grid
 from ingest.questions import (
     QuestionError,
@@ -29,29 +29,12 @@ from ingest.questions import (
     label,
     open_picture,
 )
-from shards.errors import UsageError
-from shards.records.choices import MOST_SEGMENTS, ClipRecord, ClipSegment
+from shards.records.choices import ClipRecord, ClipSegment
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _NO_TOKENS = np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True)
-class ChoicesPreparation:
-    """How the questions of one data set are prepared."""
-
-    options: int | None = None
-    """Options of every question; those of the first one by default."""
-    segments: int = 1
-    """Segments of 4.67 seconds that are seen of a video, at most 7, around the middle of `start` to `end`."""
-    sound: bool = False
-    """Keep the sound of videos; a data set of pictures has none."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.segments <= MOST_SEGMENTS:
-            raise UsageError(f"segments is {self.segments}; it must be 1 to {MOST_SEGMENTS}")
 
 
 def prepare(

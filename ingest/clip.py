@@ -22,7 +22,7 @@ from ingest.raw import CAPTION_FORMS, RawVideo, decode_text
 from ingest.transcript import ranked_tracks
 from shards import audio, images
 from shards.errors import UserError
-from shards.segments import MEL_BANDS, SAMPLE_RATE
+from shards.sizes import MEL_BANDS, SAMPLE_RATE
 
 SEGMENT_SECONDS = 5.0
 MARGIN_SECONDS = 1.0

@@ -22,23 +22,6 @@ from shards import filesystem
 MAX_DOCUMENT_BYTES = 16 << 20
 """A longer line is passed over."""
 
-PILE_SUBSETS = (
-    "Pile-CC",
-    "FreeLaw",
-    "StackExchange",
-    "PubMed Abstracts",
-    "OpenWebText2",
-    "Wikipedia (en)",
-    "HackerNews",
-    "NIH ExPorter",
-    "USPTO Backgrounds",
-    "OpenSubtitles",
-    "Books3",
-    "Gutenberg (PG-19)",
-    "BookCorpus2",
-)
-"""The parts of The Pile that the published corpus took (spec ingest.md 18)."""
-
 SUFFIXES = tuple(form + packing for form in (".jsonl", ".ndjson", ".txt") for packing in ("", ".gz", ".zst"))
 SUFFIXES += (".parquet",)
 

@@ -10,32 +10,26 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import optparse
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yt_dlp
 from yt_dlp import YoutubeDL
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, YoutubeDLError
 
 from ingest import media
+from ingest.config import DownloadConfig
 from ingest.ffmpeg import ffmpeg_path
 from ingest.media import MediaError
 from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, LayoutPaths, RawVideo, decode_text, layout_paths
-from ingest.video import Result
+from ingest.result import Result
 from shards import filesystem
-from shards.errors import UsageError
 from shards.filesystem import TEMPORARY_PREFIX
 from shards.segments import VideoText
-
-FORMAT = "b[height<=360][ext=mp4]/bv*[height<=360][ext=mp4]+ba[ext=m4a]/b[height<=360]"
 
 _CAPTION_FORMS = ("vtt", "json3", "srt")
 _CAPTION_ATTEMPTS = 3
@@ -71,28 +65,6 @@ _TEXTS: tuple[tuple[Outcome, tuple[str, ...]], ...] = (
     (Outcome.NETWORK, ("timed out", "connection", "unable to download", "resolve", "network is unreachable")),
 )
 """What yt-dlp says and means; where several fit, the first one counts."""
-
-
-@dataclass(frozen=True)
-class DownloadConfig:
-    """How videos are downloaded.
-
-    `yt_dlp` holds flags exactly as yt-dlp's command line takes them: rate limit, sleeps, retries, cookies, proxy, PO
-    tokens, JavaScript runtime, download archive and whatever else it knows.
-    """
-
-    format: str = FORMAT
-    yt_dlp: str = ""
-
-    def options(self) -> dict[str, Any]:
-        """The options of yt-dlp that the flags mean. Raises `UsageError` for a flag that it does not know."""
-        try:
-            given = yt_dlp.parse_options(shlex.split(self.yt_dlp)).ydl_opts
-        except (optparse.OptParseError, ValueError, YoutubeDLError) as error:
-            said = str(error).strip().splitlines()[-1]
-            raise UsageError(f"yt-dlp does not take the flags {self.yt_dlp!r}: {said}") from None
-        plain = yt_dlp.parse_options([]).ydl_opts
-        return {name: value for name, value in given.items() if value != plain.get(name)}
 
 
 class _Silent(logging.Handler):

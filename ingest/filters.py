@@ -12,25 +12,9 @@ from typing import Any
 import numpy as np
 
 from ingest.captions import Word
+from ingest.config import FilterConfig
 from ingest.language import language_of
 from ingest.outcomes import Outcome
-
-
-@dataclass(frozen=True)
-class FilterConfig:
-    """Thresholds; `None` (or an empty list) switches a rule off.
-
-    The last two are about four pictures of the video (`ingest.similarity`), and 0.9 each in the published corpus.
-    """
-
-    max_seconds: float | None = 1200.0
-    excluded_categories: tuple[str, ...] = ()
-    min_words_per_30s: int | None = 50
-    min_language_probability: float | None = 0.8
-    min_good_words: float | None = 0.6
-    max_length_variance: float | None = 10.0
-    max_similarity: float | None = None
-    min_objects: float | None = None
 
 
 @dataclass(frozen=True)

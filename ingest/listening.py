@@ -5,10 +5,10 @@ Every transcript says where its words and its times come from; what falls back t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ingest import forced_alignment, recognition
+from ingest.config import Listening
 from ingest.forced_alignment import ForcedAlignmentError
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
@@ -22,37 +22,13 @@ from ingest.transcript import (
     with_uploaded_text,
 )
 
-Source = Literal["asr", "aligned", "forced"]
-Recognition = Literal["never", "missing", "all"]
 
-
-@dataclass(frozen=True)
-class Listening:
-    """Where words come from.
-
-    `transcript` is `asr`, `aligned` (uploaded text at the times of the ASR words) or `forced` (uploaded text where it
-    is heard). `asr` says when speech is recognised here, by the model `asr_model`. `strict` and `repair` are as in
-    `spoken_words`.
-    """
-
-    language: str
-    transcript: Source
-    asr: Recognition
-    asr_model: str
-    strict: bool
-    repair: bool
-
-    @property
-    def hears(self) -> bool:
-        """Whether the sound may be listened to."""
-        return self.asr != "never" or self.transcript == "forced"
-
-    def check(self) -> None:
-        """Load what listening needs. Raises `RecognitionError` or `AlignerMissingError`."""
-        if self.asr != "never":
-            recognition.load(self.asr_model)
-        if self.transcript == "forced":
-            forced_alignment.load()
+def check(listening: Listening) -> None:
+    """Load what listening needs. Raises `RecognitionError` or `AlignerMissingError`."""
+    if listening.asr != "never":
+        recognition.load(listening.asr_model)
+    if listening.transcript == "forced":
+        forced_alignment.load()
 
 
 def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Spoken | None, dict[str, Any]]:

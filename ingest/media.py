@@ -21,13 +21,12 @@ from typing import IO
 
 import av
 import av.error
-import ffmpeg
 import numpy as np
 from PIL import Image
 
 from ingest.ffmpeg import ProgramMissingError, ffmpeg_path
 from ingest.outcomes import Outcome
-from shards.segments import LONG_SIDE, SHORT_SIDE
+from shards.sizes import LONG_SIDE, SHORT_SIDE
 
 FRAME_QUALITY = 75
 BLACK_LEVEL = 32
@@ -85,6 +84,8 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 
 def _remux(path: str, folder: str) -> str:
     """A copy of the streams in a container that PyAV reads."""
+    import ffmpeg
+
     remuxed = str(Path(folder) / "remuxed.mkv")
     command = ffmpeg.input(path).output(remuxed, c="copy", loglevel="error").compile(cmd=ffmpeg_path())
     quiet = subprocess.DEVNULL

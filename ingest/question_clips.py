@@ -10,22 +10,19 @@ import bisect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import ftfy
 import numpy as np
 from unidecode import unidecode
 
+from ingest.preparation import Rate
 from ingest.spectrogram import WINDOW, grey_jpeg, log_mel_frames, quantise
+from shards.reading.question_config import MOST_SEGMENTS
 from shards.records.choices import ROWS
-from shards.segments import SAMPLE_RATE
+from shards.sizes import SAMPLE_RATE
 
 FRAMES_PER_SECOND = 3
 SEGMENT_SECONDS = 4.6666667
-MOST_SEGMENTS = 7
-
-Rate = Literal["true", "published"]
-"""Which sound the mel bank sees: at its own rate, or as released, 2.6 % too low."""
 
 _HOPS = {"true": (SAMPLE_RATE, 573), "published": (22_620, 588)}
 _ARROW = re.compile(r"^\s*(\S+)\s+-->\s+(\S+)")

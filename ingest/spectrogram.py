@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 from PIL import Image
 
-from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
+from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 HOP = 588
 WINDOW = 1536

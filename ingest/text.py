@@ -2,17 +2,13 @@
 
 The web cleaner brings written text near the style of speech recognition (spec ingest.md 8.4); the description cleaner
 takes out what nobody says (8.3). Text from the outside may spell special tokens; `neutralise` makes them plain text.
+The tables of the cleaners are imported by those who clean: a decoder only neutralises.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-
-import demoji
-import ftfy
-from num2words import num2words
-from unidecode import unidecode
 
 from shards.tokens import SPECIAL_TOKENS
 
@@ -72,6 +68,8 @@ def _repair(text: str) -> str:
     """What `ftfy.fix_text` gives, sparing it the lines that hold nothing to repair."""
     if _NOTHING_TO_REPAIR.fullmatch(text):
         return text
+    import ftfy
+
     repaired, unescape = [], True
     for line in _LINES.findall(text):
         # From the first line with markup on, character references are part of it.
@@ -85,7 +83,11 @@ def _repair(text: str) -> str:
 def _name_emoji(text: str) -> str:
     # The pattern of all emoji is slow, and none lies outside such a run.
     runs = set() if text.isascii() else set(_EMOJI_RUN.findall(text))
-    names = demoji.findall("\n".join(sorted(runs))) if runs else {}
+    if not runs:
+        return text
+    import demoji
+
+    names = demoji.findall("\n".join(sorted(runs)))
     for emoji in sorted(names, key=lambda sequence: (-len(sequence), sequence)):
         text = text.replace(emoji, f"[{names[emoji].replace(' ', '')}]")
     return text
@@ -93,6 +95,8 @@ def _name_emoji(text: str) -> str:
 
 @functools.cache
 def _plain_table() -> dict[int, str]:
+    from unidecode import unidecode
+
     table = {code: unidecode(chr(code)) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000}
     return {code: plain for code, plain in table.items() if plain}
 
@@ -113,15 +117,21 @@ def _spell_numbers(text: str) -> str:
 
 @functools.cache
 def _small_number(number: int) -> str:
-    return num2words(number)
+    return _spoken(number)
 
 
 def _words(match: re.Match, digits: str, **form: str) -> str:
-    return match[0] if len(digits) > _LONGEST_NUMBER else num2words(int(digits), **form)
+    return match[0] if len(digits) > _LONGEST_NUMBER else _spoken(int(digits), **form)
 
 
 def _clock(match: re.Match) -> str:
     hour, minute = int(match[1]), int(match[2])
     if minute == 0:
-        return num2words(hour)
-    return f"{num2words(hour)} {'oh ' if minute < 10 else ''}{num2words(minute)}"
+        return _spoken(hour)
+    return f"{_spoken(hour)} {'oh ' if minute < 10 else ''}{_spoken(minute)}"
+
+
+def _spoken(number: int, **form: str) -> str:
+    from num2words import num2words
+
+    return num2words(number, **form)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-import ftfy
-
 from ingest import captions
 from ingest.alignment import align
 from ingest.captions import CaptionError, Transcript, Word
@@ -135,7 +133,11 @@ def _read(track: CaptionTrack, strict: bool) -> Transcript:
 
 def _cleaned(words: list[Word], repair: bool) -> list[Word]:
     kept = captions.clean(words)
-    return [Word(ftfy.fix_text(w.text), w.start, w.end) for w in kept] if repair else kept
+    if not repair:
+        return kept
+    import ftfy
+
+    return [Word(ftfy.fix_text(w.text), w.start, w.end) for w in kept]
 
 
 def with_uploaded_text(spoken: Spoken, raw: RawVideo, language: str, repair: bool) -> Spoken:

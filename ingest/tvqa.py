@@ -17,9 +17,9 @@ import numpy as np
 
 from ingest import media
 from ingest.media import MediaError
+from ingest.preparation import Rate, TvqaPreparation
 from ingest.question_clips import (
     FRAMES_PER_SECOND,
-    Rate,
     Span,
     Subtitle,
     parse_srt,
@@ -46,25 +46,8 @@ SHOWS = {
 }
 """The data set's names of the series, and the folders of their frames and of their sound."""
 
-FILES = {"train": "tvqa_train.jsonl", "val": "tvqa_val.jsonl", "test": "tvqa_test_public.jsonl"}
-QUESTIONS = "tvqa_qa_release"
 _WHOLE_CLIP = (0.0, 9999.0)
 _TIMES = re.compile(r"\s*(-?[\d.]+|nan)\s*-\s*(-?[\d.]+|nan)\s*", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class TvqaPreparation:
-    """How questions are prepared; the defaults repair known defects of the released preparation."""
-
-    rate: Rate = "true"
-    """Sound at the rate of the mel bank; "published" shifts frequencies as the published models have learned them."""
-    clamp_moment: bool = False
-    """Keep the moment that the question states within 0 to 100 percent of the segments."""
-
-    @classmethod
-    def published(cls) -> TvqaPreparation:
-        """The released preparation."""
-        return cls(rate="published")
 
 
 @dataclass(frozen=True)

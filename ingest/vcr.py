@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw
 
 from ingest.detokenise import detokenise, repair
+from ingest.preparation import VcrPreparation
 from ingest.questions import QuestionError, QuestionOutcome, encode, encode_all, jpeg, label, open_picture
 from ingest.questions import field as field_of
 from shards.records.vcr import CHOICES, Choice, VcrRecord
@@ -34,25 +35,6 @@ _SIDES = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
 Text = list[Any]
 """Tokens: a string, or a list of the indices of objects."""
-
-
-@dataclass(frozen=True)
-class VcrPreparation:
-    """How questions are prepared; each field is a known defect of the released preparation, repaired by default."""
-
-    mirror_pixels: bool = True
-    """Mirror the picture together with its boxes; the released one moves the boxes only."""
-    sides_as_words: bool = True
-    """Keep the picture as it is where the text says left or right; the released one also stops at `bright`."""
-    all_names: bool = True
-    """Name every object of a mention; the released one names the first two."""
-    draw_unmentioned: bool = True
-    """Draw also the objects that nobody mentions and that are the only ones of their class."""
-
-    @classmethod
-    def published(cls) -> VcrPreparation:
-        """The released preparation."""
-        return cls(mirror_pixels=False, sides_as_words=False, all_names=False)
 
 
 @dataclass(frozen=True)

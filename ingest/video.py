@@ -7,32 +7,30 @@ folders of shards or other videos.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest import filters, media, similarity, spectrogram
+from ingest import filters, listening, media, similarity, spectrogram
 from ingest.captions import Word
-from ingest.filters import Facts, FilterConfig
-from ingest.listening import Listening, Recognition, Source, words_of
+from ingest.config import VideoConfig
+from ingest.filters import Facts
 from ingest.media import MediaError
+from ingest.models import load_models
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
+from ingest.result import Result
 from ingest.segmentation import Window, segment
 from ingest.similarity import Embed
 from ingest.text import neutralise
-from ingest.timing import TimingModel
 from ingest.transcript import Spoken, Times, TranscriptError
-from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.randomness import generator
-from shards.segments import SAMPLE_RATE, Segment, VideoText
+from shards.segments import Segment, VideoText
+from shards.sizes import SAMPLE_RATE
 from shards.tokens import FIRST_TEXT_ID
 
 if TYPE_CHECKING:
@@ -52,104 +50,11 @@ META_KEYS = (
 MAX_DESCRIPTION_TOKENS = 1024
 """No reader looks further (spec shards.md, defect 25)."""
 
-PERCEPTUAL = "perceptual"
-"""The embedder that needs no weights."""
-
 FRAME_MEMORY = 192 << 20
 """Bytes of raw frames held for one pass; a video with more is decoded twice, first for its black bars."""
 
 BAR_FRAMES = 240
 """Frames that a second pass looks at for black bars, evenly spaced; as many as 20 minutes have windows."""
-
-
-@dataclass(frozen=True)
-class VideoConfig:
-    """How videos become segments.
-
-    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
-    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript`, `asr` and `asr_model`
-    say where words come from (`ingest.listening`). `captions` is `tolerant`, or `strict` for the published parser's
-    reading. `repair_text` stores words with mojibake repaired.
-    """
-
-    seed: int = 0
-    language: str = "en"
-    tokenizer: str = vocabulary.PUBLISHED
-    timing_model: str = "published"
-    transcript: Source = "asr"
-    asr: Recognition = "never"
-    asr_model: str = "base.en"
-    captions: Literal["tolerant", "strict"] = "tolerant"
-    repair_text: bool = False
-    embedder: str = PERCEPTUAL
-    filters: FilterConfig = field(default_factory=FilterConfig)
-
-    @property
-    def listening(self) -> Listening:
-        """Where the words come from."""
-        strict = self.captions == "strict"
-        return Listening(self.language, self.transcript, self.asr, self.asr_model, strict, self.repair_text)
-
-    @property
-    def spoken_language(self) -> str:
-        """The language without its region."""
-        return self.language.split("-")[0]
-
-    def resolved(self) -> dict[str, Any]:
-        """The config as JSON-able values, with the two model files named by the digest of their content."""
-        values = dataclasses.asdict(self)
-        values["tokenizer"] = vocabulary.digest(self.tokenizer)
-        if timing_file := _timing_file(self.timing_model):
-            values["timing_model"] = hashlib.sha256(timing_file.read_bytes()).hexdigest()
-        if (weights := Path(self.asr_model) / "model.bin").is_file():
-            values["asr_model"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-        if Path(self.embedder).is_file():
-            values["embedder"] = hashlib.sha256(Path(self.embedder).read_bytes()).hexdigest()
-        return values
-
-    def digest(self) -> str:
-        """What committed segments were made with; segments of another digest are never mixed."""
-        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a video: its outcome with every score, and its segments if there are any."""
-
-    outcome: Outcome
-    detail: str
-    scores: dict[str, Any]
-    text: VideoText
-    segments: list[Segment] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Models:
-    tokenizer: Tokenizer
-    timing: TimingModel | None
-
-
-@functools.lru_cache(maxsize=4)
-def _models(tokenizer: str, timing_model: str) -> _Models:
-    timing_file = _timing_file(timing_model)
-    return _Models(
-        vocabulary.load_tokenizer(tokenizer),
-        TimingModel.load(timing_file) if timing_file else None,
-    )
-
-
-def _timing_file(timing_model: str) -> Path | None:
-    if timing_model == "none":
-        return None
-    if timing_model == "published":
-        return fetch.fetch(fetch.TIMING_MODEL, flag="--timing-model")
-    return Path(timing_model)
-
-
-def check_config(config: VideoConfig) -> None:
-    """Load what the config names, so that a wrong path is known before any work. Raises what the loaders raise."""
-    _models(config.tokenizer, config.timing_model)
-    config.listening.check()
 
 
 @dataclass(frozen=True)
@@ -177,7 +82,7 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
     judged = _judge(raw, config, *_probe(raw))
     if not isinstance(judged, _Judged):
         return judged
-    models = _models(config.tokenizer, config.timing_model)
+    models = load_models(config.tokenizer, config.timing_model)
     words = judged.spoken.words
     pieces = _encode(models.tokenizer, [w.text for w in words])
     if models.timing and _correctable(judged.spoken, config):
@@ -222,7 +127,7 @@ def _judge(
         return ended
     scores: dict[str, Any] = {}
     try:
-        spoken, scores = words_of(raw, config.listening, None if problem else raw.media)
+        spoken, scores = listening.words_of(raw, config.listening, None if problem else raw.media)
         if spoken is None:
             if problem:
                 raise problem

@@ -10,9 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from shards.tokens import PUBLISHED_VOCABULARY_SIZE
+from shards.tokens import MASK, PUBLISHED_VOCABULARY_SIZE, SPECIAL_TOKENS
 
 RematPolicy = Literal["none", "dots", "full"]
+Use = Literal["auto", "audio", "text", "frames"]
+"""What inference uses beside the frames: sound, else text, else nothing; or only what is named."""
+
+DEFAULT_GRID = (18, 32)
+"""The grid of published checkpoints unless another is given."""
+
+MASK_TEXT = SPECIAL_TOKENS[MASK]
+"""What stands in a prompt where the answer belongs."""
+
+PUBLISHED_NAMES = (
+    "base",
+    "large",
+    *(f"{task}_finetune_{size}" for task in ("vcr", "tvqa") for size in ("base", "large")),
+)
+"""The published checkpoints that are known by name."""
 
 
 class ConfigError(ValueError):

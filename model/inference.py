@@ -14,18 +14,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from model.config import MASK_TEXT, Use
 from model.published import LOGIT_SCALE, Pretrained
 from model.reserve import MAX_SEGMENTS, PADDING_SEGMENT, InputError
 from shards import filesystem
 from shards.fetch import cache_folder
-from shards.tokens import AUDIOSPAN, MASK, PADDING, SPECIAL_TOKENS
-
-MASK_TEXT = SPECIAL_TOKENS[MASK]
-Use = Literal["auto", "audio", "text", "frames"]
+from shards.tokens import AUDIOSPAN, MASK, PADDING
 
 _ROWS = 8
 """Windows, images or sounds that run as one batch."""

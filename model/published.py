@@ -24,7 +24,7 @@ import msgpack
 import numpy as np
 from flax import errors, serialization, traverse_util
 
-from model.config import BASE, LARGE, ConfigError, ReserveConfig
+from model.config import BASE, DEFAULT_GRID, LARGE, ConfigError, ReserveConfig
 from model.reserve import InputError, MerlotReserve, parameter_shapes
 from model.transformer import stack_layers, unstack_layers
 from shards import filesystem
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from model.inference import Answers, VideoInputs
 
-DEFAULT_GRID = (18, 32)
 GRID_NAME = "model.json"
 LOGIT_SCALE = 100.0
 """Cosines of unit vectors times this are logits, the cap of the learned temperature (spec model.md 13)."""

@@ -13,7 +13,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from ingest.outcomes import Kind
-from pipelines import text_corpus
 from pipelines.execution import new_pipeline, run_to_end
 from pipelines.folder import TOKENIZER_NAME, log_path, manifest_of, vocabulary_of
 from pipelines.options import PreprocessOptions
@@ -71,6 +70,9 @@ def prepare_texts(options: PreprocessOptions, beam_options: PipelineOptions, con
     """The corpora of the command, packed now if they are not yet; `None` if it names none."""
     if not options.text.text:
         return None
+    # What cleans and encodes text takes half a second to import, which most jobs have no use for.
+    from pipelines import text_corpus
+
     words = filesystem.join(options.out, TOKENIZER_NAME)
     seed, log = options.video.seed, log_path(options.out)
     mixture, digest = text_corpus.prepare(options.text, options.out, words, seed, beam_options, log, console)

@@ -11,15 +11,14 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.choices import ChoicesPreparation
-from pipelines import questions
-from pipelines.execution import run_and_leave
-from pipelines.preparers import ChoicesPreparer
+from ingest.preparation import ChoicesPreparation
+from pipelines import question_options
+from pipelines.command import run_and_leave
 from shards.errors import UsageError
 
 
 @dataclass(frozen=True)
-class ChoicesOptions(questions.QuestionOptions):
+class ChoicesOptions(question_options.QuestionOptions):
     """Turn a JSONL of questions with options about pictures or videos into verified shards.
 
     The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
@@ -35,14 +34,18 @@ class ChoicesOptions(questions.QuestionOptions):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options, beam_options = questions.parse(ChoicesOptions, "pipelines.choices", argv)
+    options, flags = question_options.parse(ChoicesOptions, "pipelines.choices", argv)
     if not (options.split.isascii() and options.split.isalnum()):
         raise UsageError(f"--split {options.split!r} must be letters and digits, it starts the shards' names")
-    labelled = options.split != questions.TEST
+    question_options.require_questions(options.data)
+    from pipelines import questions
+    from pipelines.preparers import ChoicesPreparer
+
+    labelled = options.split != question_options.TEST
     folder = str(Path(options.data).parent)
     preparation = dataclasses.replace(options.preparation, options=options_of(options))
     preparer = ChoicesPreparer(folder, options.tokenizer, labelled, preparation)
-    return questions.prepare(questions.job_of(options, options.data, preparer), beam_options)
+    return questions.prepare(questions.job_of(options, options.data, preparer), flags)
 
 
 def options_of(options: ChoicesOptions) -> int | None:

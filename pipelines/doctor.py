@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from ingest.ffmpeg import ProgramMissingError, ffmpeg_path, ffprobe_path
-from shards import fetch
+from shards import command_line, fetch
 from shards.errors import run_command
 
 _LEAST_FREE_GB = 5
@@ -76,8 +77,14 @@ def _accelerator() -> Check:
     return Check("accelerator", not answer.startswith("cpu"), False, answer)
 
 
-def main() -> int:
-    """Print the table; 1 if something is missing that every job needs."""
+@dataclass(frozen=True)
+class Doctor:
+    """Print what this machine has and lacks; the exit status is 1 if something is missing that every job needs."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command_line.parse(tyro.cli, Doctor, "pipelines.doctor", argv)
     table = Table("", "", "", show_header=False, box=None)
     broken = False
     for check in checks():

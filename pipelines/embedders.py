@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ingest.config import NO_EMBEDDER, PERCEPTUAL
 from ingest.similarity import Embed, Look, perceptual
-from ingest.video import PERCEPTUAL
 from shards.errors import UserError
 
-NONE = "none"
 _RESERVE = "reserve="
 _THUMBNAIL = (120, 90)
 
@@ -31,7 +30,7 @@ class EmbedderError(UserError):
 @functools.lru_cache(maxsize=2)
 def load(name: str) -> Embed | None:
     """The embedder of this name, `None` for `none`. Raises `EmbedderError`, or what loading its weights raises."""
-    if name == NONE:
+    if name == NO_EMBEDDER:
         return None
     if name == PERCEPTUAL:
         return perceptual

@@ -7,23 +7,19 @@ process watches its workers; when one is gone and the pipeline does not end, the
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines import worker
-from shards.errors import UserError, run_command
+from pipelines import command, worker
+from shards.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-_own_process = False
 _POLL_SECONDS = 0.5
 _LOST = "a worker process died (killed, or out of memory); what it finished is kept, run the same command again"
 _BEAM_LOST = "Channel closed prematurely"
@@ -31,19 +27,6 @@ _BEAM_LOST = "Channel closed prematurely"
 
 _GRACE_SECONDS = 20.0
 """How long a pipeline may take to end after its workers did."""
-
-
-def run_and_leave(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its status at once.
-
-    Beam's own threads would wait for workers that a failed job has already ended.
-    """
-    global _own_process
-    _own_process = True
-    status = run_command(main)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 class WorkerLostError(UserError):
@@ -56,7 +39,7 @@ def prepare_workers(options: PipelineOptions) -> None:
     A command calls this before it starts a thread or takes a lock.
     """
     if _uses_processes(options):
-        worker.start_server(fork=_own_process)
+        worker.start_server(fork=command.owns_process())
 
 
 def _uses_processes(options: PipelineOptions) -> bool:

@@ -19,9 +19,11 @@ import time
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from ingest.config import VideoConfig
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
-from ingest.video import Result, VideoConfig
+from ingest.result import Result
+from pipelines.limits import Limits
 from shards.filesystem import TEMPORARY_PREFIX, StorageError
 from shards.segments import VideoText
 
@@ -36,14 +38,6 @@ _ENVIRONMENT = {
 }
 """Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum. Pictures
 are given back to the system as soon as they are freed instead of leaving holes in the heap."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one video may use: seconds of wall time, and bytes of memory of the process that decodes it."""
-
-    seconds: float = 600.0
-    memory_bytes: int = 2 << 30
 
 
 @dataclass(frozen=True)

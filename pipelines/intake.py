@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from ingest.video import VideoConfig
+from ingest.config import VideoConfig
 from pipelines.breaker import Breaker
 from pipelines.budget import Budget
 from pipelines.execution import new_pipeline, run_to_end

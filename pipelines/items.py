@@ -15,7 +15,7 @@ import numpy as np
 from ingest import raw as raw_videos
 from ingest.ids import read_ids
 from ingest.outcomes import Kind, Outcome
-from ingest.video import Result
+from ingest.result import Result
 from pipelines import id_list
 from pipelines.extraction import Extracted
 from pipelines.folder import manifest_of

@@ -1,34 +1,35 @@
 """The options of the preprocessing job, as typed values with their checks.
 
 Flags of ours are generated from the dataclasses; every other flag must be one of Beam's, and one that is neither is an
-error instead of being dropped in silence.
+error. Nothing here imports Beam, or what downloads or decodes.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import os
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from apache_beam.options import pipeline_options
-from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
 
-from ingest.download import DownloadConfig
-from ingest.similarity import GroupRules
-from ingest.video import PERCEPTUAL, VideoConfig
-from pipelines import embedders
+from ingest.config import NO_EMBEDDER, PERCEPTUAL, DownloadConfig, VideoConfig
+from pipelines import beam_flags
+from pipelines.beam_flags import DATAFLOW
 from pipelines.budget import Politeness
-from pipelines.dry_run import Prices
-from pipelines.extraction import Limits
-from pipelines.text_corpus import TextOptions
-from shards import filesystem
+from pipelines.cost import Prices
+from pipelines.limits import Limits
+from pipelines.text_options import TextOptions
+from shards import command_line, filesystem
+from shards import tokenizer as vocabulary
 from shards.errors import UsageError
 
-DATAFLOW = "DataflowRunner"
+if TYPE_CHECKING:
+    from ingest.similarity import GroupRules
+
+BeamFlags = tuple[str, ...]
+"""The words of a command line that are for Beam."""
+
 Stage = Literal["download", "extract", "assemble", "all"]
 
 
@@ -99,7 +100,6 @@ class PreprocessOptions:
             raise UsageError(f"--save-cost {self.prices.save_cost!r} needs --dry-run, which makes the estimate")
         self.prices.check()
         self.politeness.check()
-        self.download.options()
         self.text.check()
         if not (self.split.isascii() and self.split.isalnum()):
             raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
@@ -111,10 +111,27 @@ class PreprocessOptions:
         if not 0 <= self.group_probability <= 1:
             raise UsageError(f"--group-probability {self.group_probability} must be from 0 to 1")
         objects = (self.video.filters.min_objects, self.min_group_objects)
-        if self.video.embedder in (PERCEPTUAL, embedders.NONE) and objects != (None, None):
+        if self.video.embedder in (PERCEPTUAL, NO_EMBEDDER) and objects != (None, None):
             raise UsageError("--min-objects and --min-group-objects need an --embedder that knows objects")
         if self.segments_per_example > 100:
             raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
+        self.download.options()
+
+    def check_paths(self) -> None:
+        """Raises `UsageError` for an input on this machine that is not there."""
+        if self.stage != "assemble":
+            command_line.require_folder("--videos", self.videos)
+            command_line.require_folder("--raw", None if self.ids else self.raw)
+            command_line.require_file("--ids", self.ids)
+        command_line.require_file("--blocklist", self.blocklist)
+        self.text.check_paths()
+        files = {
+            "--tokenizer": (self.video.tokenizer, vocabulary.PUBLISHED),
+            "--timing-model": (self.video.timing_model, "published", "none"),
+        }
+        for flag, (path, *names) in files.items():
+            if path not in names:
+                command_line.require_file(flag, path)
 
     @property
     def keep_media(self) -> bool:
@@ -124,6 +141,8 @@ class PreprocessOptions:
     @property
     def group_rules(self) -> GroupRules:
         """The visual filter of whole examples."""
+        from ingest.similarity import GroupRules
+
         return GroupRules(
             self.video.embedder,
             self.video.seed,
@@ -138,19 +157,21 @@ class PreprocessOptions:
         return Limits(self.decode_seconds, self.decode_memory_mb << 20)
 
 
-def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
-    """Our options and Beam's. Raises `UsageError` for a flag that is neither."""
-    ours, rest = tyro.cli(
+def parse(argv: list[str] | None) -> tuple[PreprocessOptions, BeamFlags]:
+    """Our options and Beam's flags. Raises `UsageError` for a flag that is neither, and for impossible combinations."""
+    ours, rest = command_line.parse(
+        tyro.cli,
         tyro.conf.OmitArgPrefixes[PreprocessOptions],
-        args=argv,
-        prog="python -m pipelines.preprocess",
-        return_unknown_args=True,
+        "pipelines.preprocess",
+        argv,
+        foreign=beam_flags.FLAGS,
     )
+    beam_flags.check(rest)
     ours.check()
     ours = dataclasses.replace(ours, command=tuple(sys.argv[1:] if argv is None else argv))
-    theirs = beam_options(rest)
+    theirs = tuple(rest)
     _check_launch(ours, theirs)
-    if theirs.view_as(StandardOptions).runner == DATAFLOW:
+    if beam_flags.runner(theirs) == DATAFLOW:
         for name in ("out", "videos", "raw"):
             path = getattr(ours, name)
             if path is not None and not filesystem.is_remote(path):
@@ -160,16 +181,16 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, PipelineOptions]:
     return ours, theirs
 
 
-def is_launch(theirs: PipelineOptions) -> bool:
-    """Whether the job is only handed over, as the launcher of a Flex Template asks with --template_location."""
-    return theirs.view_as(GoogleCloudOptions).template_location is not None
+def is_launch(theirs: BeamFlags) -> bool:
+    """Whether the job is only handed over, as the launcher of a Flex Template requests with --template_location."""
+    return beam_flags.value(theirs, "template_location") is not None
 
 
-def _check_launch(ours: PreprocessOptions, theirs: PipelineOptions) -> None:
+def _check_launch(ours: PreprocessOptions, theirs: BeamFlags) -> None:
     """Raises `UsageError` for what cannot be done by one graph that nobody waits for."""
     if not is_launch(theirs):
         return
-    if theirs.view_as(StandardOptions).runner != DATAFLOW:
+    if beam_flags.runner(theirs) != DATAFLOW:
         raise UsageError(f"--template_location needs --runner={DATAFLOW}")
     refused = {
         f"--wave {ours.wave}": ours.wave is not None,
@@ -179,31 +200,3 @@ def _check_launch(ours: PreprocessOptions, theirs: PipelineOptions) -> None:
     }
     if named := [flag for flag, given in refused.items() if given]:
         raise UsageError(f"{named[0]} cannot be launched as a template; run the command without --template_location")
-
-
-def beam_options(flags: list[str]) -> PipelineOptions:
-    """Beam's options from its flags, with as many local processes as cores unless told otherwise."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for group in PipelineOptions.__subclasses__():
-        if group.__module__ == pipeline_options.__name__:
-            group._add_argparse_args(parser)
-    try:
-        _, unknown = parser.parse_known_args(flags)
-    except (argparse.ArgumentError, SystemExit) as error:
-        raise UsageError(f"a flag of Beam has a wrong value: {error}") from None
-    if unknown:
-        raise UsageError(f"unknown argument {unknown[0]!r}; see --help, and Beam's documentation for its own flags")
-    given = {flag.split("=")[0] for flag in flags}
-    defaults = [] if "--runner" in given else ["--runner=FnApiRunner"]
-    if not defaults and "--runner=FnApiRunner" not in flags:
-        return PipelineOptions(flags)
-    if "--direct_num_workers" not in given:
-        defaults.append(f"--direct_num_workers={len(os.sched_getaffinity(0))}")
-    if "--direct_running_mode" not in given:
-        defaults.append("--direct_running_mode=multi_processing")
-    options = PipelineOptions([*flags, *defaults], save_main_session=False)
-    direct = options.view_as(DirectOptions)
-    if direct.direct_num_workers == 1:
-        # One worker runs in this process: a process of its own would only have to be started.
-        direct.direct_running_mode = "in_memory"
-    return options

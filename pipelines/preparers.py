@@ -1,6 +1,6 @@
 """Who turns one line of a data set of questions into records, one class a task, each a thin shell around `ingest`.
 
-They are small values that travel to the workers; vocabularies are opened there.
+They are small values that travel to the workers; vocabularies are opened there, and what prepares is imported there.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ingest import choices, tvqa, vcr
-from ingest.choices import ChoicesPreparation
-from ingest.tvqa import TvqaPreparation
-from ingest.vcr import VcrPreparation
+from ingest.preparation import ChoicesPreparation, TvqaPreparation, VcrPreparation
 from shards.tokenizer import load_tokenizer
 
 Records = list[tuple[str, bytes]]
@@ -44,6 +41,8 @@ class VcrPreparer:
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function that prepares a line."""
+        from ingest import vcr
+
         vocabulary = load_tokenizer(self.tokenizer)
 
         def prepare(line: dict[str, Any], name: str) -> Records:
@@ -67,6 +66,8 @@ class TvqaPreparer:
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function that prepares a line."""
+        from ingest import tvqa
+
         vocabulary = load_tokenizer(self.tokenizer)
 
         def prepare(line: dict[str, Any], name: str) -> Records:
@@ -95,6 +96,8 @@ class ChoicesPreparer:
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function that prepares a line."""
+        from ingest import choices
+
         vocabulary = load_tokenizer(self.tokenizer)
 
         def prepare(line: dict[str, Any], name: str) -> Records:

@@ -14,22 +14,21 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import apache_beam as beam
-import tyro
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from ingest.outcomes import Kind
 from ingest.questions import QuestionError, QuestionOutcome
+from pipelines.beam_flags import beam_options
 from pipelines.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.folder import keep_log, log_path
-from pipelines.options import beam_options
 from pipelines.preparers import Preparer, Records
+from pipelines.question_options import TEST, QuestionOptions
 from shards import filesystem, manifest, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
@@ -40,32 +39,11 @@ from shards.manifest import Generation, Manifest, Shard, shard_name
 
 CONFIG_NAME = "config.json"
 TOKENIZER_NAME = "tokenizer.json"
-TEST = "test"
-"""The split without labels, of which no question may be missing."""
-
 _SHARDS = {"train": 256}
 _OTHER_SHARDS = 8
 _REPORT_SECONDS = 30.0
 _WORKERS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of the workers: one thread each, which is faster and gives the same numbers on any machine."""
-
-Options = TypeVar("Options")
-
-
-@dataclass(frozen=True)
-class QuestionOptions:
-    """What the commands of all data sets of questions take."""
-
-    data: str
-    out: str
-    """The data folder that is made or continued; all splits go into one."""
-    split: str = "train"
-    tokenizer: str = "published"
-    """The vocabulary: published, or a tokenizer.json."""
-    shards: int | None = None
-    """How many shards; 256 for train and 8 for other splits, but never more than questions."""
-    limit: int | None = None
-    """Take only so many of the questions."""
 
 
 @dataclass(frozen=True)
@@ -153,24 +131,17 @@ def _entry(name: str, outcome: QuestionOutcome, detail: str, split: str, records
     return Entry(name, outcome.value, outcome.kind.value, detail, {}, split, records, 0.0, spent, round(time.time(), 3))
 
 
-def parse(kind: type[Options], command: str, argv: list[str] | None) -> tuple[Options, PipelineOptions]:
-    """A command's own options, and Beam's. Raises `UsageError` for a flag that is neither."""
-    ours, rest = tyro.cli(
-        tyro.conf.OmitArgPrefixes[kind], args=argv, prog=f"python -m {command}", return_unknown_args=True
-    )
-    return ours, beam_options(rest)
-
-
 def job_of(options: QuestionOptions, lines: str, preparer: Preparer) -> Job:
     """The job of a command whose questions are the lines of one file."""
     return Job(lines, options.out, options.split, preparer, options.tokenizer, options.shards, options.limit)
 
 
-def prepare(job: Job, options: PipelineOptions) -> int:
-    """Write the shards of one split and add it to the manifest; returns the exit status.
+def prepare(job: Job, flags: Sequence[str]) -> int:
+    """Write the shards of one split, on the runner that Beam's flags name, and return the exit status.
 
     Raises `UsageError` for a job that cannot be, `UserError` if shards are missing in the end.
     """
+    options = beam_options(flags)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     places = _line_places(job)
     prepare_workers(options)

@@ -9,47 +9,18 @@ The first says what would change. The second also makes the new data set, from s
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from apache_beam.options.pipeline_options import PipelineOptions
-from rich.console import Console
-from rich.table import Table
 
-from ingest.filters import FilterConfig, broken_rule
-from ingest.outcomes import Kind, Outcome
-from ingest.video import VideoConfig
-from pipelines import assembly, folder, preprocess
-from pipelines.execution import prepare_workers, run_and_leave
-from pipelines.options import PreprocessOptions, beam_options
-from pipelines.text_corpus import TextOptions
-from shards import filesystem
-from shards.errors import UsageError, UserError
-from shards.ledger import Entry, Ledger
-from shards.segments import SegmentStore, segments_folder
-
-RULES = frozenset(
-    (
-        Outcome.TOO_LONG,
-        Outcome.CATEGORY,
-        Outcome.SPARSE_SPEECH,
-        Outcome.OTHER_LANGUAGE,
-        Outcome.BAD_WORDS,
-        Outcome.UNEVEN_WORDS,
-        Outcome.TOO_ALIKE,
-        Outcome.TOO_EMPTY,
-    )
-)
-"""Reasons that a threshold decides about."""
-
-_EXAMPLES = 3
+from ingest.config import FilterConfig
+from pipelines import beam_flags
+from pipelines.command import run_and_leave
+from pipelines.text_options import TextOptions
+from pipelines.thresholds import changed
+from shards import command_line
 
 
 @dataclass(frozen=True)
@@ -69,163 +40,17 @@ class Options:
     text: tyro.conf.OmitArgPrefixes[TextOptions] = field(default_factory=TextOptions)
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What other thresholds say of the items of a ledger, each list in the order of their ids.
-
-    `kept` were extracted and still pass, `dropped` were extracted and break the rule named, `regained` were rejected
-    and now pass what is known of them: they must be extracted.
-    """
-
-    kept: list[Entry]
-    dropped: list[tuple[Entry, Outcome]]
-    regained: list[Entry]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options, rest = tyro.cli(Options, args=argv, prog="python -m pipelines.refilter", return_unknown_args=True)
-    theirs = beam_options(rest)
-    prepare_workers(theirs)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    config = _read_config(options.data)
-    filters = changed(_filters(config["video"]["filters"]), options.changes)
-    language = config["video"]["language"].split("-")[0]
-    played = replay(Ledger(options.data).entries().values(), language, filters)
-    console.print(report(played))
-    if played.regained:
-        console.print(
-            f"{len(played.regained)} would be extracted by a new run with these thresholds; here they are not"
-        )
-    if options.out:
-        assemble(options, config, filters, played, theirs, console)
-    return 0
+    options, flags = command_line.parse(tyro.cli, Options, "pipelines.refilter", argv, foreign=beam_flags.FLAGS)
+    beam_flags.check(flags)
+    changed(FilterConfig(), options.changes)
+    command_line.require_folder("DATA", options.data)
+    options.text.check()
+    options.text.check_paths()
+    from pipelines.refiltering import refilter
 
-
-def changed(filters: FilterConfig, changes: Iterable[str]) -> FilterConfig:
-    """The thresholds with some changed, each as NAME=VALUE. Raises `UsageError`."""
-    values: dict[str, Any] = {}
-    names = [f.name for f in dataclasses.fields(filters)]
-    for change in changes:
-        name, equals, written = change.partition("=")
-        if name not in names or not equals:
-            raise UsageError(f"--set {change!r} must be NAME=VALUE with one of the names {', '.join(names)}")
-        if name == "excluded_categories":
-            values[name] = tuple(part for part in written.split(",") if part)
-            continue
-        try:
-            values[name] = ast.literal_eval(written)
-        except (ValueError, SyntaxError):
-            values[name] = written
-        if not (values[name] is None or type(values[name]) in (int, float)):
-            raise UsageError(f"--set {change!r} must give a number or None")
-    return dataclasses.replace(filters, **values)
-
-
-def replay(entries: Iterable[Entry], language: str, filters: FilterConfig) -> Replay:
-    """What these thresholds say of every item that came as far as a rule with a threshold."""
-    played = Replay([], [], [])
-    rules = {rule.value for rule in RULES}
-    for entry in sorted(entries, key=lambda e: e.id):
-        broken = broken_rule(entry.scores, language, filters)
-        if entry.kind == Kind.DONE.value:
-            if broken:
-                played.dropped.append((entry, broken))
-            else:
-                played.kept.append(entry)
-        elif entry.outcome in rules and not broken:
-            played.regained.append(entry)
-    return played
-
-
-def report(played: Replay) -> Table:
-    """What would change, by rule."""
-    table = Table("", "rule", "videos", "for example", title="with these thresholds")
-    table.add_row("still kept", "", str(len(played.kept)), "")
-    dropped = Counter(outcome.value for _, outcome in played.dropped)
-    for rule, count in dropped.most_common():
-        table.add_row("dropped", rule, str(count), _some(e for e, o in played.dropped if o.value == rule))
-    regained = Counter(entry.outcome for entry in played.regained)
-    for rule, count in regained.most_common():
-        table.add_row("no longer rejected", rule, str(count), _some(e for e in played.regained if e.outcome == rule))
-    return table
-
-
-def assemble(
-    options: Options,
-    config: dict[str, Any],
-    filters: FilterConfig,
-    played: Replay,
-    beam_flags: PipelineOptions,
-    console: Console,
-) -> None:
-    """Make the new data folder. Raises `UserError` if it is in use or the segments were not kept."""
-    if filesystem.exists(filesystem.join(options.out, folder.CONFIG_NAME)):
-        raise UserError(f"{options.out!r} holds data already; choose another --out")
-    if not played.kept:
-        raise UserError("these thresholds keep no video; nothing is made")
-    rules = dataclasses.asdict(filters) | {"excluded_categories": list(filters.excluded_categories)}
-    config = config | {"video": config["video"] | {"filters": rules}, "text": options.text.resolved()}
-    digest = hashlib.sha256(json.dumps(config["video"], sort_keys=True).encode()).hexdigest()
-    old, new = SegmentStore(segments_folder(options.data)), SegmentStore(segments_folder(options.out))
-    tokenizer = filesystem.read_bytes(filesystem.join(options.data, folder.TOKENIZER_NAME))
-    filesystem.make_folder(options.out)
-    with filesystem.exclusive(filesystem.join(options.out, ".lock")):
-        folder.keep_log(folder.log_path(options.out))
-        ledger = Ledger(options.out, "refilter")
-        for entry in played.kept:
-            video = old.get(entry.id)
-            new.commit(video.text, old.read(video, 0, len(video.spans)), digest, video.scores)
-            ledger.append(entry)
-        for entry, broken in played.dropped:
-            ended = {"outcome": broken.value, "kind": broken.kind.value, "detail": broken.sentence, "segments": 0}
-            ledger.append(dataclasses.replace(entry, **ended))
-        filesystem.write_bytes(filesystem.join(options.out, folder.TOKENIZER_NAME), tokenizer)
-        content = f"{json.dumps(config, indent=1)}\n".encode()
-        filesystem.write_bytes(filesystem.join(options.out, folder.CONFIG_NAME), content)
-        for split in sorted({entry.split for entry in played.kept}):
-            assembly.assemble(_job(options, config, split), digest, beam_flags, console)
-        preprocess.summarize([], _job(options, config, "train"), console)
-
-
-def _job(options: Options, config: dict[str, Any], split: str) -> PreprocessOptions:
-    """The job that packs one split of the new folder."""
-    groups = config["groups"]
-    return PreprocessOptions(
-        options.out,
-        split=split,
-        stage="assemble",
-        keep_segments=options.keep_segments,
-        shard_bytes=options.shard_bytes,
-        segments_per_example=config["segments_per_example"],
-        max_group_similarity=groups["max_similarity"],
-        min_group_objects=groups["min_objects"],
-        group_probability=groups["probability"],
-        text=options.text,
-        video=VideoConfig(seed=config["video"]["seed"], embedder=config["video"]["embedder"]),
-    )
-
-
-def _read_config(data: str) -> dict[str, Any]:
-    path = filesystem.join(data, folder.CONFIG_NAME)
-    if not filesystem.exists(path):
-        raise UsageError(f"{data!r} holds no {folder.CONFIG_NAME}; give the folder that preprocess made")
-    try:
-        held = json.loads(filesystem.read_bytes(path))
-        missing = {"filters", "language", "seed", "embedder"}.difference(held["video"])
-    except (ValueError, LookupError, TypeError):
-        raise UserError(f"{path!r} is damaged; restore it") from None
-    if missing or "groups" not in held:
-        raise UserError(f"{path!r} is of an earlier version, whose ledger lacks scores; run preprocess again")
-    return held
-
-
-def _filters(held: dict[str, Any]) -> FilterConfig:
-    return FilterConfig(**(held | {"excluded_categories": tuple(held["excluded_categories"])}))
-
-
-def _some(entries: Iterable[Entry]) -> str:
-    return ", ".join([entry.id for entry in entries][:_EXAMPLES])
+    return refilter(options, flags)
 
 
 if __name__ == "__main__":

@@ -7,71 +7,42 @@ For data too large for one machine; `python -m shards stats` has the same number
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import sys
-import tempfile
+from dataclasses import dataclass
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from rich.console import Console
+import tyro
 
-from shards import dataset, filesystem
-from shards.errors import UserError, run_command
-from shards.inspection import outliers, scanning, stats, stats_tables
-from shards.inspection.stats import ShardSums
+from pipelines import beam_flags
+from shards import command_line
+from shards.errors import run_command
 
 
-def collect(paths: list[str], scratch: str, options: PipelineOptions) -> list[ShardSums]:
-    """The sums of the shards, in order; workers leave them as lines in the folder `scratch`, which ends empty.
+@dataclass(frozen=True)
+class Stats:
+    """Print the statistics of shards that a Beam job reads.
 
-    Raises `UserError` if the job ends without having seen every shard.
+    Every flag of Beam is taken too, such as --runner.
     """
-    with beam.Pipeline(options=options) as pipeline:
-        _ = (
-            pipeline
-            | "Name the shards" >> beam.Create(paths, reshuffle=False)
-            | "Spread them over the workers" >> beam.Reshuffle()
-            | "Sum each up" >> beam.Map(lambda path: json.dumps([path, *scanning.read_sidecar(path)]))
-            | "Write the sums" >> beam.io.WriteToText(filesystem.join(scratch, "sums"), file_name_suffix=".jsonl")
-        )
-    found: dict[str, ShardSums] = {}
-    for part in filesystem.list_files(scratch, ".jsonl"):
-        for line in filesystem.read_bytes(part).splitlines():
-            path, size, content, problem = json.loads(line)
-            found[path] = scanning.sums_of(path, size, content, problem)
-        filesystem.remove(part)
-    if missing := [path for path in paths if path not in found]:
-        raise UserError(f"the job ended without the sums of {len(missing)} shards, the first is {missing[0]!r}")
-    return [found[path] for path in paths]
+
+    data: tyro.conf.Positional[str]
+    """A data folder, a shard or a pattern."""
+    split: str | None = None
+    """Only this split."""
+    json: bool = False
+    """Print JSON instead of tables."""
+    scratch: str | None = None
+    """A folder that this machine and all workers see; by default a temporary one."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.stats", description=__doc__.partition("\n")[0])
-    parser.add_argument("data", help="a data folder, a shard or a pattern")
-    parser.add_argument("--split", help="only this split")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--scratch", help="a folder that this machine and all workers see; by default a temporary one")
-    parser.add_argument("--runner", default="FnApiRunner", help="Beam's runner; its other flags are taken too")
-    known, others = parser.parse_known_args(argv)
-    opened = dataset.open_data(known.data, known.split)
-    with tempfile.TemporaryDirectory() as folder:
-        options = PipelineOptions([f"--runner={known.runner}", *others])
-        shards = collect(opened.shards, known.scratch or folder, options)
-    summary, found = stats.of_shards(opened, shards, known.split), outliers.outliers(shards)
-    problems = [shard.problem for shard in shards if shard.problem]
-    console = Console()
-    if known.json:
-        lists = {"outliers": [dataclasses.asdict(outlier) for outlier in found], "problems": problems}
-        console.print_json(json.dumps(dataclasses.asdict(summary) | lists))
-    else:
-        for table in stats_tables.tables(summary, found):
-            console.print(table)
-        for problem in problems:
-            console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)
-    return 1 if problems else 0
+    options, flags = command_line.parse(tyro.cli, Stats, "pipelines.stats", argv, foreign=beam_flags.FLAGS)
+    beam_flags.check(flags)
+    command_line.require_data("DATA", options.data)
+    from pipelines.stats_job import run
+
+    # Its shards are read in this process unless a runner is named.
+    return run(options, [f"--runner={beam_flags.runner(flags)}", *flags])
 
 
 if __name__ == "__main__":

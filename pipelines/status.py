@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.outcomes import Kind, Outcome
-from shards import filesystem, manifest, tally, waves
+from shards import command_line, filesystem, manifest, tally, waves
 from shards.errors import UsageError, run_command
 from shards.tally import Tally
 
@@ -160,7 +160,8 @@ def tables(found: Report) -> list[Table]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    asked = tyro.cli(Status, args=argv, prog="python -m pipelines.status")
+    asked = command_line.parse(tyro.cli, Status, "pipelines.status", argv)
+    command_line.require_folder("DATA", asked.data)
     console = Console(highlight=False)
     found = report(asked.data, time.time())
     if asked.json:

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 
 from ingest import raw as raw_videos
+from ingest.config import VideoConfig
 from ingest.ids import video_id
 from ingest.outcomes import Outcome
 from ingest.raw import RawError, RawVideo
+from ingest.result import Result
 from ingest.similarity import GroupRules, group_pictures, judge
-from ingest.video import Result, VideoConfig, screen
 from pipelines import embedders
 from pipelines.breaker import Breaker
 from pipelines.budget import Budget, Politeness
-from pipelines.extraction import Extracted, Extractor, Limits
+from pipelines.extraction import Extracted, Extractor
+from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
 from shards import filesystem, writer
 from shards.generations import ShardPlan
@@ -39,7 +41,8 @@ from shards.segments import SegmentStore, VideoText, segments_folder
 from shards.text_store import TextStore
 
 if TYPE_CHECKING:
-    from ingest.download import DownloadConfig, Downloader
+    from ingest.config import DownloadConfig
+    from ingest.download import Downloader
 
 
 class Source(enum.Enum):
@@ -172,8 +175,9 @@ class Fetch(beam.DoFn):
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _downloader(self, folder: str) -> Downloader:
-        # yt-dlp costs a second to import, which jobs on files should not pay.
+        # What downloads, and what screens the downloaded, cost a second to import, which jobs on files should not pay.
         from ingest.download import Downloader
+        from ingest.video import screen
 
         if folder not in self.downloaders:
             self.downloaders[folder] = Downloader(

@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.tvqa import FILES, QUESTIONS, TvqaPreparation
-from pipelines import questions
-from pipelines.execution import run_and_leave
-from pipelines.preparers import TvqaPreparer
-from shards.errors import UsageError
+from ingest.preparation import TVQA_FILES, TVQA_QUESTIONS, TvqaPreparation
+from pipelines import question_options
+from pipelines.command import run_and_leave
 
 
 @dataclass(frozen=True)
-class TvqaOptions(questions.QuestionOptions):
+class TvqaOptions(question_options.QuestionOptions):
     """Turn TVQA questions, frames, sound and subtitles into verified shards.
 
     The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
@@ -32,13 +30,16 @@ class TvqaOptions(questions.QuestionOptions):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options, beam_options = questions.parse(TvqaOptions, "pipelines.tvqa", argv)
-    if options.split not in FILES:
-        raise UsageError(f"--split {options.split!r} is none of TVQA's: {', '.join(FILES)}")
-    labelled = options.split != questions.TEST
+    options, flags = question_options.parse(TvqaOptions, "pipelines.tvqa", argv)
+    question_options.require_split(options.split, tuple(TVQA_FILES), "TVQA")
+    lines = str(Path(options.data) / TVQA_QUESTIONS / TVQA_FILES[options.split])
+    question_options.require_questions(lines)
+    from pipelines import questions
+    from pipelines.preparers import TvqaPreparer
+
+    labelled = options.split != question_options.TEST
     preparer = TvqaPreparer(options.data, options.tokenizer, labelled, options.preparation)
-    lines = str(Path(options.data) / QUESTIONS / FILES[options.split])
-    return questions.prepare(questions.job_of(options, lines, preparer), beam_options)
+    return questions.prepare(questions.job_of(options, lines, preparer), flags)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.vcr import VcrPreparation
-from pipelines import questions
-from pipelines.execution import run_and_leave
-from pipelines.preparers import VcrPreparer
-from shards.errors import UsageError
+from ingest.preparation import VcrPreparation
+from pipelines import question_options
+from pipelines.command import run_and_leave
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class VcrOptions(questions.QuestionOptions):
+class VcrOptions(question_options.QuestionOptions):
     """Turn VCR questions and their pictures into verified shards.
 
     The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
@@ -34,13 +32,16 @@ class VcrOptions(questions.QuestionOptions):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options, beam_options = questions.parse(VcrOptions, "pipelines.vcr", argv)
-    if options.split not in SPLITS:
-        raise UsageError(f"--split {options.split!r} is none of VCR's: {', '.join(SPLITS)}")
-    labelled = options.split != questions.TEST
-    preparer = VcrPreparer(options.data, options.tokenizer, labelled, options.preparation)
+    options, flags = question_options.parse(VcrOptions, "pipelines.vcr", argv)
+    question_options.require_split(options.split, SPLITS, "VCR")
     lines = str(Path(options.data) / f"{options.split}.jsonl")
-    return questions.prepare(questions.job_of(options, lines, preparer), beam_options)
+    question_options.require_questions(lines)
+    from pipelines import questions
+    from pipelines.preparers import VcrPreparer
+
+    labelled = options.split != question_options.TEST
+    preparer = VcrPreparer(options.data, options.tokenizer, labelled, options.preparation)
+    return questions.prepare(questions.job_of(options, lines, preparer), flags)
 
 
 if __name__ == "__main__":

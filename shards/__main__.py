@@ -9,16 +9,17 @@ import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from shards import dataset, filesystem, removal, repair
+from shards import command_line, dataset, filesystem
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError, run_command
-from shards.inspection import outliers, scanning, stats, stats_tables, verify
-from shards.records.example import RecordError
+
+if TYPE_CHECKING:
+    from shards.inspection.verify import Finding
 
 Data = Annotated[str, tyro.conf.Positional]
 CORES = len(os.sched_getaffinity(0))
@@ -41,6 +42,8 @@ class Stats:
 
     def run(self, console: Console) -> int:
         """Print the statistics."""
+        from shards.inspection import outliers, scanning, stats, stats_tables
+
         opened = dataset.open_data(self.data, self.split)
         if opened.manifest is None and not self.recompute:
             raise UsageError(f"{self.data!r} has no manifest and so no statistics; --recompute reads its shards")
@@ -86,12 +89,13 @@ class Show:
 
     def run(self, console: Console) -> int:
         """Show one example."""
-        # What draws takes seconds to import, which the other commands should not pay.
-        from shards.inspection import drawing, gallery, report, show
-        from shards.records.pretraining import parse_example
-
         if self.out and not self.out.endswith((".html", ".png")):
             raise UsageError(f"--out is {self.out!r}; its name must end in .html or .png")
+        command_line.require_file("--tokenizer", self.tokenizer)
+        from shards.inspection import drawing, gallery, report, show
+        from shards.records.example import RecordError
+        from shards.records.pretraining import parse_example
+
         opened = dataset.open_data(self.data, self.split)
         decode = gallery.decoder(opened.folder, self.tokenizer)
         try:
@@ -206,6 +210,8 @@ class Verify:
         opened = dataset.open_data(self.data, self.split)
         damaged = self._check(opened, console)
         if damaged and self.repair:
+            from shards import repair
+
             for name in repair.repair(opened, damaged):
                 console.print(f"{name} was written again")
             damaged = self._check(opened, console)
@@ -213,6 +219,8 @@ class Verify:
 
     def _check(self, opened: dataset.DataSet, console: Console) -> set[str]:
         """The names of the shards (or other files) that something is wrong with."""
+        from shards.inspection import verify
+
         damaged: set[str] = set()
         examples = size = wrong = 0
         for report in verify.verify(opened, self.processes):
@@ -244,12 +252,13 @@ class Remove:
 
     def run(self, console: Console) -> int:
         """Write the shards concerned again and say what went."""
+        from shards import removal
+        from shards.inspection import card
+
         listed = [self.ids]
         if filesystem.exists(self.ids):
             listed = [line.strip() for line in filesystem.read_bytes(self.ids).decode().splitlines() if line.strip()]
         gone = removal.remove(self.data.rstrip("/"), listed)
-        from shards.inspection import card
-
         card.write(dataset.open_data(self.data))
         console.print(
             f"{gone.videos} of {len(listed)} videos were in the shards: {gone.shards} shards written again,"
@@ -274,8 +283,7 @@ class TrainTokenizer:
         if not self.text:
             raise UsageError("name at least one text file")
         for path in self.text:
-            if not Path(path).is_file():
-                raise UsageError(f"there is no text file {path!r}")
+            command_line.require_file("TEXT", path)
         lines = (line for path in self.text for line in Path(path).read_text(errors="replace").splitlines())
         tokenizer = vocabulary.train_tokenizer(lines, self.vocabulary_size)
         filesystem.write_bytes(self.out, tokenizer.to_str(pretty=True).encode())
@@ -289,25 +297,30 @@ def _shard_of(file: str) -> str:
     return name if name.endswith(dataset.SUFFIX) else name + dataset.SUFFIX
 
 
-def print_findings(console: Console, findings: list[verify.Finding]) -> None:
+def print_findings(console: Console, findings: list[Finding]) -> None:
     """One line per finding."""
     for finding in findings:
         console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
 
 
+COMMANDS = {
+    "stats": Stats,
+    "show": Show,
+    "report": Report,
+    "card": Card,
+    "export": Export,
+    "verify": Verify,
+    "remove": Remove,
+    "train-tokenizer": TrainTokenizer,
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    commands = {
-        "stats": Stats,
-        "show": Show,
-        "report": Report,
-        "card": Card,
-        "export": Export,
-        "verify": Verify,
-        "remove": Remove,
-        "train-tokenizer": TrainTokenizer,
-    }
-    command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="python -m shards")
+    cli = tyro.extras.subcommand_cli_from_dict
+    command = command_line.parse(cli, COMMANDS, "shards", argv, names=COMMANDS)
+    if not isinstance(command, TrainTokenizer):
+        command_line.require_data("DATA", command.data)
     return command.run(Console())
 
 

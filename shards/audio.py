@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from shards.records.example import RecordError
-from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
+from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 HOP_SECONDS = 588 / SAMPLE_RATE
 WINDOW_SECONDS = 1536 / SAMPLE_RATE

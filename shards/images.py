@@ -13,21 +13,13 @@ from numba import njit
 
 from shards.records.example import RecordError
 from shards.resampling import METHODS, resample_into_patches, taps, to_bfloat16, to_uint8
+from shards.sizes import Scaling
 
 MARKER_COLUMNS = 4
 """Grey columns on both sides of a picture that was turned."""
 
 _F = np.float32
 _SMALLEST_SIDE = 64
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How a training image is zoomed: a factor drawn from [low, high) of the target size (spec shards.md 6.4)."""
-
-    low: float = 1.05
-    high: float = 1.1
-    shrink_both_sides: bool = True
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,6 @@ from shards import filesystem
 from shards.errors import UserError
 from shards.randomness import digest
 
-SAMPLE_RATE = 22_050
-MEL_BANDS = 64
-SPECTROGRAM_COLUMNS = 188
-SHORT_SIDE = 288
-LONG_SIDE = 512
-
 _MAGIC = b"RSVSEG1\n"
 _TRAILER = struct.Struct("<QI8s")
 _SUFFIX = ".segments"

@@ -27,10 +27,13 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 PRELOADED = {
-    "pipelines": ("pipelines.preprocess", "pipelines.questions", "pipelines.refilter", "pipelines.status"),
-    "shards": ("shards.__main__",),
-    "tests": ("apache_beam", "pipelines.preprocess"),
-    "train": ("tensorflow", "jax", "train.pretrain", "train.finetune", "train.evaluate"),
+    "pipelines": (
+        *("pipelines.preprocess_job", "pipelines.wave_job", "pipelines.text_corpus", "pipelines.questions"),
+        *("pipelines.refiltering", "pipelines.status"),
+    ),
+    "shards": ("shards.__main__", "shards.inspection.verify", "shards.inspection.report"),
+    "tests": ("apache_beam", "pipelines.preprocess_job"),
+    "train": ("tensorflow", "jax", "train.pretraining", "train.finetuning", "train.evaluation"),
 }
 """What is imported before the first command of a package is forked; none of it starts a thread."""
 

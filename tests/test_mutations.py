@@ -11,7 +11,13 @@ LISTED = mutations.mutations()
 
 
 def test_there_are_faults_in_every_package():
-    assert {mutation.file.partition("/")[0] for mutation in LISTED} == {"shards", "ingest", "model", "train", "pipelines"}
+    assert {mutation.file.partition("/")[0] for mutation in LISTED} == {
+        "shards",
+        "ingest",
+        "model",
+        "train",
+        "pipelines",
+    }
     assert len({mutation.name for mutation in LISTED}) == len(LISTED) >= 25
 
 

@@ -19,6 +19,9 @@ from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
 from shards.reading.config import ReaderConfig, StreamOptions
 
+UNTRAINED = {"random:tiny": TINY_MODEL, "random:base": BASE_MODEL, "random:large": LARGE_MODEL}
+"""Names for weights that nobody trained, to compare with."""
+
 _MOST_SEGMENTS_TOGETHER = 8
 _TOKENS_OF_A_SEGMENT = 24
 """Entries of a matching sequence per segment that leave room for its sounds and for words (192 for 8 segments)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,24 +15,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from shards.errors import UsageError, UserError
-
-AUTO = "auto"
+from train.processes import AUTO, Hosts
 
 
 class HostsError(UserError):
     """The processes of a run did not find each other."""
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Which of how many processes this one is; by default it is alone."""
-
-    coordinator: str | None = None
-    """HOST:PORT where the first process listens, the same for all; "auto" asks the cluster (TPU pod, Slurm, MPI)."""
-    hosts: int | None = None
-    """Processes of the run."""
-    host: int | None = None
-    """The number of this one, from 0."""
 
 
 def join(given: Hosts) -> None:
@@ -41,21 +27,13 @@ def join(given: Hosts) -> None:
 
     Raises `UsageError` for numbers that cannot be, `HostsError` if the others do not come.
     """
-    numbers = (given.hosts, given.host)
+    given.check()
     if given.coordinator is None:
-        if numbers != (None, None):
-            raise UsageError(f"--hosts {given.hosts} --host {given.host} need --coordinator HOST:PORT")
         return
     try:
         if given.coordinator == AUTO:
-            if numbers != (None, None):
-                raise UsageError("--coordinator auto finds --hosts and --host by itself; leave them out")
             jax.distributed.initialize()
             return
-        if None in numbers:
-            raise UsageError(f"--coordinator {given.coordinator} needs --hosts and --host")
-        if not 0 <= given.host < given.hosts:
-            raise UsageError(f"--host {given.host} is none of 0 to {given.hosts - 1}, the processes of --hosts")
         jax.distributed.initialize(given.coordinator, given.hosts, given.host)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]

@@ -22,7 +22,7 @@ from shards.reader import Reader
 from train import hosts
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
-from train.evaluate import Evaluation
+from train.evaluation import Evaluation
 from train.mesh import to_devices
 from train.step import Batch, Metrics, TrainState, make_step
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from ingest import captions
-from shards import filesystem
+from shards import command_line, filesystem
 from shards.errors import UsageError, UserError, run_command
 from train.config import TINY
 
@@ -57,7 +56,7 @@ class Options:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo")
+    options = command_line.parse(tyro.cli, Options, "pipelines.demo", argv)
     if 0 < options.hearing_steps < TINY.optimizer.warmup_steps:
         raise UsageError(
             f"--hearing-steps is {options.hearing_steps}; its rate warms up for {TINY.optimizer.warmup_steps} steps, so"
@@ -175,6 +174,8 @@ def finetune(console: Console, options: Options, corpus: str, run: str) -> None:
 
 def write_speech(folder: str, path: str) -> None:
     """Write the words of every automatic track in `folder`, a line each, as text to train a vocabulary on."""
+    from ingest import captions
+
     lines = []
     for track in sorted(Path(folder).glob("*.en.vtt")):
         lines.append(" ".join(word.text for word in captions.read(track.read_text(), "vtt").words))

@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from pipelines.demo.scenes import ATTRIBUTES
-from shards import filesystem
+from shards import command_line, filesystem
 from shards.errors import UsageError, run_command
 from shards.randomness import generator
 
@@ -40,7 +40,10 @@ class Options:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo.choices")
+    options = command_line.parse(tyro.cli, Options, "pipelines.demo.choices", argv)
+    command_line.require_folder("--truth", options.truth)
+    if options.questions < 1:
+        raise UsageError(f"--questions {options.questions} must be at least 1")
     every = all_questions(options.truth, str(Path(options.out).parent))
     if not every:
         raise UsageError(f"{options.truth!r} holds no truth files; give a folder of the corpus")

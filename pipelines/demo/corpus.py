@@ -30,7 +30,7 @@ from rich.progress import Progress
 
 from pipelines.demo import captions, scenes, script, sounds, voice
 from pipelines.demo.encoding import EncodingError, encode
-from shards import filesystem
+from shards import command_line, filesystem
 from shards.errors import UsageError, UserError, run_command
 
 _VOICE_PEAK = 0.5  # full scale = 1
@@ -350,7 +350,7 @@ def _write_json(path: str, content: dict) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    options = tyro.cli(Options, description=Options.__doc__, args=argv, prog="python -m pipelines.demo.corpus")
+    options = command_line.parse(tyro.cli, Options, "pipelines.demo.corpus", argv, description=Options.__doc__)
     kept = _run(options, console)
     console.print(f"{options.spec.videos} videos in {options.out}, {kept} of them kept from before")
     return 0

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
-from shards import filesystem
+from shards import command_line, filesystem
 from shards.errors import UsageError, run_command
-from train.accuracy import OBJECTIVES
 from train.metrics import NAME, MetricsLog
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SMOOTHED = 5
 """Lines of training metrics that one point of a training curve averages."""
@@ -34,7 +36,8 @@ class Options:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo.curves")
+    options = command_line.parse(tyro.cli, Options, "pipelines.demo.curves", argv)
+    command_line.require_folder("RUN", options.run)
     lines = MetricsLog(filesystem.join(options.run, NAME)).lines()
     if not any("loss" in line for line in lines):
         raise UsageError(f"{options.run!r} holds no {NAME} with losses; give the work folder of a run")
@@ -45,6 +48,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def draw(lines: Sequence[dict[str, float]]) -> Figure:
     """Three diagrams side by side from the lines of a metrics file."""
+    from matplotlib.figure import Figure
+
+    from train.accuracy import OBJECTIVES
+
     figure = Figure(figsize=(15, 4), layout="constrained")
     losses, *accuracies = figure.subplots(1, 3)
     losses.set_title("loss in training")

@@ -12,7 +12,6 @@ import wave
 from collections.abc import Iterable
 from pathlib import Path
 
-import ffmpeg
 import numpy as np
 
 from ingest.ffmpeg import ffmpeg_path
@@ -30,6 +29,8 @@ def encode(path: Path, frames: Iterable[np.ndarray], fps: int, waveform: np.ndar
 
     Raises `EncodingError`.
     """
+    import ffmpeg
+
     iterator = iter(frames)
     first = next(iterator)
     height, width, _ = first.shape

@@ -7,48 +7,13 @@ what the answers rest on.
 
 from __future__ import annotations
 
-import itertools
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
 import tyro
-from rich.console import Console
 
-from model import inference
-from model.config import ReserveConfig
-from model.published import Pretrained
-from model.reserve import PADDING_SEGMENT
-from pipelines.demo.scenes import ATTRIBUTES
-from shards import audio, filesystem, images
+from shards import command_line
 from shards.errors import UsageError, run_command
-from shards.reader import examples
-from shards.reading.pretraining import DecodedSegment
-from shards.tokens import AUDIOSPAN, PADDING
-from train import weights
-from train.evaluate import Accuracy, accuracy_table, tally
-
-BLANKED = ("nothing", "frames", "sound")
-"""What is taken away from the model in each round of the same questions."""
-
-_TOLERANCE = 1.0
-"""Seconds by which a segment may begin before or after the stretch it shows; see `ingest.segmentation`."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about one segment of a window of consecutive segments."""
-
-    video: str
-    kind: str
-    prompt: str
-    options: tuple[str, ...]
-    answer: str
-    window: int
-    segment: int
 
 
 @dataclass(frozen=True)
@@ -70,128 +35,15 @@ class Options:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options = tyro.cli(Options, args=argv, prog="python -m pipelines.demo.questions")
-    model = weights.pretrained(options.checkpoint)
-    windows = [segments for segments, _ in examples(options.data, options.split)]
-    asked = list(itertools.islice(find_questions(windows, options.truth), options.limit))
-    if not asked:
-        raise UsageError(
-            f"no question in {options.truth!r} is about a segment of {options.data!r}; give its own corpus"
-        )
-    videos = [video_inputs(model.config, segments) for segments in windows]
-    found = {}
-    for blanked in BLANKED:
-        right = answer(model, [without(video, blanked) for video in videos], asked)
-        found[blanked] = accuracies(asked, right)
-    console = Console()
-    for blanked, table in found.items():
-        console.print(accuracy_table(f"zero-shot questions, {blanked} blanked", table))
-    if options.out:
-        content = {blanked: {kind: asdict(one) for kind, one in table.items()} for blanked, table in found.items()}
-        filesystem.write_bytes(options.out, (json.dumps(content, indent=1) + "\n").encode())
-    return 0
+    options = command_line.parse(tyro.cli, Options, "pipelines.demo.questions", argv)
+    command_line.require_data("--data", options.data)
+    command_line.require_folder("--truth", options.truth)
+    command_line.require_data("--checkpoint", options.checkpoint)
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"--limit {options.limit} must be at least 1")
+    from pipelines.demo.zero_shot import run
 
-
-def find_questions(windows: Sequence[Sequence[DecodedSegment]], truth: str) -> Iterator[Question]:
-    """The questions of all truth files in the folder `truth` that are about a segment of a window."""
-    places = {}
-    for number, segments in enumerate(windows):
-        for place, segment in enumerate(segments):
-            places.setdefault(segment.video_id, []).append((segment.start, segment.end, number, place))
-    for path in sorted(Path(truth).glob("*.truth.json")):
-        held = json.loads(path.read_text())
-        for item in held["questions"]:
-            for start, end, number, place in places.get(held["id"], []):
-                if max(abs(start - item["start"]), abs(end - item["end"])) <= _TOLERANCE:
-                    options = tuple(item["options"])
-                    yield Question(held["id"], item["kind"], item["prompt"], options, item["answer"], number, place)
-
-
-def video_inputs(config: ReserveConfig, segments: Sequence[DecodedSegment]) -> inference.VideoInputs:
-    """The arrays of consecutive segments, as the reader makes them without augmentation."""
-    shape = (len(segments), config.subsegments, config.audio_frames, config.mel_bands + 1)
-    patches = np.zeros((len(segments), config.patches, config.patch_values), np.float32)
-    clips = np.empty(shape, np.float32)
-    # Equal draws leave equal gaps between the clips.
-    starts = audio.clip_starts(np.ones(config.subsegments + 1), config.audio_frames)
-    size = tuple(side * config.patch_size for side in config.grid)
-    for segment, picture, sounds in zip(segments, patches, clips, strict=True):
-        placement = images.place(*segment.image.shape[:2], size, None, None)
-        images.write_patches(segment.image, placement, config.grid, config.patch_size, picture)
-        for start, clip in zip(starts, sounds, strict=True):
-            clip[:, :-1] = segment.log_mel[start : start + config.audio_frames]
-            clip[:, -1] = segment.speed
-    return inference.VideoInputs(patches, clips)
-
-
-def without(video: inference.VideoInputs, blanked: str) -> inference.VideoInputs:
-    """The video with black frames, silence, or untouched."""
-    if blanked == "frames":
-        return replace(video, images=np.zeros_like(video.images))
-    if blanked == "sound":
-        silent = video.audio_clips.copy()
-        silent[..., :-1] = 0
-        return replace(video, audio_clips=silent)
-    return video
-
-
-def window_with_prompt(
-    config: ReserveConfig, window: range, prompt: Sequence[int], asked: int
-) -> inference.WindowInputs:
-    """All segments of a window as sound, and a prompt after the first sound of its segment `asked`.
-
-    So a question is put as pretraining's audio-to-text sequences put it, and the asked segment is heard as well as
-    seen. Sounds of the last segments that do not fit the model's `text_length` are left out.
-    """
-    parts: list[tuple[int, Sequence[int]]] = []
-    for row in range(len(window) * config.subsegments):
-        segment, place = divmod(row, config.subsegments)
-        if segment != asked or place == 0:
-            parts.append((row, [AUDIOSPAN] * config.audio_tokens))
-        elif place == 1:
-            parts.append((row, prompt))
-    room = config.text_length
-    while sum(len(ids) for _, ids in parts) > room:
-        parts.remove(next(part for part in reversed(parts) if part[0] // config.subsegments != asked))
-    tokens = np.full(room, PADDING, np.int32)
-    subsegments = np.full(room, PADDING_SEGMENT, np.int32)
-    joined = [(token, row) for row, ids in parts for token in ids]
-    tokens[: len(joined)], subsegments[: len(joined)] = zip(*joined, strict=True)
-    return inference.WindowInputs(window, tokens, subsegments)
-
-
-def answer(model: Pretrained, videos: Sequence[inference.VideoInputs], questions: Sequence[Question]) -> np.ndarray:
-    """Whether the best option of each question is its answer, `bool [questions]`."""
-    prompts = {q.prompt: inference.encode_prompt(model, q.prompt) for q in questions}
-    labels = {q.options: np.asarray(model.get_label_space(q.options)) for q in questions}
-    # All videos one behind the other: each is encoded once, however many questions it has.
-    together = inference.VideoInputs(
-        np.concatenate([video.images for video in videos]), np.concatenate([video.audio_clips for video in videos])
-    )
-    ends = np.cumsum([len(video.images) for video in videos]).tolist()
-    windows = [range(end - len(video.images), end) for end, video in zip(ends, videos, strict=True)]
-    inputs = [window_with_prompt(model.config, windows[q.window], prompts[q.prompt], q.segment) for q in questions]
-    vectors = inference.mask_vectors(model, inference.encode(model, together, with_sound=True), inputs)
-    return np.array(
-        [
-            q.options[int((labels[q.options] @ vector[0]).argmax())] == q.answer
-            for q, vector in zip(questions, vectors, strict=True)
-        ]
-    )
-
-
-def accuracies(questions: Sequence[Question], right: Iterable[bool]) -> Mapping[str, Accuracy]:
-    """The accuracy of each kind of question and of all, with intervals that count a video's questions as alike."""
-    rows = [(q.kind, q.video, hit, 1 / len(q.options)) for q, hit in zip(questions, right, strict=True)]
-    found = {}
-    for kind in [*ATTRIBUTES, "all"]:
-        by_video: dict[str, np.ndarray] = {}
-        for asked_kind, video, hit, odds in rows:
-            if kind in ("all", asked_kind):
-                by_video[video] = by_video.get(video, np.zeros(3)) + (hit, 1, odds)
-        if by_video:
-            found[kind] = tally(np.array(list(by_video.values())))
-    return found
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ import functools
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
 
 Rgb = tuple[int, int, int]
 
@@ -114,6 +117,8 @@ def corners(shape: str) -> np.ndarray:
 
 def draw(scene: Scene, look: Look, seconds: float, width: int, height: int) -> np.ndarray:
     """The frame `seconds` after the stretch began, `uint8 [height, width, 3]` RGB."""
+    from PIL import Image, ImageDraw
+
     image = Image.new("RGB", (width * _SUPERSAMPLING, height * _SUPERSAMPLING), look.background)
     canvas = ImageDraw.Draw(image)
     colour = COLOURS[scene.colour]

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from pipelines.execution import run_and_leave
+from pipelines.command import run_and_leave
 from pipelines.preprocess import main
 
 _SWITCHES = ("retry_failed", "keep_segments")

@@ -11,16 +11,15 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from pipelines.weights import input_errors, load_weights
-from pipelines.zeroshot.benchmark import find_videos, read_rankings, run
+from pipelines import ask_options
+from pipelines.zeroshot.benchmark import find_videos, read_rankings
 from pipelines.zeroshot.epic import Epic
 from pipelines.zeroshot.kinetics import Kinetics
 from pipelines.zeroshot.lsmdc import Lsmdc
 from pipelines.zeroshot.msrvtt import Msrvtt
 from pipelines.zeroshot.star import Star
+from shards import command_line
 from shards.errors import run_command
 
 Named = (
@@ -30,6 +29,7 @@ Named = (
     | Annotated[Star, tyro.conf.subcommand("star")]
     | Annotated[Kinetics, tyro.conf.subcommand("kinetics")]
 )
+NAMES = ("epic", "msrvtt", "lsmdc", "star", "kinetics")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,14 @@ class ZeroShot:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    asked = tyro.cli(
-        ZeroShot, args=argv, prog="python -m pipelines.zeroshot", config=(tyro.conf.CascadeSubcommandArgs,)
+    config = (tyro.conf.CascadeSubcommandArgs,)
+    asked = command_line.parse(
+        tyro.cli, ZeroShot, "pipelines.zeroshot", argv, names=NAMES, noun="benchmark", config=config
     )
+    command_line.require_folder("--videos", asked.videos)
+    command_line.require_folder("--annotations", getattr(asked.benchmark, "annotations", None))
+    for name in ("questions", "training", "list", "classes"):
+        command_line.require_file(f"--{name}", getattr(asked.benchmark, name, None))
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     benchmark = asked.benchmark.load()
     for remark in benchmark.remarks:
@@ -59,6 +64,12 @@ def main(argv: list[str] | None = None) -> int:
     videos = find_videos(asked.videos)
     waiting = len(benchmark.questions) - len(read_rankings(asked.out))
     if waiting > 0:
+        ask_options.check_checkpoint(asked.checkpoint)
+        from rich.progress import track
+
+        from pipelines.weights import input_errors, load_weights
+        from pipelines.zeroshot.ranking import run
+
         model = load_weights(asked.checkpoint, asked.grid)
         with input_errors():
             for _ in track(run(model, benchmark, videos, asked.out), "asking", waiting, console=console):
@@ -67,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     failed = [ranking for ranking in rankings.values() if ranking.error]
     if failed:
         console.print(f"note: {len(failed)} questions count as wrong, the first since {failed[0].error}")
+    from rich.table import Table
+
     table = Table("", "%", title=f"{len(benchmark.questions)} questions")
     for name, value in benchmark.score(rankings).items():
         table.add_row(name, f"{100 * value:.2f}")

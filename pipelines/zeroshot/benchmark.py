@@ -1,4 +1,4 @@
-"""What a zero-shot benchmark is, and how any of them is run: questions about videos, options, ranks, a score.
+"""What a zero-shot benchmark is: questions about videos, options, ranks, a score.
 
 A benchmark only reads its files and says which seconds of which video each question shows. Rankings are written line by
 line, so a stopped run continues; a question whose video cannot be read counts as wrong, and is counted.
@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest import clip, media
-from ingest.clip import ClipError
-from ingest.media import MediaError
 from ingest.raw import MEDIA_SUFFIXES
-from model import inference
-from model.published import Pretrained
-from pipelines.ask import inputs
 from shards import filesystem
 from shards.errors import UsageError
-
-KEPT = 50
-"""Options of a ranking that are written down."""
 
 _TIMES = re.compile(r"_\d{6}_\d{6}$")
 
@@ -75,36 +66,6 @@ def find_videos(folder: str) -> dict[str, str]:
     if not found:
         raise UsageError(f"{folder!r} holds no videos")
     return {_TIMES.sub("", name): path for name, path in found.items()} | found
-
-
-def run(model: Pretrained, benchmark: Benchmark, videos: Mapping[str, str], out: str) -> Iterator[Ranking]:
-    """Rank the options of every question that `out` does not have yet, and append each to it."""
-    done = read_rankings(out)
-    for question in benchmark.questions:
-        if question.id not in done:
-            ranking = _rank(model, question, benchmark.options, videos)
-            line = {"id": ranking.id, "best": ranking.best, "error": ranking.error}
-            filesystem.append_line(out, json.dumps(line).encode())
-            yield ranking
-
-
-def _rank(model: Pretrained, question: Question, shared: tuple[str, ...] | None, videos: Mapping[str, str]) -> Ranking:
-    path = videos.get(question.video)
-    if path is None:
-        return Ranking(question.id, error=f"there is no video {question.video!r}")
-    if not question.prompt:
-        return Ranking(question.id, error="the question could not be turned into a statement")
-    try:
-        length = media.probe(path).duration or 0.0
-        intervals = question.show(length)
-        if not intervals:
-            return Ranking(question.id, error="no segment fits before the moment in question")
-        video = inputs(clip.read_intervals(path, intervals), model.config.grid)
-    except (ClipError, MediaError) as error:
-        return Ranking(question.id, error=str(error))
-    options = question.options or shared
-    answers = inference.answer(model, video, question.prompt, options, prompt_segment=-1)
-    return Ranking(question.id, answers.options[:KEPT])
 
 
 def read_rankings(path: str) -> dict[str, Ranking]:

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.inference import MASK_TEXT
+from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, shares
 from shards.errors import UsageError
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.inference import MASK_TEXT
+from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, needed, read_json, shares
 
 BLANK = "_"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.inference import MASK_TEXT
+from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Intervals, Question, chunks, needed, read_json, shares
 
 

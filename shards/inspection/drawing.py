@@ -15,7 +15,8 @@ from rich.text import Text
 
 from shards import audio, images
 from shards.records.example import RecordError
-from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Segment
+from shards.segments import Segment
+from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 _WINDOW, _HOP, _FLOOR, _LOWEST_HZ = 1536, 588, 0.1, 20.0
 """How the spectrograms were made (spec ingest.md 13)."""

@@ -25,7 +25,8 @@ from shards.manifest import Shard, index_path, stats_path
 from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, example_of
-from shards.segments import MEL_BANDS, SPECTROGRAM_COLUMNS, Segment
+from shards.segments import Segment
+from shards.sizes import MEL_BANDS, SPECTROGRAM_COLUMNS
 from shards.tokens import FIRST_TEXT_ID
 
 _MOST_PER_SHARD = 20

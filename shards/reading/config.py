@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shards.errors import UsageError
-from shards.images import Scaling
 from shards.reading.cache import CacheOptions
-from shards.reading.random_text import TextShape, default_budget
-from shards.segments import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
+from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Scaling
 
 _FIELDS = {
     "num_segments": "segments",
@@ -63,6 +61,28 @@ _ELSEWHERE = {
     *("vit_pooling_ratio", "no_vision", "do_rotary", "_augment_video_src_idx_prob", "ablation"),
 }
 """Published keys that are not about examples, or that are read apart."""
+
+
+_TOKENS_PER_MASK = 5.5
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """`length` entries of a sequence, of which `limit` may be used; `budget` masked rows; the name of the statistics.
+
+    `parity` lets the masked text run over `limit`, as the published reader did.
+    """
+
+    length: int
+    limit: int
+    budget: int
+    statistics: str
+    parity: bool
+
+
+def default_budget(length: int, mask_rate: float) -> int:
+    """Masked rows of a text of `length` tokens (spec 12.2)."""
+    return int(length / (_TOKENS_PER_MASK / mask_rate - _TOKENS_PER_MASK + 1))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, ExampleSegment, example_of
 from shards.resampling import to_bfloat16
-from shards.segments import MEL_BANDS
+from shards.sizes import MEL_BANDS
 from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
 from shards.vocabulary import Vocabulary
 

@@ -1,4 +1,4 @@
-"""What the records of all question-answering tasks share: their configuration, their options as tokens, their pictures.
+"""What the records of all question-answering tasks share: their features, their options as tokens, their pictures.
 
 A question becomes one row of tokens for each of its options: question, separator, option, MASK. The classifier reads
 the network's output at the MASK (spec finetune_data.md 2.8, 3.8).
@@ -7,101 +7,21 @@ the network's output at the MASK (spec finetune_data.md 2.8, 3.8).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
-import ml_dtypes
 import numpy as np
 
 from shards import images
-from shards.errors import UsageError
-from shards.images import Scaling
 from shards.randomness import generator
 from shards.reading.pretraining import Arrays, Streams
+from shards.reading.question_config import QuestionConfig
 from shards.records.example import Feature, RecordError
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
 
 ID_BYTES = 96
 """Longest id of a question, in bytes of UTF-8."""
 
-ANSWER_SEPARATOR = (2216, 35, 149)
-"""`answer: ` in the published vocabulary."""
-RATIONALE_SEPARATOR = (19283, 1406, 35, 149)
-"""`rationale: ` in the published vocabulary."""
-
 _INTEGERS = np.dtype(np.int64)
 _NOT_IN_TEXT = np.array([PADDING, MASK, MASKAUDIO, AUDIOSPAN, LTOVPOOL])
-_FROM_PUBLISHED = {
-    "output_grid": "grid",
-    "vit_patch_size": "patch_size",
-    "lang_seq_len": "text_length",
-    "do_random_scale": "random_scale",
-    "random_scale_min": "scale_min",
-    "random_scale_max": "scale_max",
-    "shrink_both_sides": "shrink_both_sides",
-    "do_flip_if_vertical": "turn_portraits",
-}
-
-
-@dataclass(frozen=True)
-class QuestionConfig:
-    """What the reader makes of a question, whatever the task.
-
-    `training` turns on everything random. The grid is (rows, columns) of patches.
-    """
-
-    training: bool = False
-    grid: tuple[int, int] = (18, 32)
-    patch_size: int = 16
-    text_length: int = 144
-    """Tokens in one row; longer ones are cut."""
-    cut: Literal["question", "end"] = "question"
-    """What an over-long option loses: the beginning of the question, or, as published, whatever comes last."""
-    random_scale: bool = True
-    scale_min: float = 1.0
-    scale_max: float = 1.1
-    shrink_both_sides: bool = True
-    turn_portraits: bool = True
-    image_dtype: Literal["float32", "bfloat16"] = "float32"
-    answer_separator: tuple[int, ...] = ANSWER_SEPARATOR
-    """How the data's vocabulary spells `answer: `."""
-
-    def __post_init__(self) -> None:
-        if self.text_length < 8:
-            raise UsageError(f"text_length is {self.text_length}; it must be at least 8")
-        if len(self.grid) != 2 or min(self.grid) < 1:
-            raise UsageError(f"grid is {self.grid}; it must be (rows, columns)")
-
-    @property
-    def scaling(self) -> Scaling | None:
-        """The random zoom of training pictures."""
-        if not (self.training and self.random_scale):
-            return None
-        return Scaling(self.scale_min, self.scale_max, self.shrink_both_sides)
-
-    @property
-    def patches(self) -> tuple[int, int]:
-        """Patches of one picture and the numbers in each."""
-        return self.grid[0] * self.grid[1], self.patch_size**2 * 3
-
-    @property
-    def floats(self) -> np.dtype:
-        """The type of pictures and sounds."""
-        return np.dtype(ml_dtypes.bfloat16 if self.image_dtype == "bfloat16" else self.image_dtype)
-
-
-def published_fields(mapping: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a configuration behind the published keys; `own` adds those of one task.
-
-    Raises `UsageError` for keys nobody knows.
-    """
-    names = _FROM_PUBLISHED | dict(own)
-    if unknown := sorted(set(mapping) - set(names) - {"use_bfloat16"}):
-        raise UsageError(f"the configuration has unknown keys: {', '.join(map(repr, unknown))}; remove them")
-    values = {names[key]: value for key, value in mapping.items() if key in names}
-    if "grid" in values:
-        values["grid"] = tuple(values["grid"])
-    return values | ({"image_dtype": "bfloat16"} if mapping.get("use_bfloat16") else {})
 
 
 class Fields:

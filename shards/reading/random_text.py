@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from shards.reading.config import TextShape
 from shards.reading.masking import TARGET, TEXT, Sequence, masked_sequence, row_tokens
 from shards.tokens import MASK
 
@@ -24,27 +23,7 @@ SPAN_LENGTHS = {
 INVALID_WEIGHT = 0.2
 """How likely a row with a token that speech does not have is masked, compared with others."""
 
-_TOKENS_PER_MASK = 5.5
 _SAFETY = 0.85
-
-
-@dataclass(frozen=True)
-class TextShape:
-    """`length` entries of a sequence, of which `limit` may be used; `budget` masked rows; the name of the statistics.
-
-    `parity` lets the masked text run over `limit`, as the published reader did.
-    """
-
-    length: int
-    limit: int
-    budget: int
-    statistics: str
-    parity: bool
-
-
-def default_budget(length: int, mask_rate: float) -> int:
-    """Masked rows of a text of `length` tokens (spec 12.2)."""
-    return int(length / (_TOKENS_PER_MASK / mask_rate - _TOKENS_PER_MASK + 1))
 
 
 def mask_text(

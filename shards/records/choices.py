@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from shards.errors import UsageError
 from shards.reading.pretraining import Arrays, Streams
+from shards.reading.question_config import MOST_SEGMENTS, ClipConfig
 from shards.reading.questions import (
     ID_BYTES,
     Fields,
-    QuestionConfig,
     empty,
     encoded_id,
     fixed,
@@ -28,7 +27,7 @@ from shards.reading.questions import (
 )
 from shards.records import example, wire
 from shards.records.example import RecordError
-from shards.segments import MEL_BANDS
+from shards.sizes import MEL_BANDS
 from shards.tokens import AUDIOSPAN
 
 CLIPS = 3
@@ -39,31 +38,8 @@ BANDS = MEL_BANDS + 1
 """The mel bands and the playback speed, which is always 1."""
 AUDIO_TOKENS = 18
 """AUDIOSPAN tokens of a segment."""
-MOST_SEGMENTS = 7
 _SHIFT = 4
 """Most columns that training moves the sound by."""
-
-
-@dataclass(frozen=True)
-class ClipConfig(QuestionConfig):
-    """What the reader makes of a question about a clip."""
-
-    text_length: int = 256
-    options: int = 5
-    segments: int = 7
-    sound: bool = True
-    """Read the sound; without it the question is answered from pictures and subtitles alone."""
-    shift_sound: bool = True
-    """Move the sound by up to four columns in training."""
-    mask_padding: bool = False
-    """Hide the segments that a short clip lacks; the published models attend to them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.segments <= MOST_SEGMENTS:
-            raise UsageError(f"segments is {self.segments}; it must be 1 to {MOST_SEGMENTS}")
-        if self.options < 2:
-            raise UsageError(f"options is {self.options}; a choice has at least 2")
 
 
 @dataclass(frozen=True)

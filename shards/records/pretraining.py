@@ -10,7 +10,8 @@ import numpy as np
 
 from shards.records import example
 from shards.records.example import Feature, RecordError
-from shards.segments import MEL_BANDS, SPECTROGRAM_COLUMNS, Segment, VideoText
+from shards.segments import Segment, VideoText
+from shards.sizes import MEL_BANDS, SPECTROGRAM_COLUMNS
 
 SEGMENTS = 16
 """Segments per example of the published shards."""

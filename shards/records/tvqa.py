@@ -5,27 +5,14 @@ It is the clip record of `shards.records.choices` in its published sizes (spec f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from shards.reading.questions import published_fields
+from shards.reading.question_config import TvqaConfig
 from shards.records import choices
-from shards.records.choices import ClipConfig, ClipParser, ClipRecord
+from shards.records.choices import ClipParser, ClipRecord
 
 OPTIONS = 5
 SEGMENTS = 7
-
-
-@dataclass(frozen=True)
-class TvqaConfig(ClipConfig):
-    """What the reader makes of a TVQA question."""
-
-    @classmethod
-    def from_published(cls, mapping: Mapping[str, Any]) -> TvqaConfig:
-        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
-        values = published_fields(mapping, {"num_answers": "options", "num_segments": "segments"})
-        return cls(**values, cut="end")
 
 
 class TvqaParser(ClipParser):

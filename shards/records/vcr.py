@@ -5,23 +5,20 @@ Schema both ways, and from bytes to the arrays that `train.tasks.vcr` reads (spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from shards.reading.pretraining import Arrays, Streams
+from shards.reading.question_config import VcrConfig
 from shards.reading.questions import (
     ID_BYTES,
-    RATIONALE_SEPARATOR,
     Fields,
-    QuestionConfig,
     empty,
     encoded_id,
     fixed,
     option_row,
-    published_fields,
     scalar,
     write_id,
     write_picture,
@@ -31,22 +28,6 @@ from shards.records import example, wire
 CHOICES = 4
 PREFIXES = ("qa", "qar")
 """From question to answer, and from question and answer to rationale."""
-
-
-@dataclass(frozen=True)
-class VcrConfig(QuestionConfig):
-    """What the reader makes of a VCR question."""
-
-    mirror: bool = True
-    """Show the mirrored picture half of the time in training."""
-    rationale_separator: tuple[int, ...] = RATIONALE_SEPARATOR
-    """How the data's vocabulary spells `rationale: `."""
-
-    @classmethod
-    def from_published(cls, mapping: Mapping[str, Any]) -> VcrConfig:
-        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
-        values = published_fields({k: v for k, v in mapping.items() if k != "num_answers"}, {})
-        return cls(**values, cut="end")
 
 
 @dataclass(frozen=True)

@@ -110,5 +110,5 @@ def test_a_job_of_the_fresh_environment_makes_the_same_shards(python, tmp_path, 
     shown = run(python, tmp_path, "-m", "shards", "report", str(there), "--out", str(tmp_path / "report"))
     assert shown.returncode == 0, shown.stderr
     assert (tmp_path / "report" / "index.html").stat().st_size > 1000
-    served = run(python, tmp_path, "-c", "from pipelines import app; print(len(app._PAGE.read_text()))")
+    served = run(python, tmp_path, "-c", "from pipelines.inference import page; print(len(page._PAGE.read_text()))")
     assert int(served.stdout) > 1000, served.stderr

@@ -16,11 +16,12 @@ from ingest import forced_alignment, media, recognition
 from ingest.captions import Word
 from ingest.filters import FilterConfig
 from ingest.forced_alignment import ForcedAlignmentError, stretches
+from ingest.models import check_config
 from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo, from_folder
 from ingest.recognition import RecognitionError
 from ingest.transcript import TrackKind
-from ingest.video import VideoConfig, check_config, process, screen
+from ingest.video import VideoConfig, process, screen
 from pipelines.demo.corpus import Spec, make_corpus
 from shards.tokenizer import train_tokenizer
 

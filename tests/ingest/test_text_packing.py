@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from ingest.documents import MAX_DOCUMENT_BYTES, PILE_SUBSETS, documents
+from ingest.config import PILE_SUBSETS
+from ingest.documents import MAX_DOCUMENT_BYTES, documents
 from ingest.text import clean_web_text
 from ingest.text_packing import WordEncoder, pack, packed_file
 from shards.text_store import SEQUENCE_LENGTH

@@ -20,6 +20,7 @@ from PIL import Image
 from ingest.clip import ClipError
 from model import published
 from pipelines import app, ask, ask_batch, embed
+from pipelines.inference.page import HOST, make_app
 from shards.errors import UsageError
 
 PROMPT = "in this video i will be <|MASK|>"
@@ -89,10 +90,10 @@ def test_the_command_prints_a_table_json_and_a_timeline(weights, film, tmp_path,
         (["{film}", "--prompt", "no mask", "--options", "a"], "has no <|MASK|>"),
         (["{film}", "--prompt", PROMPT], "there are no options"),
         (["{film}", "--prompt", PROMPT, "--options", "a,a"], "given twice"),
-        (["{film}", "--prompt", PROMPT, "--options", "a", "--checkpoint", "/nowhere"], "no published name"),
+        (["{film}", "--prompt", PROMPT, "--options", "a", "--checkpoint", "/nowhere"], "nor a published name"),
         (
             ["{film}", "--prompt", PROMPT, "--options", "a", "--use", "text", "--captions", "/none.vtt"],
-            "cannot be read",
+            "there is no file '/none.vtt'; --captions",
         ),
         (["{film}", "--prompt", PROMPT, "--options-file", "/nowhere"], "cannot be read"),
     ],
@@ -185,16 +186,16 @@ def test_vectors_of_videos(weights, part, tmp_path):
 def page(model):
     """The address of a page that is being served."""
     with socket.socket() as free:
-        free.bind((app.HOST, 0))
+        free.bind((HOST, 0))
         port = free.getsockname()[1]
     options = app.App(max_upload_mb=4, seconds=60)
-    server = uvicorn.Server(uvicorn.Config(app.make_app(model, options), host=app.HOST, port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(make_app(model, options), host=HOST, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.05)
-    yield f"http://{app.HOST}:{port}"
+    yield f"http://{HOST}:{port}"
     server.should_exit = True
     thread.join(10)
 

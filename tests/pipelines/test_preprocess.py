@@ -166,13 +166,13 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
     ("arguments", "status", "sentence"),
     [
         (["--out", "{tmp}/o"], 2, "give exactly one source"),
-        (["--out", "{tmp}/o", "--videos", "{tmp}/absent", "{settings}"], 1, "there is no folder"),
+        (["--out", "{tmp}/o", "--videos", "{tmp}/absent", "{settings}"], 2, "there is no folder"),
         (["--out", "{tmp}/o", "--videos", "{tmp}", "{settings}"], 1, "holds no videos"),
         (["--out", "{tmp}/o", "--videos", "{tmp}", "--no-such-flag=1"], 2, "unknown argument '--no-such-flag=1'"),
         (
             ["--out", "{tmp}/o", "--videos", "{corpus}", "--timing-model", "none", "--tokenizer", "{tmp}/none"],
-            1,
-            "there is no tokenizer file",
+            2,
+            "there is no file",
         ),
         (
             ["--out", "{tmp}/o", "--videos", "{corpus}", "--timing-model", "none", "--tokenizer", __file__],

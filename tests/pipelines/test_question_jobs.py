@@ -209,4 +209,4 @@ def test_a_data_set_without_a_usable_question_is_an_error(tmp_path, tokenizer, c
     assert "no question could be prepared" in capsys.readouterr().err
     job = questions.Job(str(Path(tmp_path) / "none"), "out", "train", preparers.VcrPreparer("", tokenizer, True, None))
     with pytest.raises(UserError, match="there is no file"):
-        questions.prepare(job, None)
+        questions.prepare(job, [])

@@ -6,7 +6,8 @@ import pytest
 
 from ingest.filters import FilterConfig
 from pipelines import refilter
-from pipelines.refilter import changed, replay
+from pipelines.refiltering import replay
+from pipelines.thresholds import changed
 from shards.errors import UsageError
 from shards.ledger import Entry, Ledger
 from tests.pipelines.test_preprocess import bytes_of

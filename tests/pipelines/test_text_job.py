@@ -195,7 +195,6 @@ def test_without_text_there_is_none(tmp_path, run, corpus, quick, data, texts):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("absent.jsonl", "there is no text"),
         ("empty.jsonl", "fills no sequence of 1536 tokens: 0 sequences of 0 documents; 1 bad-json, 1 empty"),
         ("a.pdf", "holds no text"),
     ],
@@ -216,8 +215,9 @@ def test_bad_corpora_are_one_sentence(tmp_path, run, corpus, quick, given, sente
         (["--text", "a.jsonl:0"], "must be PATH or PATH:WEIGHT with a positive weight"),
         (["--text", "here/a.jsonl", "there/a.txt"], "two of --text are called 'a'"),
         (["--text", "a.jsonl", "--text-sequences", "0"], "must be from 1 to 16"),
+        (["--text", "absent.jsonl"], "there is no text 'absent.jsonl'"),
     ],
 )
 def test_bad_flags_are_refused(flags, sentence):
     with pytest.raises(UsageError, match=sentence):
-        options.parse(["--videos", "v", "--out", "o", *flags])
+        options.parse(["--videos", "v", "--out", "o", *flags])[0].text.check_paths()

@@ -8,7 +8,7 @@ import pytest
 
 from ingest.timing import SHAPES, TimingModel
 from pipelines import timing
-from pipelines.timing import PairsError, error, learn, read_pairs
+from pipelines.timing_training import PairsError, error, learn, read_pairs
 from shards.errors import run_command
 from shards.tokenizer import train_tokenizer
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.reading import masking
+from shards.reading.config import TextShape, default_budget
 from shards.reading.masking import AUDIO, TARGET, TEXT, Rows
-from shards.reading.random_text import TextShape, default_budget, mask_text
+from shards.reading.random_text import mask_text
 from shards.reading.truncation import truncate
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO
 

@@ -13,7 +13,8 @@ from PIL import Image
 from shards import tfrecord
 from shards.errors import UsageError
 from shards.inspection.verify import check_record
-from shards.reading.questions import ANSWER_SEPARATOR, RATIONALE_SEPARATOR, QuestionConfig, option_row, read_ids
+from shards.reading.question_config import ANSWER_SEPARATOR, RATIONALE_SEPARATOR, QuestionConfig
+from shards.reading.questions import option_row, read_ids
 from shards.records import choices, example, tvqa, vcr
 from shards.records.choices import ClipConfig, ClipParser, ClipRecord, ClipSegment
 from shards.records.example import RecordError

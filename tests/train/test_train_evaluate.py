@@ -21,7 +21,7 @@ from shards.reader import PretrainingReader, StreamOptions
 from shards.tokens import MASK
 from train import evaluate, pretrain, weights
 from train.config import TINY, fit_to_data, from_json
-from train.evaluate import Evaluator, design_effect, tally
+from train.evaluation import Evaluator, design_effect, print_tables, tally
 from train.intervals import wilson
 from train.mesh import MeshConfig, make_mesh
 from train.metrics import MetricsLog
@@ -148,7 +148,7 @@ def test_a_run_and_its_export_are_evaluated_by_the_command(run, data, capsys):
 
 
 def test_tables_show_counts_and_intervals(found, capsys):
-    evaluate.print_tables(Console(width=120), found[1], "weights on data")
+    print_tables(Console(width=120), found[1], "weights on data")
     accuracy = found[1].accuracies["accuracy_within_video/stuff_to_span"]
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "stuff_to_span, in video" in line)
     assert f"{accuracy.right}/{accuracy.asked}" in row

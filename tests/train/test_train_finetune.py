@@ -25,7 +25,7 @@ from shards.errors import UsageError, UserError, run_command
 from shards.reader import Reader, StreamOptions
 from shards.reading.evaluation import IS_RECORD, Pass
 from shards.records.vcr import VcrConfig, VcrParser
-from train import evaluate, finetune
+from train import evaluate, finetune, finetuning
 from train.config import MeshConfig
 from train.finetune import FinetuneConfig
 from train.mesh import make_mesh, to_devices
@@ -134,10 +134,10 @@ def test_a_stopped_run_continues_with_the_same_losses(undisturbed, prepared, tmp
     with (tmp_path / "said").open("w") as said:
         console = Console(file=said, soft_wrap=True)
         options = finetune.parse(arguments(prepared, "vcr", tmp_path / "run", "--epochs", "6"))
-        assert finetune.finetune(options, StopAt(3), console) is None
+        assert finetuning.finetune(options, StopAt(3), console) is None
         assert list(losses(tmp_path / "run")) == [1, 2, 3][: len(losses(tmp_path / "run"))]
         assert len(losses(tmp_path / "run")) < 6
-        assert finetune.finetune(options, StopAt(1_000), console)["val/questions"] == 1
+        assert finetuning.finetune(options, StopAt(1_000), console)["val/questions"] == 1
     said = (tmp_path / "said").read_text()
     assert re.search(r"stopped at step \d of 6; the same command continues", said)
     assert re.search(r"continuing from step \d", said)

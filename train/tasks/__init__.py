@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-
-from model.reserve import MerlotReserve
 from shards.errors import UserError
-from shards.reader import RecordParser
-from shards.reading.questions import QuestionConfig
 
-Batch = Mapping[str, jax.Array]
+if TYPE_CHECKING:
+    import jax
+
+    from model.reserve import MerlotReserve
+    from shards.reader import RecordParser
+    from shards.reading.question_config import QuestionConfig
+
+Batch = Mapping[str, "jax.Array"]
 Logits = Any
 """A tree of float arrays whose first axis is the questions and whose last is the options."""
 

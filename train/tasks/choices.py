@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from model.published import DROPPED_BY_TASK
 from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve
-from shards.records.choices import ClipConfig, ClipParser, fit
+from shards.records.choices import ClipParser, fit
 from shards.tokens import AUDIOSPAN
 from train.tasks import Batch, Task
+from train.tasks.readers import READERS
 from train.tasks.scoring import cross_entropy, is_right, scores_at_mask
 
 Scores = dict[str, jax.Array]
@@ -89,7 +90,7 @@ def joint_probabilities(found: Scores) -> jax.Array:
 
 TASK = Task(
     name="choices",
-    reader=ClipConfig(),
+    reader=READERS["choices"],
     parser=ClipParser,
     dropped=DROPPED_BY_TASK["tvqa"],
     logits=logits,

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import tyro
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +22,8 @@ from shards import filesystem
 from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
 from shards.reading.evaluation import IS_RECORD, Pass
-from shards.reading.questions import QuestionConfig, read_ids
+from shards.reading.question_config import QuestionConfig
+from shards.reading.questions import read_ids
 from train.config import MeshConfig
 from train.intervals import wilson
 from train.mesh import check_batch, make_mesh, to_devices
@@ -31,6 +31,9 @@ from train.tasks import Predictions, Task
 from train.tasks.setup import Classifier, load_classifier
 from train.tasks.step import make_judge
 from train.tasks.table import TASKS
+
+if TYPE_CHECKING:
+    from train.evaluate import QuestionEvaluation
 
 
 @dataclass(frozen=True)
@@ -93,44 +96,9 @@ def share(right: int, asked: int) -> Share:
     return Share(right, asked, *wilson(right / max(asked, 1), asked))
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Evaluate a finetuned model, or write its leaderboard file."""
-
-    data: str
-    """A data folder of prepared questions, or published records."""
-    checkpoint: str
-    """A work folder of train.finetune, a file in its `best`, or a published name such as vcr_finetune_base."""
-    split: str = "val"
-    """The split to evaluate."""
-    submit: str | None = None
-    """Write the leaderboard file into this folder instead."""
-    batch_size: int = 16
-    """Questions asked at once, on all devices together."""
-    json: bool = False
-    """Print JSON instead of a table."""
-    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """What of shards in a bucket is kept on this host."""
-
-
-def evaluate_vcr(options: EvaluationOptions) -> int:
-    """Evaluate a model finetuned on VCR (answers, rationales, both), or write its leaderboard file."""
-    return evaluate("vcr", options)
-
-
-def evaluate_tvqa(options: EvaluationOptions) -> int:
-    """Evaluate a model finetuned on TVQA (beside text, sound, both), or write its leaderboard files."""
-    return evaluate("tvqa", options)
-
-
-def evaluate_choices(options: EvaluationOptions) -> int:
-    """Evaluate a model finetuned on your own questions."""
-    return evaluate("choices", options)
-
-
-def evaluate(name: str, options: EvaluationOptions) -> int:
-    """Evaluate on the task of this name, or write its leaderboard file, and print; returns the exit status."""
-    task, mesh = TASKS[name], make_mesh(MeshConfig())
+def evaluate(options: QuestionEvaluation) -> int:
+    """Evaluate on the task of the options, or write its leaderboard file, and print; returns the exit status."""
+    task, mesh = TASKS[options.task], make_mesh(MeshConfig())
     classifier = load_classifier(task, options.checkpoint, options.data)
     evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size, options.cache)
     if options.submit is not None:

@@ -13,23 +13,22 @@ from typing import Any
 import jax
 
 from model import published
-from model.config import BASE, LARGE, TINY, ConfigError, Remat, ReserveConfig
+from model.config import ConfigError, Remat, ReserveConfig
 from model.reserve import InputError, initial_parameters
 from model.transformer import stack_layers
 from shards import dataset, fetch, filesystem, tokenizer
 from shards.errors import UsageError, UserError
-from shards.reading.questions import QuestionConfig
+from shards.reading.question_config import QuestionConfig
 from shards.reading.source import Source
 from shards.records.example import RecordError
 from shards.vocabulary import Vocabulary, of_data
+from train.config import UNTRAINED
 from train.tasks import Task
 from train.tasks.scoring import fresh_projection
 from train.weights import EXPORT_NAME
 
 CONFIG_NAME = "config.json"
 BEST_NAME = "best"
-UNTRAINED = {"random:tiny": TINY, "random:base": BASE, "random:large": LARGE}
-"""Names for weights that nobody trained, to compare with."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import jax
 
 from model.published import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
-from shards.records.tvqa import TvqaConfig, TvqaParser
+from shards.records.tvqa import TvqaParser
 from train.tasks import Batch, Task, choices, tvqa_submission
+from train.tasks.readers import READERS
 
 
 def logits(module: MerlotReserve, params: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -18,7 +19,7 @@ def logits(module: MerlotReserve, params: dict, batch: Batch) -> tuple[jax.Array
 
 TASK = Task(
     name="tvqa",
-    reader=TvqaConfig(),
+    reader=READERS["tvqa"],
     parser=TvqaParser,
     dropped=DROPPED_BY_TASK["tvqa"],
     logits=choices.logits,

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from model.published import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
-from shards.records.vcr import CHOICES, PREFIXES, VcrConfig, VcrParser
+from shards.records.vcr import CHOICES, PREFIXES, VcrParser
 from train.tasks import Batch, Task, vcr_submission
+from train.tasks.readers import READERS
 from train.tasks.scoring import cross_entropy, is_right, scores_at_mask
 
 
@@ -43,7 +44,7 @@ def right(scores: jax.Array, batch: Batch) -> dict[str, jax.Array]:
 
 TASK = Task(
     name="vcr",
-    reader=VcrConfig(),
+    reader=READERS["vcr"],
     parser=VcrParser,
     dropped=DROPPED_BY_TASK["vcr"],
     logits=logits,

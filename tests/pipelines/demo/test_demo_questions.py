@@ -8,7 +8,7 @@ import pytest
 
 from model.config import TINY
 from model.inference import MASK_TEXT, VideoInputs
-from pipelines.demo.questions import (
+from pipelines.demo.zero_shot import (
     Question,
     accuracies,
     find_questions,

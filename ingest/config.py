@@ -1,0 +1,172 @@
+"""The choices of a job about its videos: how they are downloaded, where their words come from, which rules they keep.
+
+Commands check these before anything is imported that downloads, decodes or reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import optparse
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from shards import fetch
+from shards import tokenizer as vocabulary
+from shards.errors import UsageError
+
+FORMAT = "b[height<=360][ext=mp4]/bv*[height<=360][ext=mp4]+ba[ext=m4a]/b[height<=360]"
+
+PERCEPTUAL = "perceptual"
+"""The embedder that needs no weights."""
+
+NO_EMBEDDER = "none"
+"""In the place of an embedder: pictures are not judged."""
+
+PILE_SUBSETS = (
+    "Pile-CC",
+    "FreeLaw",
+    "StackExchange",
+    "PubMed Abstracts",
+    "OpenWebText2",
+    "Wikipedia (en)",
+    "HackerNews",
+    "NIH ExPorter",
+    "USPTO Backgrounds",
+    "OpenSubtitles",
+    "Books3",
+    "Gutenberg (PG-19)",
+    "BookCorpus2",
+)
+"""The parts of The Pile that the published corpus took (spec ingest.md 18)."""
+
+Source = Literal["asr", "aligned", "forced"]
+Recognition = Literal["never", "missing", "all"]
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Thresholds; `None` (or an empty list) switches a rule off.
+
+    The last two are about four pictures of the video (`ingest.similarity`), and 0.9 each in the published corpus.
+    """
+
+    max_seconds: float | None = 1200.0
+    excluded_categories: tuple[str, ...] = ()
+    min_words_per_30s: int | None = 50
+    min_language_probability: float | None = 0.8
+    min_good_words: float | None = 0.6
+    max_length_variance: float | None = 10.0
+    max_similarity: float | None = None
+    min_objects: float | None = None
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where words come from.
+
+    `transcript` is `asr`, `aligned` (uploaded text at the times of the ASR words) or `forced` (uploaded text where it
+    is heard). `asr` says when speech is recognised here, by the model `asr_model`. `strict` and `repair` are as in
+    `spoken_words`.
+    """
+
+    language: str
+    transcript: Source
+    asr: Recognition
+    asr_model: str
+    strict: bool
+    repair: bool
+
+    @property
+    def hears(self) -> bool:
+        """Whether the sound may be listened to."""
+        return self.asr != "never" or self.transcript == "forced"
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """How videos become segments.
+
+    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
+    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript`, `asr` and `asr_model`
+    say where words come from (`ingest.listening`). `captions` is `tolerant`, or `strict` for the published parser's
+    reading. `repair_text` stores words with mojibake repaired.
+    """
+
+    seed: int = 0
+    language: str = "en"
+    tokenizer: str = vocabulary.PUBLISHED
+    timing_model: str = "published"
+    transcript: Source = "asr"
+    asr: Recognition = "never"
+    asr_model: str = "base.en"
+    captions: Literal["tolerant", "strict"] = "tolerant"
+    repair_text: bool = False
+    embedder: str = PERCEPTUAL
+    filters: FilterConfig = field(default_factory=FilterConfig)
+
+    @property
+    def listening(self) -> Listening:
+        """Where the words come from."""
+        strict = self.captions == "strict"
+        return Listening(self.language, self.transcript, self.asr, self.asr_model, strict, self.repair_text)
+
+    @property
+    def spoken_language(self) -> str:
+        """The language without its region."""
+        return self.language.split("-")[0]
+
+    def resolved(self) -> dict[str, Any]:
+        """The config as JSON-able values, with the two model files named by the digest of their content."""
+        values = dataclasses.asdict(self)
+        values["tokenizer"] = vocabulary.digest(self.tokenizer)
+        if path := timing_file(self.timing_model):
+            values["timing_model"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        if (weights := Path(self.asr_model) / "model.bin").is_file():
+            values["asr_model"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        if Path(self.embedder).is_file():
+            values["embedder"] = hashlib.sha256(Path(self.embedder).read_bytes()).hexdigest()
+        return values
+
+    def digest(self) -> str:
+        """What committed segments were made with; segments of another digest are never mixed."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+def timing_file(timing_model: str) -> Path | None:
+    """The file behind `--timing-model`, downloaded if it is the published one; `None` for `none`."""
+    if timing_model == "none":
+        return None
+    if timing_model == "published":
+        return fetch.fetch(fetch.TIMING_MODEL, flag="--timing-model")
+    return Path(timing_model)
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """How videos are downloaded.
+
+    `yt_dlp` holds flags exactly as yt-dlp's command line takes them: rate limit, sleeps, retries, cookies, proxy, PO
+    tokens, JavaScript runtime, download archive and whatever else it knows.
+    """
+
+    format: str = FORMAT
+    yt_dlp: str = ""
+
+    def options(self) -> dict[str, Any]:
+        """The options of yt-dlp that the flags mean. Raises `UsageError` for a flag that it does not know."""
+        if not self.yt_dlp.strip():
+            return {}
+        import yt_dlp
+        from yt_dlp.utils import YoutubeDLError
+
+        try:
+            given = yt_dlp.parse_options(shlex.split(self.yt_dlp)).ydl_opts
+        except (optparse.OptParseError, ValueError, YoutubeDLError) as error:
+            said = str(error).strip().splitlines()[-1]
+            raise UsageError(f"yt-dlp does not take the flags {self.yt_dlp!r}: {said}") from None
+        plain = yt_dlp.parse_options([]).ydl_opts
+        return {name: value for name, value in given.items() if value != plain.get(name)}

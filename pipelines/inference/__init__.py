@@ -1,0 +1,1 @@
+"""What the commands that ask do: videos as arrays, answers, vectors, and the local page."""

@@ -1,0 +1,147 @@
+"""The vectors of segments of videos and data sets, and the table that they are written as."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from ingest.clip import Clip, ClipError
+from ingest.raw import RawError, list_folder
+from model import inference
+from model.inference import SegmentVectors, Use
+from model.published import Pretrained
+from pipelines.ask_options import Part
+from pipelines.inference.clips import inputs, read_clip
+from pipelines.weights import input_errors, load_weights
+from shards import dataset, filesystem
+from shards.errors import UsageError
+from shards.reader import examples
+from shards.reading.pretraining import DecodedSegment
+
+if TYPE_CHECKING:
+    from pipelines.embed import Embed
+
+
+def run(asked: Embed) -> int:
+    """Write the vectors of everything that the source means; returns the exit status."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    model = load_weights(asked.checkpoint, asked.grid)
+    embedded: list[Embedded] = []
+    with input_errors():
+        for name, clip in clips(asked.source, asked.split, console):
+            if asked.limit is not None and len(embedded) >= asked.limit:
+                break
+            embedded.append(embed(model, name, clip, asked.use))
+    if not embedded:
+        raise UsageError(f"{asked.source!r} holds nothing to embed")
+    write(asked.out, columns(embedded))
+    console.print(f"{sum(len(e.times) for e in embedded)} segments in {asked.out}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of some segments of one video."""
+
+    video: str
+    times: np.ndarray
+    vectors: SegmentVectors
+
+
+def clips(source: str, split: str | None, console: Console) -> Iterator[tuple[str, Clip]]:
+    """Name and segments of everything that `source` means; a video that cannot be read is named and passed over."""
+    place = Path(source)
+    if place.is_dir() and not _is_data(source):
+        try:
+            videos = list_folder(source)
+        except RawError as error:
+            raise UsageError(f"{error}, and no shards either") from None
+    elif place.is_dir() or source.endswith((dataset.SUFFIX, ".json")) or any(mark in source for mark in "*{"):
+        yield from _of_data(source, split)
+        return
+    else:
+        videos = [source]
+    for video in videos:
+        try:
+            yield Path(video).stem, read_clip(video, Part())
+        except ClipError as error:
+            if len(videos) == 1:
+                raise
+            console.print(f"note: passed over: {error}")
+
+
+def _is_data(folder: str) -> bool:
+    return any(name.endswith(dataset.SUFFIX) for name in filesystem.list_files(folder))
+
+
+def _of_data(data: str, split: str | None) -> Iterator[tuple[str, Clip]]:
+    """Runs of segments of one video in one example."""
+    for segments, _ in examples(data, split):
+        for video, run in groupby(segments, key=lambda segment: segment.video_id):
+            yield video, _clip(list(run))
+
+
+def _clip(run: list[DecodedSegment]) -> Clip:
+    return Clip(
+        np.array([(s.start, s.end) for s in run], np.float64),
+        [s.image for s in run],
+        np.stack([s.log_mel.T for s in run]).astype(np.float32),
+        [s.tokens.tolist() for s in run],
+        speeds=[s.speed for s in run],
+    )
+
+
+def embed(model: Pretrained, name: str, clip: Clip, use: Use) -> Embedded:
+    """The vectors of a clip."""
+    video = inputs(clip, model.config.grid)
+    return Embedded(name, clip.times, inference.embed_segments(model, video, use))
+
+
+def columns(embedded: list[Embedded]) -> dict[str, np.ndarray]:
+    """All segments together: `video [n]`, `start`, `end`, and the vectors; NaN where a video has no sound or words."""
+    counts = [len(e.times) for e in embedded]
+    hidden = embedded[0].vectors.frame.shape[1]
+    sounds = next((e.vectors.audio.shape[1] for e in embedded if e.vectors.audio is not None), 0)
+
+    def joined(name: str, *shape: int) -> np.ndarray:
+        held = [getattr(e.vectors, name) for e in embedded]
+        return np.concatenate(
+            [
+                np.full((n, *shape), np.nan, np.float32) if part is None else part
+                for n, part in zip(counts, held, strict=True)
+            ]
+        )
+
+    times = np.concatenate([e.times for e in embedded])
+    return {
+        "video": np.repeat(np.array([e.video for e in embedded]), counts),
+        "start": times[:, 0],
+        "end": times[:, 1],
+        "frame": joined("frame", hidden),
+        "audio": joined("audio", sounds, hidden),
+        "text": joined("text", hidden),
+        "joint": joined("joint", hidden),
+    }
+
+
+def write(path: str, table: dict[str, np.ndarray]) -> None:
+    """Write the columns in one step, in the format that the name asks for."""
+    buffer = io.BytesIO()
+    if path.endswith(".parquet"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        arrays = {
+            name: pa.array(values) if values.ndim == 1 else pa.array(values.tolist()) for name, values in table.items()
+        }
+        pq.write_table(pa.table(arrays), buffer)
+    else:
+        np.savez(buffer, **table)
+    filesystem.write_bytes(path, buffer.getvalue())

@@ -1,0 +1,13 @@
+"""What decoding one video may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one video may use: seconds of wall time, and bytes of memory of the process that decodes it."""
+
+    seconds: float = 600.0
+    memory_bytes: int = 2 << 30

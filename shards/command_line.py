@@ -1,0 +1,141 @@
+"""The command line of every command: parsing, `--version`, suggestions for misspelt words, and checks of local paths.
+
+Commands parse and check before they import what does the work, so nothing here imports more than tyro does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shards.errors import UsageError
+
+VERSION = "0.1.0"
+"""The version of the distribution; a test compares it with pyproject.toml."""
+
+_FLAG = re.compile(r"--[A-Za-z][\w.-]*")
+_HELP_FLAG = re.compile(r"^\W*(?:-\w, )?(--[a-z][\w.-]*)", re.MULTILINE)
+_ALTERNATIVE = re.compile(r"--no-[\w.-]+")
+_NEAR = 0.6
+"""Least similarity of a suggestion, as difflib measures it."""
+
+
+def parse(
+    cli: Callable[..., Any],
+    target: Any,
+    command: str,
+    argv: Sequence[str] | None,
+    *,
+    names: Iterable[str] = (),
+    noun: str = "subcommand",
+    foreign: Collection[str] = (),
+    **settings: Any,
+) -> Any:
+    """Parse `argv` with `cli`, a function of tyro, into what `target` describes.
+
+    `command` is the module behind `python -m`. `names` are its subcommands, where the first word must be one of them,
+    and `noun` says what they are.
+    `foreign` are flags of another parser that may be given too: then the words that are not ours are returned beside
+    the options, as tyro returns them. Exits with status 0 after `--help` and `--version`. Raises `UsageError` for an
+    unknown flag or subcommand; for other mistakes tyro prints its message and exits with status 2.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in words:
+        sys.stdout.write(f"reservoir {VERSION}\n")
+        raise SystemExit(0)
+    names = tuple(names)
+    if names and words and not words[0].startswith("-"):
+        require_name(noun, words[0], names)
+    settings |= {"prog": f"python -m {command}"}
+    known = _KnownFlags(cli, target, words[:1] if names and words and not words[0].startswith("-") else [], settings)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            parsed = cli(target, args=words, **(settings | ({"return_unknown_args": True} if foreign else {})))
+    except SystemExit as ended:
+        if ended.code == 2:
+            known.require(words, foreign)
+        sys.stderr.write(printed.getvalue())
+        raise
+    sys.stderr.write(printed.getvalue())
+    if foreign:
+        known.require(parsed[1], foreign)
+    return parsed
+
+
+class _KnownFlags:
+    """The flags that a command's help lists, read only when a flag is in doubt."""
+
+    def __init__(self, cli: Callable[..., Any], target: Any, subcommand: list[str], settings: dict[str, Any]):
+        self._cli, self._target, self._subcommand, self._settings = cli, target, subcommand, settings
+
+    def require(self, words: Iterable[str], foreign: Collection[str]) -> None:
+        """Raise `UsageError` for the first word that looks like a flag and is neither ours nor foreign."""
+        flags = {word: word.partition("=")[0] for word in words if _FLAG.fullmatch(word.partition("=")[0])}
+        unknown = {word: flag for word, flag in flags.items() if flag not in foreign}
+        known = self._listed() if unknown else set()
+        for word, flag in unknown.items():
+            if flag.replace("_", "-") not in known:
+                raise UsageError(f"unknown argument {word!r}{suggestion(flag, known | set(foreign)) or '; see --help'}")
+
+    def _listed(self) -> set[str]:
+        """Every flag in the help of the command, and of its subcommand if one is given."""
+        known = {"--help", "--version"}
+        for words in ([], self._subcommand) if self._subcommand else ([],):
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+                self._cli(self._target, args=[*words, "--help"], **self._settings)
+            known |= set(_HELP_FLAG.findall(text.getvalue())) | set(_ALTERNATIVE.findall(text.getvalue()))
+        return known
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """`; did you mean 'X'?` with the known name that is most like the given one, or nothing if none is."""
+    by_form = {name.replace("_", "-"): name for name in known}
+    near = difflib.get_close_matches(given.replace("_", "-"), by_form, 1, _NEAR)
+    return f"; did you mean {by_form[near[0]]!r}?" if near else ""
+
+
+def require_name(kind: str, given: str, known: Iterable[str]) -> None:
+    """Raise `UsageError` unless `given` is one of the known names, in which `-` and `_` are the same."""
+    names = tuple(known)
+    if given.replace("_", "-") not in {name.replace("_", "-") for name in names}:
+        hint = suggestion(given, names)
+        raise UsageError(f"{given!r} is not a {kind}{hint or '; give one of ' + ', '.join(names)}")
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine: not an address, and not in a bucket."""
+    return "://" not in path
+
+
+def require_file(flag: str, path: str | None) -> None:
+    """Raise `UsageError` if a path on this machine is given and is not a file; pipes and devices count as files."""
+    if path is not None and is_local(path) and (not Path(path).exists() or Path(path).is_dir()):
+        raise UsageError(f"there is no file {path!r}; {flag} needs one that exists")
+
+
+def require_folder(flag: str, path: str | None) -> None:
+    """Raise `UsageError` if a path on this machine is given and is not a folder."""
+    if path is not None and is_local(path) and not Path(path).is_dir():
+        raise UsageError(f"there is no folder {path!r}; {flag} needs one that exists")
+
+
+def require_data(flag: str, path: str) -> None:
+    """Raise `UsageError` if data on this machine is not there: a folder or a file; patterns are not resolved."""
+    if is_local(path) and not any(mark in path for mark in "*?[{") and not Path(path).exists():
+        raise UsageError(f"there is no file or folder {path!r}; {flag} needs one that exists")
+
+
+def require_checkpoint(flag: str, given: str, names: Iterable[str]) -> None:
+    """Raise `UsageError` unless a checkpoint is a published name, an address, or a path that exists."""
+    names = tuple(names)
+    if given not in names and is_local(given) and not Path(given).exists():
+        hint = suggestion(given, names) or f"; published names are {', '.join(names)}"
+        raise UsageError(f"{flag} {given!r} is neither a file or folder nor a published name{hint}")

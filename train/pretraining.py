@@ -1,0 +1,145 @@
+"""A pretraining run from its options: settle its configuration, restore or start, train, and export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import jax
+from rich.console import Console
+
+from model import published
+from model.config import ConfigError
+from model.flops import pretraining_flops
+from model.reserve import InputError
+from shards import dataset, filesystem
+from shards.errors import UsageError
+from shards.reader import PretrainingReader
+from shards.vocabulary import Vocabulary, of_data
+from train import hosts
+from train.checkpoint import Checkpoints, export_published, silence_orbax
+from train.config import TrainConfig, fit_to_data
+from train.evaluation import Evaluator
+from train.journal import Journal
+from train.loop import train
+from train.mesh import check_batch, make_mesh
+from train.step import TrainState, initial_state, state_shapes
+from train.trace import NAME as PROFILE_NAME
+from train.trace import Trace
+from train.weights import CHECKPOINTS_NAME, CONFIG_NAME, EXPORT_NAME
+
+if TYPE_CHECKING:
+    from train.pretrain import Pretrain
+
+_TOKENIZER_NAME = "tokenizer.json"
+
+
+def pretrain(options: Pretrain) -> int:
+    """Train, export, and say what happened; returns the exit status."""
+    hosts.join(options.processes)
+    stop = hosts.Stop()
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
+    config, vocabulary, tokenizer = settle(options)
+    hosts.check_same(repr((config, options.data, options.workdir, options.init)).encode())
+    mesh = make_mesh(config.mesh)
+    check_batch(mesh, config.batch_size)
+    filesystem.make_folder(options.workdir)
+    with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        silence_orbax()
+        store_config(options, config, vocabulary)
+        reader = PretrainingReader(
+            options.data,
+            [turn.reader(options.cache) for turn in config.turns()],
+            config.batch_size // jax.process_count(),
+            config.seed,
+            jax.process_index(),
+            jax.process_count(),
+        )
+        checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep, config.keep_every)
+        state = start(options, config, mesh, reader, checkpoints, console)
+        evaluator = None
+        if config.evaluate_every:
+            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split, options.cache)
+
+        flops = 3 * sum(pretraining_flops(config.model).values())
+        resolved = dataclasses.asdict(config)
+        trace = Trace(filesystem.join(options.workdir, PROFILE_NAME), options.profile)
+        with Journal(options.workdir, int(state.step), config.steps, console, flops, resolved) as journal:
+            state = train(config, mesh, state, reader, checkpoints, options.workdir, stop, journal, evaluator, trace)
+        trace.close()
+        reader.close()
+        checkpoints.close()
+        step = int(state.step)
+        if step < config.steps:
+            console.print(f"stopped at step {step} of {config.steps}; the same command continues")
+            return 0
+        path = export_published(state, filesystem.join(options.workdir, EXPORT_NAME), tokenizer, config.model)
+        console.print(f"finished {step} steps; the weights are in {path}")
+    return 0
+
+
+def settle(options: Pretrain) -> tuple[TrainConfig, Vocabulary, bytes | None]:
+    """The configuration fitted to the data, the data's vocabulary, and the bytes of its file unless published."""
+    opened = dataset.open_data(options.data, options.config.input.split)
+    vocabulary = of_data(opened.folder, opened.manifest)
+    segments = opened.manifest.segments_per_example if opened.manifest else options.config.model.segments
+    config = fit_to_data(options.config, vocabulary.size, segments)
+    beside = filesystem.join(opened.folder, _TOKENIZER_NAME)
+    return config, vocabulary, filesystem.read_bytes(beside) if filesystem.exists(beside) else None
+
+
+def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Write the resolved configuration of a new run, or check that the work folder is one of the same run."""
+    path = filesystem.join(options.workdir, CONFIG_NAME)
+    if filesystem.exists(path) and not options.replace_config:
+        held = json.loads(filesystem.read_bytes(path))
+        ours = _as_json(config.numbers() | {"tokenizer": vocabulary.digest})
+        for name, mine, theirs in differences(ours, held):
+            raise UsageError(
+                f"{options.workdir!r} belongs to a run with {name} {theirs!r}, not {mine!r}; choose another --workdir,"
+                " or pass --replace-config to go on all the same"
+            )
+    if hosts.is_first():
+        resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data}
+        filesystem.write_bytes(path, (json.dumps(_as_json(resolved), indent=1) + "\n").encode())
+
+
+def differences(ours: dict, theirs: dict, prefix: str = ""):
+    """The names in `ours` whose values differ in `theirs`, with both values."""
+    for name, mine in ours.items():
+        other = theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            yield from differences(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            yield f"{prefix}{name}", mine, other
+
+
+def start(
+    options: Pretrain,
+    config: TrainConfig,
+    mesh: jax.sharding.Mesh,
+    reader: PretrainingReader,
+    checkpoints: Checkpoints,
+    console: Console,
+) -> TrainState:
+    """The state to train from: the newest checkpoint, else given weights, else fresh ones; moves the reader there."""
+    restored = checkpoints.restore(state_shapes(config), mesh)
+    if restored is not None:
+        reader.restore(restored.reader)
+        console.print(f"continuing from step {int(restored.state.step)}")
+        return restored.state
+    if options.init is None:
+        return initial_state(config, mesh)
+    try:
+        params = published.load(options.init, config=config.model).params
+    except (published.CheckpointError, ConfigError, InputError) as error:
+        raise UsageError(f"--init {options.init}: {error}") from None
+    console.print(f"starting from the weights of {options.init}")
+    return initial_state(config, mesh, params)
+
+
+def _as_json(values: dict) -> dict:
+    return json.loads(json.dumps(values))
