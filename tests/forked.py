@@ -201,18 +201,9 @@ def _run(request: dict) -> NoReturn:
     sys.argv = [request["module"], *request["arguments"]]
     # As in a new interpreter, the module of the command is loaded as __main__ alone.
     sys.modules.pop(request["module"], None)
-    status = 1
-    try:
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
-        status = 0
-    except SystemExit as exit_:
-        status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    except BaseException:  # noqa: BLE001 - the interpreter prints whatever ends a program
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    # What this raises ends the process as it ends an interpreter: it is printed, and handlers of the exit run.
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

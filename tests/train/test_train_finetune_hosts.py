@@ -1,11 +1,7 @@
 """Two processes on this machine as one finetuning run: the losses, the evaluations and the weights of one process."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +11,6 @@ from model import published
 from pipelines import choices
 from train.metrics import MetricsLog
 
-ROOT = Path(__file__).parent.parent.parent
 COLOURS = ("red", "green", "blue", "white")
 QUESTIONS, BATCH, EPOCHS = 12, 4, 2
 SMALL = (
@@ -43,37 +38,29 @@ def data(published_tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(data, tmp_path_factory):
-    """Runs so many processes, which share two simulated devices, to the end; gives the work folder."""
+def finished(run, data, tmp_path_factory):
+    """Run so many processes, which share two simulated devices, to the end; gives the work folder."""
 
-    def run(count):
-        folder = tmp_path_factory.mktemp(f"{count}")
+    def finish(count):
+        workdir = tmp_path_factory.mktemp(f"{count}") / "run"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={2 // count} --xla_backend_optimization_level=0",
-        }
-        command = ["choices", "--data", str(data), "--workdir", str(folder / "run"), *SMALL]
-        logs = [folder / f"log-{host}" for host in range(count)]
-        processes = []
-        for host, log in enumerate(logs):
-            together = ("--coordinator", address, "--hosts", str(count), "--host", str(host)) if count > 1 else ()
-            with log.open("w") as file:
-                start = [sys.executable, "-m", "train.finetune", *command, *together]
-                processes.append(subprocess.Popen(start, cwd=ROOT, env=environment, stdout=file, stderr=file))
-        try:
-            for process, log in zip(processes, logs, strict=True):
-                assert process.wait(400) == 0, log.read_text()[-3000:]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        assert [log.read_text().count("finished 6 steps") for log in logs] == [1] + [0] * (count - 1)
-        return folder / "run"
+        devices = f"--xla_force_host_platform_device_count={2 // count} --xla_backend_optimization_level=0"
+        command = ["choices", "--data", data, "--workdir", workdir, *SMALL]
+        if count > 1:
+            command += ["--coordinator", address, "--hosts", count]
+        hosts = [("--host", host) for host in range(count)] if count > 1 else [()]
+        processes = [
+            run.start("train.finetune", *command, *host, env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices})
+            for host in hosts
+        ]
+        ran = [process.wait() for process in processes]
+        assert [each.status for each in ran] == [0] * count, ran
+        assert [each.err.count("finished 6 steps") for each in ran] == [1] + [0] * (count - 1)
+        return workdir
 
-    return run
+    return finish
 
 
 @pytest.mark.faults
