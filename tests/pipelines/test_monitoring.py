@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 
 import apache_beam as beam
+import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines import status
@@ -75,7 +76,7 @@ def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path
         ledger.append(Entry(f"video{number}", "extracted", "done", at=2e9 + number))
     found = status.report(str(data), now=2e9 + 60)
     assert (found.finished, found.listed) == (8, 10)
-    assert found.hours_left * found.per_hour == 2
+    assert found.hours_left * found.per_hour == pytest.approx(2)
     assert {(r.outcome, r.videos, len(r.samples)) for r in found.reasons} == {("network", 5, 3), ("extracted", 3, 3)}
     words = shlex.split(found.retry)
     assert words == [
