@@ -1,10 +1,13 @@
 """The demo: the whole chain on videos made on this machine, each step a command a person could type.
 
-Nothing is hidden in here: every step is printed as it is run, and `--out` holds what it made.
+Nothing is hidden in here: the steps and their minutes are printed first, every command as it is run, and `--out` holds
+what it made.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
 import subprocess
 import sys
@@ -28,6 +31,7 @@ STRETCHES = 16
 HEARING_TEXT_RATE = 0.2
 """How often a span beside a masked one is text in the second stage; 0.8 in the first, as published."""
 VALIDATION_QUESTIONS = 300
+FINETUNING_BATCH = 16
 SPLITS = {"train": "train", "val": "validation", "questions": "questions"}
 """The splits of the data folder and the folders of the corpus they are made from."""
 
@@ -38,19 +42,19 @@ class Options:
 
     out: str = "demo"
     """Folder for everything the demo makes; a second run continues it."""
-    videos: int = 128
+    videos: int = 64
     """Videos of the embedded corpus; of every 8, 6 are for training, 1 for validation and 1 for questions."""
-    steps: int = 2_000
+    steps: int = 1_000
     """Steps of pretraining."""
-    final_scale: float = 1.0
+    final_scale: float = 0.1
     """Share of the learning rate that is left at the last of them; it falls evenly."""
     hearing_steps: int = 0
     """Steps of a second stage, in which most spans beside a masked one are heard and not read."""
-    evaluations: int = 4
+    evaluations: int = 2
     """Evaluations on the validation videos along each stage, the last one at its end."""
-    questions: int = 1_500
+    questions: int = 800
     """Multiple-choice questions to finetune on."""
-    epochs: int = 4
+    epochs: int = 3
     """Epochs of finetuning."""
 
 
@@ -63,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
             " give at least as many, or 0"
         )
     console = Console(stderr=True)
+    console.print(description(options), highlight=False)
+    # What one command compiles, the next takes from here.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(options.out, "compiled").absolute()))
     started = time.monotonic()
     corpus, data = (f"{options.out}/{name}" for name in ("corpus", "data"))
     make_data(console, options, corpus, data)
@@ -82,6 +89,35 @@ def main(argv: list[str] | None = None) -> int:
     finetune(console, options, corpus, f"{options.out}/run")
     console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
     return 0
+
+
+def expected_seconds(options: Options) -> dict[str, float]:
+    """What the demo does, and about how many seconds each part takes on two idle cores."""
+    updates = options.questions // FINETUNING_BATCH * options.epochs
+    return {
+        f"make {options.videos} narrated videos and turn them into shards": 20 + 0.6 * options.videos,
+        "verify the shards and report on them": 10,
+        f"pretrain a small model on them for {options.steps + options.hearing_steps:,} steps": (
+            30 + 0.075 * (options.steps + options.hearing_steps) + 5 * options.evaluations
+        ),
+        "evaluate it on videos that it has not seen, and ask it what they show": 20,
+        f"finetune it on {options.questions:,} questions, and a model from nothing to compare": 40 + 0.1 * updates,
+    }
+
+
+def description(options: Options) -> str:
+    """The parts of the demo with their minutes, and what it will show."""
+    parts = expected_seconds(options)
+    lines = [f"the demo takes about {math.ceil(sum(parts.values()) / 60)} minutes on two idle cores:"]
+    lines += [f"  {seconds / 60:4.1f} min  {part}" for part, seconds in parts.items()]
+    return "\n".join(
+        [
+            *lines,
+            "It shows that the loss leaves its plateau, how often partners are recognised in videos held out, which",
+            "questions about them are answered without finetuning, and whether pretraining helps finetuning; chance is",
+            f"beside each figure. Everything is written to {options.out}/, and the same command continues there.",
+        ]
+    )
 
 
 def make_data(console: Console, options: Options, corpus: str, data: str) -> None:
@@ -165,7 +201,7 @@ def finetune(console: Console, options: Options, corpus: str, run: str) -> None:
             console,
             "train.finetune",
             *("choices", "--data", f"{place}/data", "--init", init, "--workdir", f"{place}/{name}"),
-            *("--epochs", str(options.epochs), "--batch-size", "16", "--learning-rate", "1e-3"),
+            *("--epochs", str(options.epochs), "--batch-size", str(FINETUNING_BATCH), "--learning-rate", "1e-3"),
             *("--warmup-epochs", "0.2", "--dtype", "float32", "--moments", "float32"),
             *("--input.grid", "4", "4", "--input.text-length", "32", "--input.no-random-scale"),
         )

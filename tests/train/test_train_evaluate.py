@@ -49,7 +49,7 @@ def config():
 def found(config, data):
     mesh = make_mesh(MeshConfig())
     params = initial_state(config, mesh).params
-    evaluator = Evaluator(config, mesh, data, "train")
+    evaluator = Evaluator(config, mesh, data, "train", Console(stderr=True))
     return params, evaluator(params), evaluator(params)
 
 
