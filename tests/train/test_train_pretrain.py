@@ -25,7 +25,8 @@ from train.metrics import MetricsLog
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 40
 SMALL = (
-    *("--adapt-to-data", "--batch-size", "2", "--model.hidden-size", "32", "--model.sequence-length", "192"),
+    *("--adapt-to-data", "--batch-size", "2", "--model.hidden-size", "32"),
+    *("--model.context-split-probability", "0"),
     *("--optimizer.total-steps", "100", "--log-every", "1", "--checkpoint-every", "4"),
 )
 
@@ -128,8 +129,10 @@ def test_bad_places_are_one_sentence(data, tmp_path, capsys):
     assert "unknown argument '--learning-rat'" in capsys.readouterr().err
 
 
-def test_too_many_skipped_updates_stop_the_run(data, tmp_path, capsys):
-    argv = arguments(data, tmp_path, "--steps", "9", "--skip-limit", "2", "--optimizer.learning-rate", "1e30")
+def test_too_many_skipped_updates_stop_the_run(undisturbed, data, tmp_path, capsys):
+    params = published.load(undisturbed / "export").params
+    published.export({**params, "contrastive_scales": np.full(3, np.nan, np.float32)}, tmp_path / "ckpt_0")
+    argv = arguments(data, tmp_path, "--steps", "9", "--skip-limit", "2", "--init", str(tmp_path / "ckpt_0"))
     assert run_command(lambda: pretrain.main(argv)) == 1
     error = capsys.readouterr().err
     assert re.search(
