@@ -21,7 +21,7 @@ from train.compiling import announce
 from train.journal import Journal
 from train.loop import Rhythm, run
 from train.mesh import check_batch, make_mesh
-from train.metrics import MetricsLog
+from train.metrics import EVALUATIONS_NAME, MetricsLog
 from train.processes import Hosts
 from train.step import TrainState
 from train.tasks import Task, setup
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from train.finetune import Finetune
 
 CHECKPOINTS_NAME = "checkpoints"
-EVALUATIONS_NAME = "evaluations.jsonl"
 SWEEP_NAME = "sweep.jsonl"
 CUT = ("cut_options", "lost_subtitle_tokens")
 """What readers count of texts that did not fit."""
