@@ -72,14 +72,20 @@ def test_a_run_leaves_metrics_checkpoints_and_weights(undisturbed):
     assert loaded.params["token_encoder"]["Embed_0"]["embedding"].shape == (32_768, 32)
 
 
-def test_the_same_command_continues_and_init_starts_from_weights(undisturbed, data, tmp_path, capsys):
-    command = arguments(data, undisturbed, "--steps", str(STEPS + 2))
-    assert run_command(lambda: pretrain.main(command)) == 0
-    assert f"continuing from step {STEPS}" in capsys.readouterr().err
-    assert list(losses(undisturbed)) == list(range(1, STEPS + 3))
+def test_a_run_that_is_continued_has_the_same_losses(undisturbed, data, tmp_path, capsys):
+    for steps in ("5", "7"):
+        assert run_command(lambda steps=steps: pretrain.main(arguments(data, tmp_path, "--steps", steps))) == 0
+    assert "continuing from step 5" in capsys.readouterr().err
+    expected = losses(undisturbed)
+    assert losses(tmp_path) == {step: expected[step] for step in range(1, 8)}
+
+
+def test_init_starts_from_weights(undisturbed, data, tmp_path, capsys):
     weights = str(undisturbed / "export" / f"ckpt_{STEPS}")
     assert run_command(lambda: pretrain.main(arguments(data, tmp_path, "--steps", "1", "--init", weights))) == 0
-    assert "starting from the weights of" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "starting from the weights of" in err
+    assert "compiling the training step" in err
 
 
 def test_steps_take_the_grids_in_turn_also_after_a_break(data, tmp_path):
