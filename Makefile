@@ -41,7 +41,7 @@ demo: $(STAMP) ## the whole chain on videos made on this machine: shards, traini
 
 learn: $(STAMP) ## the demo with more videos and a long training (LEARN=folder)
 	$(RUN) -m pipelines.demo --out "$(LEARN)" --videos 256 --steps 16000 --final-scale 0.05 \
-	  --hearing-steps 6000 --evaluations 8
+	  --hearing-steps 6000 --evaluations 8 --questions 1500 --epochs 4
 
 test: $(STAMP) ## every test that needs no accelerator and no network, shared by TEST_PROCESSES processes
 	$(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not faults and not gcs and not network and not gpu"

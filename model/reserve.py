@@ -6,6 +6,8 @@ wraps them for people. Nothing is computed that an output does not need (spec mo
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -286,6 +288,12 @@ def initial_parameters(config: ReserveConfig, rng: jax.Array) -> dict:
 
 def parameter_shapes(config: ReserveConfig) -> dict:
     """The parameter tree as nested dicts of `jax.ShapeDtypeStruct`; nothing is allocated."""
+    return jax.tree.map(lambda leaf: leaf, _parameter_shapes(config))
+
+
+@functools.cache
+def _parameter_shapes(config: ReserveConfig) -> dict:
+    # Tracing a large model takes seconds, and loading, verifying and exporting ask for its shapes.
     return jax.eval_shape(lambda rng: initial_parameters(config, rng), jax.random.key(0))
 
 

@@ -1,1 +1,3 @@
-"""Beam jobs and the command lines that join the rooms."""
+"""Beam jobs and the commands."""
+
+import shards  # noqa: F401 - sets the log levels of native libraries before JAX or TensorFlow is loaded

@@ -339,7 +339,6 @@ class _Transport:
 
 def _tensorflow():
     """TensorFlow, without any accelerator: those belong to the training step."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):

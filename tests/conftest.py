@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import closing_tables
+import compiled_programs
 import pytest
 from forked import Commands, Job
 from hypothesis import settings as hypothesis_settings
@@ -174,20 +174,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # One BLAS thread, as in the workers: results do not depend on the number of cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Programs of the tests run for milliseconds and are compiled for seconds, most of them for LLVM's optimizations.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     # Many tests start a process that compiles what another has compiled; the workers and their children inherit this.
     if _is_first(config) and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-        config.add_cleanup(_forget_compiled)
+        place, started = compiled_programs.folder(), time.time()
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+        config.add_cleanup(lambda: compiled_programs.tidy(place, since=started))
 
 
 def _is_first(config: pytest.Config) -> bool:
     """Whether this is the process that was started by hand, and not one of its workers."""
     return not hasattr(config, "workerinput")
-
-
-def _forget_compiled() -> None:
-    shutil.rmtree(os.environ.pop("JAX_COMPILATION_CACHE_DIR"), ignore_errors=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -29,6 +29,7 @@ from shards.reader import PretrainingReader, StreamOptions
 from shards.reading.cache import CacheOptions
 from train import weights
 from train.accuracy import Answers, answers
+from train.compiling import announce
 from train.config import TrainConfig
 from train.intervals import wilson
 from train.mesh import BATCH_AXES, batch_shards, by_example, make_mesh, replicated, to_devices
@@ -78,15 +79,22 @@ class Evaluator:
     """Evaluates parameters on one split of some data, as often as asked; the program is compiled once.
 
     Batches are of `config.batch_size` examples, so that there are as many candidates as in training; of a last batch
-    that cannot be split over the mesh, nothing is used.
+    that cannot be split over the mesh, nothing is used. The program's compilation is announced on `console`.
     """
 
     def __init__(
-        self, config: TrainConfig, mesh: Mesh, data: str, split: str | None, cache: CacheOptions | None = None
+        self,
+        config: TrainConfig,
+        mesh: Mesh,
+        data: str,
+        split: str | None,
+        console: Console,
+        cache: CacheOptions | None = None,
     ):
         stream = StreamOptions(training=False, split=split, bad_records=config.input.bad_records, cache=cache)
         self._reader_config = dataclasses.replace(config.reader(), stream=stream)
-        self._config, self._mesh, self._data = config, mesh, data
+        self._config, self._mesh, self._data, self._console = config, mesh, data, console
+        self._compiled = False
         self._judge = jax.jit(
             partial(_judge, config=config.model, shards=batch_shards(mesh)),
             in_shardings=(None, by_example(mesh), None),
@@ -100,6 +108,9 @@ class Evaluator:
         losses: dict[str, float] = {}
         tallies: dict[str, list[np.ndarray]] = {}
         examples = 0
+        if not self._compiled:
+            announce(self._console, "the evaluation")
+            self._compiled = True
         reader = self._reader()
         for number, batch in enumerate(reader):
             size = len(batch["images"]) * jax.process_count()
@@ -175,7 +186,9 @@ def evaluate_pretraining(options: Pretraining) -> int:
     config = loaded.config
     if options.batch_size is not None:
         config = dataclasses.replace(config, batch_size=options.batch_size)
-    found = Evaluator(config, make_mesh(config.mesh), options.data, options.split, options.cache)(loaded.params)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    evaluator = Evaluator(config, make_mesh(config.mesh), options.data, options.split, console, options.cache)
+    found = evaluator(loaded.params)
     if options.json:
         sys.stdout.write(json.dumps(dataclasses.asdict(found)) + "\n")
     else:

@@ -17,10 +17,11 @@ from shards.reader import Reader, StreamOptions
 from shards.reading.question_config import QuestionConfig
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
+from train.compiling import announce
 from train.journal import Journal
 from train.loop import Rhythm, run
 from train.mesh import check_batch, make_mesh
-from train.metrics import MetricsLog
+from train.metrics import EVALUATIONS_NAME, MetricsLog
 from train.processes import Hosts
 from train.step import TrainState
 from train.tasks import Task, setup
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from train.finetune import Finetune
 
 CHECKPOINTS_NAME = "checkpoints"
-EVALUATIONS_NAME = "evaluations.jsonl"
 SWEEP_NAME = "sweep.jsonl"
 CUT = ("cut_options", "lost_subtitle_tokens")
 """What readers count of texts that did not fit."""
@@ -85,11 +85,13 @@ def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str,
         del params
         step = make_step(task, model, optimizer, mesh, config.microbatches)
         validation = dataclasses.replace(reading, training=False)
-        evaluator = Evaluator(task, model, validation, mesh, config.batch_size, options.cache)
+        evaluator = Evaluator(task, model, validation, mesh, config.batch_size, console, options.cache)
         if hosts.is_first():
             MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME)).drop_after(int(state.step))
         hosts.wait_for_all("the evaluations are those of the restored step")
         trace = Trace(filesystem.join(options.workdir, PROFILE_NAME), options.profile)
+        if int(state.step) < optimizer.total_steps:
+            announce(console, "the training step")
         with Journal(
             options.workdir, int(state.step), optimizer.total_steps, console, config=dataclasses.asdict(config)
         ) as journal:

@@ -13,6 +13,8 @@ from typing import Any
 from shards import filesystem
 
 NAME = "metrics.jsonl"
+EVALUATIONS_NAME = "evaluations.jsonl"
+"""The evaluations of a finetuning run, a line an epoch."""
 
 
 class MetricsLog:

@@ -20,6 +20,7 @@ from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
+from train.compiling import announce
 from train.config import TrainConfig, fit_to_data
 from train.evaluation import Evaluator
 from train.journal import Journal
@@ -62,11 +63,13 @@ def pretrain(options: Pretrain) -> int:
         state = start(options, config, mesh, reader, checkpoints, console)
         evaluator = None
         if config.evaluate_every:
-            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split, options.cache)
+            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split, console, options.cache)
 
         flops = 3 * sum(pretraining_flops(config.model).values())
         resolved = dataclasses.asdict(config)
         trace = Trace(filesystem.join(options.workdir, PROFILE_NAME), options.profile)
+        if int(state.step) < config.steps:
+            announce(console, "the training step")
         with Journal(options.workdir, int(state.step), config.steps, console, flops, resolved) as journal:
             state = train(config, mesh, state, reader, checkpoints, options.workdir, stop, journal, evaluator, trace)
         trace.close()

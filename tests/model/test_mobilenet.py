@@ -5,6 +5,7 @@ import importlib.util
 import pickle
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ def published_file(tmp_path_factory):
 
 def outputs(path):
     variables = mobilenet.load(path)
-    return mobilenet.MobileNetV2().apply(variables, mobilenet.normalise(torch_writer.thumbnails()))
+    return jax.jit(mobilenet.MobileNetV2().apply)(variables, mobilenet.normalise(torch_writer.thumbnails()))
 
 
 def test_outputs_are_those_of_torch(published_file, parity):

@@ -1,7 +1,5 @@
 """The pretraining forward, its losses and its gradients against golden numbers, and its random choices."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,11 +186,20 @@ def test_keys_decide_alone(params, batch, published_choice):
     assert (first["stuff_to_span"]["_spans"] != other["stuff_to_span"]["_spans"]).any()
 
 
-def test_random_text_may_be_absent(params, batch, make_config):
-    config = make_config(random_text_sequences=0, random_text_spans=0, spans_to_include=6)
+@pytest.fixture(scope="module")
+def blind(make_config, batch):
+    """A model that neither sees nor reads random text, its compiled loss, and the batch without random text."""
+    config = make_config(
+        "tiny_neutral", random_text_sequences=0, random_text_spans=0, spans_to_include=6, use_vision=False
+    )
     small = {name: array for name, array in batch.items() if not name.startswith("random_text")}
     small["text_spans"] = batch["text_spans"][:, :6]
-    total, (info, outputs) = jax.jit(_loss_of(config))(params, small, KEY)
+    return config, jax.jit(_loss_of(config)), small
+
+
+def test_random_text_may_be_absent(params, blind):
+    config, forward, small = blind
+    total, (info, outputs) = forward(params, small, KEY)
     assert np.isfinite(total)
     assert outputs["stuff_to_span"]["x"].shape == (12, config.hidden_size)
     assert float(info["_stuff_to_span_from_random_text"]) == 0
@@ -228,7 +235,8 @@ def test_blocks_of_rows_give_the_same_loss_and_gradients():
     def loss(vectors, block):
         return losses.contrastive({"text_to_audio": {**vectors, "_valid": valid}}, rows_per_block=block)[0]
 
-    whole, blocks = (jax.value_and_grad(loss)(_pairs(37, 11), block) for block in (64, 8))
+    run = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    whole, blocks = (run(_pairs(37, 11), block) for block in (64, 8))
     np.testing.assert_allclose(whole[0], blocks[0], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole[1], blocks[1])
 
@@ -265,11 +273,10 @@ def test_bfloat16_and_parity_stay_close_to_float32(params, batch, neutral_result
         assert float(ours) == pytest.approx(float(total), rel=0.02)
 
 
-def test_no_vision_hides_the_images_from_the_joint_model(params, batch, make_config):
-    config = dataclasses.replace(make_config("tiny_neutral"), use_vision=False)
-    forward = jax.jit(_loss_of(config))
-    other = {**batch, "images": batch["images"][:, ::-1]}
-    first, second = (forward(params, b, KEY)[1][1] for b in (batch, other))
+def test_no_vision_hides_the_images_from_the_joint_model(params, blind):
+    _, forward, small = blind
+    other = {**small, "images": small["images"][:, ::-1]}
+    first, second = (forward(params, b, KEY)[1][1] for b in (small, other))
     np.testing.assert_allclose(first["text_to_audio"]["x"], second["text_to_audio"]["x"], atol=1e-6)
     assert np.abs(first["imgs_to_audio"]["y"] - second["imgs_to_audio"]["y"]).max() > 1e-3
 

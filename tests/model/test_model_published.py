@@ -123,20 +123,25 @@ def test_weights_too_large_for_float16_are_named(loaded, tmp_path):
     assert not (tmp_path / "ckpt_1").exists()
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-def test_scanned_layers_and_remat_give_the_same_numbers(params, config, remat, make_config, golden):
-    """One parameter file serves both forms; what the backward pass recomputes changes nothing."""
-    changed = dataclasses.replace(config, scan_layers=True, remat=Remat(vision=remat))
+def _image_loss(model_config, images, weights):
+    run = functools.partial(MerlotReserve(model_config).apply, method="get_imgseq_only")
+    return jnp.square(run({"params": weights}, images)).mean()
+
+
+@pytest.fixture(scope="module")
+def unrolled(params, config, golden):
+    """Images, the weights of their encoder, and the loss and gradients of the model without loops."""
     images = golden("api.npz")["in/images"][0]
-
-    def loss(model_config, weights):
-        run = functools.partial(MerlotReserve(model_config).apply, method="get_imgseq_only")
-        return jnp.square(run({"params": weights}, images)).mean()
-
     weights = {"vision_encoder": params["vision_encoder"], "contrastive_scales": params["contrastive_scales"]}
-    stacked = stack_layers(weights)
-    plain = jax.jit(jax.value_and_grad(functools.partial(loss, config)))(weights)
-    scanned = jax.jit(jax.value_and_grad(functools.partial(loss, changed)))(stacked)
+    return images, weights, jax.jit(jax.value_and_grad(functools.partial(_image_loss, config, images)))(weights)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_scanned_layers_and_remat_give_the_same_numbers(unrolled, config, remat):
+    """One parameter file serves both forms; what the backward pass recomputes changes nothing."""
+    images, weights, plain = unrolled
+    changed = dataclasses.replace(config, scan_layers=True, remat=Remat(vision=remat))
+    scanned = jax.jit(jax.value_and_grad(functools.partial(_image_loss, changed, images)))(stack_layers(weights))
     np.testing.assert_allclose(scanned[0], plain[0], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), unstack_layers(scanned[1]), plain[1])
 
@@ -312,8 +317,8 @@ def test_bad_inputs_are_named_and_nothing_is_nan(loaded, micro):
     assert np.isfinite(loaded.embed_text_spans_only(np.zeros((2, 15), int))).all()
     hidden = loaded.prepare_multimodal_inputs(nothing[None])
     assert not hidden["attention_mask"].any()
-    run = MerlotReserve(micro).apply
-    out = run({"params": loaded.params}, nothing[None], method=lambda model, t: model.joint(model.assemble(t)))
+    run = functools.partial(MerlotReserve(micro).apply, method=lambda model, t: model.joint(model.assemble(t)))
+    out = jax.jit(run)({"params": loaded.params}, nothing[None])
     assert np.isfinite(out).all()
 
 

@@ -28,7 +28,11 @@ from train.metrics import MetricsLog
 from train.step import initial_state
 
 ROOT = Path(__file__).parent.parent.parent
-SMALL = ("--batch-size", "2", "--model.hidden-size", "32", "--optimizer.total-steps", "100", "--log-every", "1")
+SMALL = (
+    # The run of test_train_pretrain.py, so that its program is compiled once.
+    *("--batch-size", "2", "--model.hidden-size", "32", "--model.context-split-probability", "0"),
+    *("--optimizer.total-steps", "100", "--log-every", "1"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def config():
 def found(config, data):
     mesh = make_mesh(MeshConfig())
     params = initial_state(config, mesh).params
-    evaluator = Evaluator(config, mesh, data, "train")
+    evaluator = Evaluator(config, mesh, data, "train", Console(stderr=True))
     return params, evaluator(params), evaluator(params)
 
 

@@ -42,6 +42,11 @@ SMALL = (
 IN_PROCESS = ("--direct_num_workers=1", "--direct_running_mode=in_memory")
 
 
+def drawn(model):
+    """Fresh parameters."""
+    return jax.jit(initial_parameters, static_argnums=0)(model, jax.random.key(1))
+
+
 @pytest.fixture(scope="session")
 def golden_questions():
     return ROOT / "tests" / "golden" / "data" / "finetune"
@@ -159,7 +164,7 @@ def test_evaluation_and_the_leaderboard_file_of_vcr(undisturbed, prepared, tmp_p
 def test_tvqa_from_pretrained_weights_to_its_archives(prepared, tmp_path, capsys):
     """Starts from an exported checkpoint, whose vocabulary is checked, with two microbatches."""
     model = dataclasses.replace(TINY, vocabulary_size=32_768).with_grid((2, 2))
-    published.export(initial_parameters(model, jax.random.key(1)), tmp_path / "ckpt_0")
+    published.export(drawn(model), tmp_path / "ckpt_0")
     argv = arguments(
         prepared, "tvqa", tmp_path / "run", "--epochs", "1", "--init", str(tmp_path / "ckpt_0"), "--microbatches", "2"
     )
@@ -287,7 +292,7 @@ def test_microbatches_change_memory_only(prepared):
 def test_a_work_folder_of_pretraining_brings_its_configuration(prepared, tmp_path):
     """The kind of rotation is not in the file of the weights, but in the configuration of their run."""
     model = dataclasses.replace(TINY, vocabulary_size=32_768, rotary="standard", scan_layers=True)
-    published.export(initial_parameters(model, jax.random.key(1)), tmp_path / "export" / "ckpt_5")
+    published.export(drawn(model), tmp_path / "export" / "ckpt_5")
     (tmp_path / "config.json").write_text(json.dumps({"model": dataclasses.asdict(model)}))
     vocabulary = setup.open_questions(str(prepared / "vcr"), "train").vocabulary
     found, params = setup.start(TASKS["vcr"], str(tmp_path), (2, 2), "float32", vocabulary, 0)

@@ -24,6 +24,7 @@ from shards.reading.cache import CacheOptions
 from shards.reading.evaluation import IS_RECORD, Pass
 from shards.reading.question_config import QuestionConfig
 from shards.reading.questions import read_ids
+from train.compiling import announce
 from train.config import MeshConfig
 from train.intervals import wilson
 from train.mesh import check_batch, make_mesh, to_devices
@@ -61,18 +62,26 @@ class Evaluator:
         reader: QuestionConfig,
         mesh: Mesh,
         batch_size: int,
+        console: Console,
         cache: CacheOptions | None = None,
     ):
-        """`batch_size` is that of all hosts together. Raises `UsageError` if it cannot be shared out."""
+        """`batch_size` is that of all hosts together; compiling is announced on `console`.
+
+        Raises `UsageError` if the batch cannot be divided.
+        """
         check_batch(mesh, batch_size)
         if batch_size % jax.process_count():
             raise UsageError(f"batch_size {batch_size} is not divisible by the {jax.process_count()} hosts")
         self.model, self._parser, self._mesh, self._cache = model, task.parser(reader), mesh, cache
         self._size = batch_size // jax.process_count()
         self._judge = make_judge(task, model, mesh)
+        self._console, self._compiled = console, False
 
     def __call__(self, params: dict, data: str, split: str | None) -> Predictions:
         """What the classifier says of every question. Raises `UsageError` if there is no such split."""
+        if not self._compiled:
+            announce(self._console, "the evaluation")
+            self._compiled = True
         hosts = jax.process_count()
         batches = Pass(data, split, self._parser, self._size, jax.process_index(), hosts, self._cache)
         ids: list[str] = []
@@ -100,7 +109,8 @@ def evaluate(options: QuestionEvaluation) -> int:
     """Evaluate on the task of the options, or write its leaderboard file, and print; returns the exit status."""
     task, mesh = TASKS[options.task], make_mesh(MeshConfig())
     classifier = load_classifier(task, options.checkpoint, options.data)
-    evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size, options.cache)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size, console, options.cache)
     if options.submit is not None:
         paths = submit(task, evaluator, classifier, options.data, options.submit)
         sys.stdout.write("".join(f"{path}\n" for path in paths))

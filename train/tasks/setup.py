@@ -95,7 +95,7 @@ def start(
     key = jax.random.key(seed)
     if init in UNTRAINED:
         model = dataclasses.replace(UNTRAINED[init], vocabulary_size=vocabulary.size, dtype=dtype).with_grid(grid)
-        params = initial_parameters(model, key)
+        params = jax.jit(initial_parameters, static_argnums=0)(model, key)
     else:
         loaded = _load(init, grid, dtype)
         model, params = loaded.config, loaded.params
