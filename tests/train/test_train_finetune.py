@@ -3,12 +3,8 @@
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
@@ -303,28 +299,27 @@ def test_a_work_folder_of_pretraining_brings_its_configuration(prepared, tmp_pat
     assert jax.tree.map(np.shape, stacked) == jax.tree.map(lambda leaf: leaf.shape, task_shapes(TASKS["vcr"], scanned))
 
 
+@pytest.fixture(scope="module")
+def whole(prepared, run, tmp_path_factory):
+    """A run of 30 epochs that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    ran = run("train.finetune", *arguments(prepared, "vcr", workdir, "--epochs", "30"))
+    assert ran.status == 0, ran.err
+    return workdir
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_has_the_same_losses_bit_for_bit(prepared, tmp_path, number):
-    def start(workdir, log):
-        command = [sys.executable, "-m", "train.finetune", *arguments(prepared, "vcr", workdir, "--epochs", "30")]
-        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stderr=log, stdout=log)
-
-    with (tmp_path / "log").open("w") as log:
-        assert start(tmp_path / "whole", log).wait(280) == 0
-        process = start(tmp_path / "run", log)
-        try:
-            end = time.monotonic() + 200
-            while not (tmp_path / "run" / "checkpoints" / "5").exists():
-                assert process.poll() is None
-                assert time.monotonic() < end
-                time.sleep(0.02)
-            process.send_signal(number)
-            assert process.wait(120) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-        finally:
-            process.kill()
-            process.wait()
-        assert max(losses(tmp_path / "run")) < 30
-        assert start(tmp_path / "run", log).wait(280) == 0
-    assert re.search(r"continuing from step \d+", (tmp_path / "log").read_text())
-    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+def test_a_killed_run_has_the_same_losses_bit_for_bit(prepared, whole, run, tmp_path, number):
+    workdir = tmp_path / "run"
+    command = arguments(prepared, "vcr", workdir, "--epochs", "30")
+    process = run.start("train.finetune", *command)
+    process.wait_until((workdir / "checkpoints" / "5").exists, 200)
+    process.send_signal(number)
+    stopped = process.wait(120)
+    assert stopped.status == (-signal.SIGKILL if number == signal.SIGKILL else 0), stopped.err
+    assert max(losses(workdir)) < 30
+    continued = run("train.finetune", *command)
+    assert continued.status == 0, continued.err
+    assert re.search(r"continuing from step \d+", continued.err)
+    assert losses(workdir) == losses(whole)

@@ -3,13 +3,10 @@
 import dataclasses
 import importlib.util
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -149,40 +146,20 @@ def test_too_many_skipped_updates_stop_the_run(undisturbed, data, tmp_path, caps
     assert named["reader_after_them"]["position"] == 2 * named["step"]
 
 
-def _process(data, workdir, log):
-    command = [sys.executable, "-m", "train.pretrain", *arguments(data, workdir, "--steps", str(STEPS))]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
-
-
-def _wait_for(process, log, path):
-    """Until a checkpoint is complete; fails if the process ends before."""
-    end = time.monotonic() + 200
-    while not path.exists():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.02)
-
-
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, tmp_path, number):
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = _process(data, tmp_path / "run", file)
-        try:
-            _wait_for(process, log, tmp_path / "run" / "checkpoints" / "8")
-            process.send_signal(number)
-            assert process.wait(120) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-        finally:
-            process.kill()
-            process.wait()
-    before = log.read_text()
+def test_a_run_that_is_stopped_has_the_same_losses_bit_for_bit(undisturbed, data, run, tmp_path, number):
+    command = arguments(data, tmp_path / "run", "--steps", str(STEPS))
+    process = run.start("train.pretrain", *command)
+    process.wait_until((tmp_path / "run" / "checkpoints" / "8").exists, 200)
+    process.send_signal(number)
+    stopped = process.wait(120)
+    assert stopped.status == (-signal.SIGKILL if number == signal.SIGKILL else 0), stopped.err
     if number == signal.SIGTERM:
-        assert re.search(r"stopped at step \d+ of 40; the same command continues", before)
-    with log.open("w") as file:
-        assert _process(data, tmp_path / "run", file).wait(250) == 0
-    assert re.search(r"continuing from step \d+", log.read_text())
+        assert re.search(r"stopped at step \d+ of 40; the same command continues", stopped.err)
+    continued = run("train.pretrain", *command)
+    assert continued.status == 0, continued.err
+    assert re.search(r"continuing from step \d+", continued.err)
     expected = losses(undisturbed)
     assert losses(tmp_path / "run") == {step: expected[step] for step in range(1, STEPS + 1)}
 
@@ -205,17 +182,17 @@ def small_disk(undisturbed, tmp_path):
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_a_full_disk_leaves_earlier_checkpoints_intact(undisturbed, data, small_disk, tmp_path):
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        assert _process(data, small_disk / "run", file).wait(250) == 1
-    said = log.read_text()
-    assert re.search(r"error: .* cannot be written to '.*checkpoints': No space left on device; earlier", said), said
-    assert "Traceback" not in said, said
+def test_a_full_disk_leaves_earlier_checkpoints_intact(undisturbed, data, run, small_disk, tmp_path):
+    stopped = run("train.pretrain", *arguments(data, small_disk / "run", "--steps", str(STEPS)))
+    assert stopped.status == 1
+    assert re.search(
+        r"error: .* cannot be written to '.*checkpoints': No space left on device; earlier", stopped.err
+    ), stopped.err
+    assert "Traceback" not in stopped.err, stopped.err
     shutil.copytree(small_disk / "run", tmp_path / "moved")
-    with log.open("w") as file:
-        assert _process(data, tmp_path / "moved", file).wait(250) == 0
-    assert re.search("continuing from step (4|8)\n", log.read_text())
+    continued = run("train.pretrain", *arguments(data, tmp_path / "moved", "--steps", str(STEPS)))
+    assert continued.status == 0, continued.err
+    assert re.search("continuing from step (4|8)\n", continued.err)
     expected = losses(undisturbed)
     assert losses(tmp_path / "moved") == {step: expected[step] for step in range(1, STEPS + 1)}
 
