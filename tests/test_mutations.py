@@ -1,13 +1,12 @@
-"""The list of faults that `python -m benchmarks.mutations` makes fits the sources and names tests that exist."""
+"""The list of faults that `python -m tests.run_mutations` makes fits the sources and names tests that exist."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+import run_mutations
 
-from benchmarks import mutations
-
-LISTED = mutations.mutations()
+LISTED = run_mutations.mutations()
 
 
 def test_there_are_faults_in_every_package():
@@ -25,8 +24,8 @@ def test_there_are_faults_in_every_package():
 def test_a_fault_can_be_made_and_its_test_exists(mutation, tmp_path):
     target = tmp_path / mutation.file
     target.parent.mkdir(parents=True)
-    shutil.copy(mutations.ROOT / mutation.file, target)
+    shutil.copy(run_mutations.ROOT / mutation.file, target)
     mutation.apply(tmp_path)
     compile(target.read_text(), mutation.file, "exec")
     file, _, function = mutation.test.partition("::")
-    assert f"def {function.partition('[')[0]}(" in Path(mutations.ROOT / file).read_text()
+    assert f"def {function.partition('[')[0]}(" in Path(run_mutations.ROOT / file).read_text()

@@ -29,6 +29,12 @@ def test_an_order_depends_on_the_seed_and_the_epoch():
     assert epoch(1, 0) != epoch(1, 1)
 
 
+def test_every_epoch_has_its_own_order_of_shards():
+    order = Order([1] * 30, 1, 1)
+    epochs = [[order.locate(30 * epoch + i).shard for i in range(30)] for epoch in range(3)]
+    assert len({tuple(shards) for shards in epochs}) == 3
+
+
 def test_records_are_mixed_within_their_window_only():
     order = Order([50] * 8, 3, 2)
     shards = [order.locate(i).shard for i in range(400)]

@@ -1,6 +1,6 @@
 """Show that tests catch faults: make one fault at a time in a copy of the sources and run the test that must fail.
 
-    python -m benchmarks.mutations [--only NAME]
+    python -m tests.run_mutations [--only NAME]
 
 `tests/mutations.toml` lists the faults: a file, the text that is replaced, the text in its place, and the test. A fault
 is caught if its test fails with it; all tests pass without (that is what `make test` says). A test checks that the list
@@ -84,7 +84,7 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
 
 def main() -> int:
     """Print a row per fault; 1 if one is not caught."""
-    options = tyro.cli(Options, prog="python -m benchmarks.mutations")
+    options = tyro.cli(Options, prog="python -m tests.run_mutations")
     missed = 0
     for mutation in mutations():
         if options.only in (None, mutation.name):
