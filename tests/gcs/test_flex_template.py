@@ -9,6 +9,7 @@ from data_folders import content
 from emulator import upload
 from test_dataflow import IMAGE
 
+from pipelines import beam_flags
 from pipelines.deploy.flex_template import arguments
 from pipelines.options import is_launch, parse
 from shards import filesystem
@@ -75,11 +76,11 @@ def test_every_parameter_is_an_option_of_the_command(parameter):
     if name not in ("ids", "videos", "raw"):
         required |= {"ids": "gs://b/ids.csv"}
     given = [f"--{key}={text}" for key, text in (required | {name: value}).items()]
-    ours, theirs = parse(arguments([*given, *LAUNCHER, "--template_location=gs://b/staging/job_object"]))
-    assert is_launch(theirs)
+    ours, flags = parse(arguments([*given, *LAUNCHER, "--template_location=gs://b/staging/job_object"]))
+    assert is_launch(flags)
     known = vars(ours) | vars(ours.video) | vars(ours.video.filters) | vars(ours.politeness)
-    held = known[name] if name in known else theirs.get_all_options()[name]
-    assert str(held) == value.replace("true", "True")
+    found = known[name] if name in known else beam_flags.beam_options(flags).get_all_options()[name]
+    assert str(found) == value.replace("true", "True")
 
 
 def test_the_image_runs_a_file_that_is_there():
