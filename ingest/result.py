@@ -11,7 +11,7 @@ from shards.segments import Segment, VideoText
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a video: its outcome with every score, and its segments if there are any."""
+    """The result of a video: its outcome with every score, and its segments if there are any."""
 
     outcome: Outcome
     detail: str

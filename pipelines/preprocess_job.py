@@ -64,7 +64,7 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
 
 
 def summarize(items: list[Item], options: PreprocessOptions, console: Console) -> int:
-    """Say what became of the items and what the folder holds; 1 if no video ever became segments."""
+    """Print the outcomes of the items and the totals of the folder; return 1 if no video ever became segments."""
     entries = Ledger(options.out).entries()
     named = [entries[item.id] for item in items if item.id in entries] if items else list(entries.values())
     reasons = Counter((e.kind, e.outcome) for e in named if e.kind != Kind.DONE.value)

@@ -32,7 +32,7 @@ class QuestionOptions:
     shards: int | None = None
     """How many shards; 256 for train and 8 for other splits, but never more than questions."""
     limit: int | None = None
-    """Take only so many of the questions."""
+    """Maximum number of questions."""
 
 
 def parse(kind: type[Options], command: str, argv: Sequence[str] | None) -> tuple[Options, list[str]]:
