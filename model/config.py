@@ -52,7 +52,8 @@ class ReserveConfig:
     textbook rotation. `parity` repeats the published bfloat16 order of operations. `span_choice` keeps
     `spans_to_include` spans of every example, or that many on average over groups of `span_group` examples.
     `mask_invalid_pairs` leaves pairs whose span is empty or whose token was cut out of the losses; the published system
-    counts them. `attention` is a backend of `jax.nn.dot_product_attention`, "products" for plain ones, or "auto".
+    counts them. `attention` is an implementation of `model.attention`, used where it applies, or "auto" for the
+    device's.
     `initialization` draws dense layers as the published system, whose deviation hardly depends on their width, or with
     the deviation 1 / sqrt(fan_in): a narrow model passes almost nothing on otherwise.
     """
@@ -97,7 +98,7 @@ class ReserveConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     rotary: Literal["published", "standard"] = "published"
     parity: bool = False
-    attention: Literal["auto", "products", "xla", "cudnn"] = "auto"
+    attention: Literal["auto", "products", "xla", "cudnn", "flash"] = "auto"
     initialization: Literal["published", "fan_in"] = "published"
     scan_layers: bool = False
     remat: Remat = field(default_factory=Remat)
@@ -221,7 +222,7 @@ _CHOICES = {
     "span_choice": ("example", "group"),
     "dtype": ("float32", "bfloat16"),
     "rotary": ("published", "standard"),
-    "attention": ("auto", "products", "xla", "cudnn"),
+    "attention": ("auto", "products", "xla", "cudnn", "flash"),
     "initialization": ("published", "fan_in"),
 }
 _MODEL_KEYS = {

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from model import rotary
 from model.config import ReserveConfig
-from model.transformer import Transformer, kernel_initializer
+from model.dense import Dense
+from model.transformer import Transformer, dense
 
 
 class Encoded(NamedTuple):
@@ -34,10 +35,10 @@ class AttentionPool(nn.Module):
     def __call__(self, windows: jax.Array) -> jax.Array:
         """One vector for each window: `[..., size, hidden]` to `[..., hidden]`."""
         cfg = self.config
+        init = nn.initializers.lecun_normal()
 
         def project(x: jax.Array, name: str) -> jax.Array:
-            init = nn.initializers.lecun_normal()
-            return nn.DenseGeneral((cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=init, name=name)(x)
+            return Dense((cfg.heads, cfg.head_size), cfg.dtype, init, name=name)(x)
 
         query = project(windows.mean(axis=-2), "query")
         key, value = project(windows, "key"), project(windows, "value")
@@ -46,9 +47,7 @@ class AttentionPool(nn.Module):
         scores = (query[..., None, :, :].astype(score_type) * key / cfg.head_size**0.5).sum(-1, dtype=score_type)
         weights = jax.nn.softmax(scores, axis=-2).astype(cfg.dtype)
         mixed = (weights[..., None] * value).sum(axis=-3)
-        return nn.DenseGeneral(
-            cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=nn.initializers.lecun_normal(), name="out"
-        )(mixed)
+        return Dense((cfg.hidden_size,), cfg.dtype, init, axes=2, name="out")(mixed)
 
 
 class VisionEncoder(nn.Module):
@@ -60,7 +59,7 @@ class VisionEncoder(nn.Module):
     def __call__(self, images: jax.Array) -> Encoded:
         """Patches `[n, rows * columns, 3 * patch_size**2]`, row by row, RGB in [0, 1]."""
         cfg = self.config
-        x = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="embedding")(images)
+        x = dense(cfg, "embedding", cfg.hidden_size)(images)
         stack = Transformer(cfg, cfg.vision_layers, cfg.remat.vision, name="transformer")
         summary, sequence = stack(x, jnp.asarray(rotary.plane(*cfg.grid)))
         side = cfg.pooling_ratio
@@ -82,9 +81,7 @@ class AudioEncoder(nn.Module):
         count, frames, channels = clips.shape
         # A convolution whose width is its stride is one dense layer over the frames of each step.
         steps = clips.reshape(count, frames // cfg.audio_patch_size, cfg.audio_patch_size, channels)
-        x = nn.DenseGeneral(
-            cfg.hidden_size, axis=(-2, -1), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="embedding"
-        )(steps)
+        x = dense(cfg, "embedding", cfg.hidden_size, axes=2)(steps)
         length = x.shape[1]
         coordinates = rotary.line(length, centred=True)[:, None] / length
         stack = Transformer(cfg, cfg.audio_layers, cfg.remat.audio, name="transformer")
@@ -109,7 +106,7 @@ class EmbeddingTable(nn.Module):
 
 
 class TokenEncoder(nn.Module):
-    """Looks up the tokens of several arrays at once."""
+    """Looks up the tokens of several arrays."""
 
     config: ReserveConfig
 
@@ -117,12 +114,7 @@ class TokenEncoder(nn.Module):
     def __call__(self, tokens: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Embeddings under the names of the token arrays, each with one more axis."""
         embed = EmbeddingTable(self.config, name="Embed_0")
-        flat = embed(jnp.concatenate([ids.reshape(-1) for ids in tokens.values()]))
-        out, start = {}, 0
-        for name, ids in tokens.items():
-            out[name] = flat[start : start + ids.size].reshape(*ids.shape, -1)
-            start += ids.size
-        return out
+        return {name: embed(ids) for name, ids in tokens.items()}
 
 
 class SpanEncoder(nn.Module):

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from model import sharding
 from model.objectives import SPAN_SOURCES
-
-ROWS_PER_BLOCK = 8192
-"""Queries whose similarities are in memory at once."""
+from model.row_blocks import ROWS_PER_BLOCK, in_blocks
 
 _FEW = 1e-5
 
@@ -75,28 +74,19 @@ def _nll(
 
     The partner is always in the denominator, so an invalid pair stays finite.
     """
-    count = len(queries)
+    keys = sharding.replicated(keys)
 
-    def block(start: jax.Array, rows: jax.Array) -> jax.Array:
+    def of_rows(own: jax.Array, rows: jax.Array) -> jax.Array:
         logits = jnp.einsum("qh,kh->qk", rows, keys, preferred_element_type=product_type).astype(jnp.float32)
-        own = start + jnp.arange(len(rows))
         partner = jnp.arange(len(keys)) == own[:, None]
         allowed = True if key_valid is None else key_valid
         if same is not None:
-            allowed = allowed & (same[jnp.minimum(own, count - 1), None] != same)
+            allowed = allowed & (same[own, None] != same)
         if allowed is not True:
             logits = jnp.where(partner | allowed, logits, -jnp.inf)
         return jax.nn.logsumexp(logits, axis=-1) - jnp.where(partner, logits, 0).sum(axis=-1)
 
-    if count <= rows_per_block:
-        return block(jnp.int32(0), queries)
-    blocks = -(-count // rows_per_block)
-    padded = jnp.pad(queries, ((0, blocks * rows_per_block - count), (0, 0)))
-    starts = jnp.arange(blocks) * rows_per_block
-    losses = jax.lax.map(
-        lambda part: jax.checkpoint(block)(*part), (starts, padded.reshape(blocks, rows_per_block, -1))
-    )
-    return losses.reshape(-1)[:count]
+    return in_blocks(of_rows, (jnp.arange(len(queries)), queries), rows_per_block)
 
 
 def _mean(values: jax.Array, valid: jax.Array | None) -> jax.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -33,12 +34,16 @@ Outputs = dict[str, dict[str, jax.Array]]
 def pretraining_outputs(
     module: MerlotReserve, params: Mapping, batch: Mapping[str, jax.Array], rng: jax.Array
 ) -> Outputs:
-    """The pairs of each objective (spec model.md 15.8), for `model.losses.contrastive`.
+    """Compute the pairs of each objective (docs/spec model.md 15.8), for `model.losses.contrastive`.
 
-    `batch` has the arrays of spec model.md 15.1 with `b` examples in front; it is not changed. Each objective has `x`
-    and `y [pairs, hidden]`; `text_to_audio` also `y_extra`; `stuff_to_span` also `_sources` (-1 for nowhere), `_spans`
-    (the flat index of each pair's span, ascending) and `_tokens`. With `config.mask_invalid_pairs` each has `_valid
-    bool [pairs]`. Raises `InputError` for batches that do not fit the model.
+    `batch` has the arrays of docs/spec model.md 15.1 with `b` examples in front; it is not changed. `rng` is one key,
+    or keys `[g]` of which each makes the random choices of the next b / g examples, so that these do not depend on how
+    a batch is laid over devices.
+
+    Pairs are in the order of their examples. Each objective has `x` and `y [pairs, hidden]`; `text_to_audio` also
+    `y_extra`; `stuff_to_span` also `_sources` (-1 for nowhere), `_spans` (each pair's flat span index, ascending)
+    and `_tokens`. With `config.mask_invalid_pairs` each has `_valid bool [pairs]`. Raises `InputError` for batches that
+    do not fit the model.
     """
     return module.apply({"params": params}, batch, rng, method=_forward)
 
@@ -112,7 +117,7 @@ def choose_spans(rng: jax.Array, valid: jax.Array, multimodal: jax.Array, config
 
 
 class _Sequences(NamedTuple):
-    """The token rows of a batch by kind: tokens, their pointers to sounds and spans, all `[rows, n]`, and vectors."""
+    """The token rows of a batch by kind: tokens and pointers to sounds and spans `[examples, rows, n]`, and vectors."""
 
     tokens: dict[str, jax.Array]
     audio_pointers: dict[str, jax.Array]
@@ -120,27 +125,41 @@ class _Sequences(NamedTuple):
     embedded: dict[str, jax.Array]
 
 
+class _Keys(NamedTuple):
+    """The keys of the random choices, each `[groups]`."""
+
+    audio_context: jax.Array
+    text_context: jax.Array
+    spans: jax.Array
+
+
 def _forward(model: MerlotReserve, batch: Mapping[str, jax.Array], rng: jax.Array) -> Outputs:
     cfg = model.config
     _check_batch(batch, cfg)
-    rngs = jax.random.split(rng, 3)
+    keys = _keys(rng)
     images = model.vision_encoder(batch["images"].reshape(-1, cfg.patches, cfg.patch_values))
     audio = model.audio_encoder(batch["audio_clips"].reshape(-1, cfg.audio_frames, cfg.mel_bands + 1))
-    spans = batch["text_spans"]
     sequences = _sequences(model, batch)
-
-    inputs = _joint_inputs(model, batch, sequences, images.pooled, audio.pooled, rngs)
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *inputs.values())
-    ends = np.cumsum([part.x.shape[0] for part in inputs.values()])
-    outputs = dict(zip(inputs, jnp.split(model.joint(joined), ends[:-1]), strict=True))
-    outputs = {kind: hidden[:, : sequences.tokens[kind].shape[1]] for kind, hidden in outputs.items()}
-
+    outputs = _joint_outputs(model, _joint_inputs(model, batch, sequences, images.pooled, audio.pooled, keys))
+    outputs = {kind: hidden[:, :, : sequences.tokens[kind].shape[2]] for kind, hidden in outputs.items()}
     pairs = {
         "imgs_to_audio": _image_pairs(model, sequences, outputs, images.summary),
         "text_to_audio": _audio_pairs(model, sequences, outputs, audio.summary),
-        "stuff_to_span": _span_pairs(model, sequences, outputs, spans, rngs[2]),
+        "stuff_to_span": _span_pairs(model, sequences, outputs, batch["text_spans"], keys.spans),
     }
     return _scaled(pairs, model.contrastive_scales, cfg)
+
+
+def _keys(rng: jax.Array) -> _Keys:
+    """Three keys from each of those given, as the published system splits its one."""
+    typed = rng if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng)
+    split = jax.vmap(lambda key: jax.random.split(key, 3))(typed.reshape(-1))
+    return _Keys(split[:, 0], split[:, 1], split[:, 2])
+
+
+def _by_group(keys: jax.Array, array: jax.Array) -> jax.Array:
+    """`[groups, members, ...]` of an array whose first axis is in the order of the examples."""
+    return array.reshape(len(keys), -1, *array.shape[1:])
 
 
 def _check_batch(batch: Mapping[str, jax.Array], cfg: ReserveConfig) -> None:
@@ -168,15 +187,22 @@ def _check_batch(batch: Mapping[str, jax.Array], cfg: ReserveConfig) -> None:
 
 
 def _sequences(model: MerlotReserve, batch: Mapping[str, jax.Array]) -> _Sequences:
-    """All token rows of a batch, embedded together with its text spans in one look-up."""
+    """All token rows of a batch, embedded together with its text spans in one look-up.
+
+    They are joined within their examples, because joining along a split axis would move them between devices.
+    """
     kinds = [kind for kind in KINDS if kind in batch and batch[kind].shape[1]]
 
     def rows(suffix: str) -> dict[str, jax.Array]:
-        return {kind: batch[kind + suffix].reshape(-1, batch[kind].shape[-1]) for kind in kinds}
+        return {kind: batch[kind + suffix] for kind in kinds}
 
-    tokens = rows("")
-    embedded = model.token_encoder({**tokens, "text_spans": batch["text_spans"]})
-    return _Sequences(tokens, rows("/audio_ptr"), rows("/text_ptr"), embedded)
+    tokens = rows("") | {"text_spans": batch["text_spans"]}
+    examples = len(batch["text_spans"])
+    flat = [ids.reshape(examples, -1) for ids in tokens.values()]
+    vectors = model.token_encoder({"all": jnp.concatenate(flat, axis=1)})["all"]
+    parts = jnp.split(vectors, np.cumsum([ids.shape[1] for ids in flat])[:-1], axis=1)
+    embedded = {name: part.reshape(*ids.shape, -1) for (name, ids), part in zip(tokens.items(), parts, strict=True)}
+    return _Sequences(rows(""), rows("/audio_ptr"), rows("/text_ptr"), embedded)
 
 
 def _joint_inputs(
@@ -185,9 +211,9 @@ def _joint_inputs(
     sequences: _Sequences,
     images: jax.Array,
     audio: jax.Array,
-    rngs: jax.Array,
+    keys: _Keys,
 ) -> dict[str, JointInputs]:
-    """The joint sequences of every kind from pooled images and sounds (spec model.md 15.3)."""
+    """The joint sequences of every kind from pooled images and sounds, rows in the order of examples (15.3)."""
     cfg = model.config
     examples = batch["images"].shape[0]
     vision = images.reshape(examples, cfg.groups, -1, cfg.hidden_size) * (1 if cfg.use_vision else 0)
@@ -196,48 +222,63 @@ def _joint_inputs(
 
     def per_row(groups: jax.Array, rows: int) -> jax.Array:
         """Rows (example, sequence, group) of what each group has, `[examples, groups, ...]`."""
-        tiled = jnp.repeat(groups[:, None], rows // (examples * cfg.groups), axis=1)
-        return tiled.reshape(rows, *groups.shape[2:])
+        tiled = jnp.repeat(groups[:, None], rows // cfg.groups, axis=1)
+        return tiled.reshape(examples * rows, *groups.shape[2:])
 
     def assemble(kind: str, hears: bool = False, **arguments) -> JointInputs:
-        tokens = sequences.tokens[kind]
         return model.assemble(
-            tokens,
-            token_embs=sequences.embedded[kind],
-            audio_spans=jnp.repeat(sounds, tokens.shape[0] // examples, axis=0) if hears else None,
-            audio_pointers=sequences.audio_pointers[kind],
+            _rows(sequences.tokens[kind]),
+            token_embs=_rows(sequences.embedded[kind]),
+            audio_spans=jnp.repeat(sounds, sequences.tokens[kind].shape[1], axis=0) if hears else None,
+            audio_pointers=_rows(sequences.audio_pointers[kind]),
             padding_len=cfg.sequence_length,
             **arguments,
         )
 
     inputs = {}
-    for kind in sequences.tokens:
+    for kind, tokens in sequences.tokens.items():
         if kind == "random_text":
             inputs[kind] = assemble(kind)
         elif kind == "audio_text_matching":
-            running = jnp.cumsum(sequences.tokens[kind] == LTOVPOOL, axis=1)
+            running = jnp.cumsum(_rows(tokens) == LTOVPOOL, axis=1)
             inputs[kind] = assemble(kind, hears=True, token_segment_idx=running)
         else:
-            rows = sequences.tokens[kind].shape[0]
-            key = rngs[0] if kind == "audio2text" else rngs[1]
+            hears = kind == "audio2text"
+            split = jax.vmap(split_context, in_axes=(0, 0, None))
+            of_rows = per_row(sources, tokens.shape[1])
+            context = keys.audio_context if hears else keys.text_context
+            videos = split(context, _by_group(context, of_rows), cfg.context_split_probability)
+            pointers = _rows(sequences.audio_pointers[kind])
             inputs[kind] = assemble(
                 kind,
-                hears=kind == "audio2text",
-                token_segment_idx=sequences.audio_pointers[kind] // cfg.subsegments % cfg.segments_per_group,
-                vision_input=per_row(vision, rows),
-                video_src_idx=split_context(key, per_row(sources, rows), cfg.context_split_probability),
+                hears=hears,
+                token_segment_idx=pointers // cfg.subsegments % cfg.segments_per_group,
+                vision_input=per_row(vision, tokens.shape[1]),
+                video_src_idx=videos.reshape(of_rows.shape),
             )
-    return inputs
+    return {kind: jax.tree.map(partial(_by_example, examples), part) for kind, part in inputs.items()}
+
+
+def _joint_outputs(model: MerlotReserve, inputs: dict[str, JointInputs]) -> dict[str, jax.Array]:
+    """The joint transformer over the rows of all kinds at once, `[examples, rows, n, hidden]` of each kind.
+
+    Rows are joined within their examples, because joining along a split axis would move them between devices.
+    """
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *inputs.values())
+    examples = joined.x.shape[0]
+    hidden = _by_example(examples, model.joint(jax.tree.map(_rows, joined)))
+    ends = np.cumsum([part.x.shape[1] for part in inputs.values()])
+    return dict(zip(inputs, jnp.split(hidden, ends[:-1], axis=1), strict=True))
 
 
 def _image_pairs(
     model: MerlotReserve, sequences: _Sequences, outputs: dict[str, jax.Array], summaries: jax.Array
 ) -> dict[str, jax.Array]:
-    """Outputs at LTOVPOOL beside the frames in their order (spec model.md 15.5)."""
+    """Outputs at LTOVPOOL beside the frames in their order (15.5)."""
     size = model.config.segments
     asks = sequences.tokens["audio_text_matching"] == LTOVPOOL
-    order = jnp.cumsum(asks, axis=1) - 1
-    pooled, weights = one_hot_pool(asks, order, outputs["audio_text_matching"], size, summaries.shape[0] // size)
+    order = jnp.cumsum(asks, axis=2) - 1
+    pooled, weights = one_hot_pool(asks, order, outputs["audio_text_matching"], size, len(asks))
     counts = weights.sum(axis=1)
     return {"x": _flat(model.head(pooled, counts)), "y": summaries, "_valid": (counts > 0).reshape(-1)}
 
@@ -245,15 +286,14 @@ def _image_pairs(
 def _audio_pairs(
     model: MerlotReserve, sequences: _Sequences, outputs: dict[str, jax.Array], summaries: jax.Array
 ) -> dict[str, jax.Array]:
-    """Outputs at MASKAUDIO beside their sounds; the other sounds are extra negatives (spec model.md 15.6)."""
+    """Outputs at MASKAUDIO beside their sounds; the other sounds are extra negatives (15.6)."""
     cfg, kind = model.config, "text2audio"
-    examples = summaries.shape[0] // cfg.audio_spans
     asks = sequences.tokens[kind] == MASKAUDIO
-    pooled, weights = one_hot_pool(asks, sequences.audio_pointers[kind], outputs[kind], cfg.audio_spans, examples)
+    pooled, weights = one_hot_pool(asks, sequences.audio_pointers[kind], outputs[kind], cfg.audio_spans, len(asks))
     counts = weights.sum(axis=1)
     order = jnp.argsort(-counts, axis=1, stable=True)
     chosen, others = jnp.split(order, [cfg.targets * cfg.text2audio_sequences], axis=1)
-    sounds = summaries.reshape(examples, cfg.audio_spans, -1)
+    sounds = summaries.reshape(len(asks), cfg.audio_spans, -1)
     chosen_counts = jnp.take_along_axis(counts, chosen, axis=1)
     return {
         "x": _flat(model.head(_rows_at(pooled, chosen), chosen_counts)),
@@ -268,7 +308,7 @@ def _span_pairs(
     sequences: _Sequences,
     outputs: dict[str, jax.Array],
     spans: jax.Array,
-    rng: jax.Array,
+    keys: jax.Array,
 ) -> dict[str, jax.Array]:
     """Outputs at MASK beside their text spans `[examples, spans, length]`; only those chosen are encoded (15.7)."""
     examples, per_example = spans.shape[:2]
@@ -284,16 +324,26 @@ def _span_pairs(
     total = sum(counts)
     sources = jnp.argmax(jnp.stack([jnp.zeros_like(total), *counts]), axis=0) - 1
     valid = (spans != PADDING).any(axis=-1) & (total > 0)
-    chosen = choose_spans(rng, valid, counts[0] + counts[1], model.config)
-    tokens = _flat(spans)[chosen]
-    embedded = sequences.embedded["text_spans"].reshape(examples * per_example, tokens.shape[1], -1)
+
+    grouped = partial(_by_group, keys)
+    choose = jax.vmap(partial(choose_spans, config=model.config))
+    chosen = choose(keys, grouped(valid), grouped(counts[0] + counts[1]))
+
+    def of_chosen(array: jax.Array) -> jax.Array:
+        """Entries `[pairs, ...]` of `[examples, spans, ...]`; every group looks only among its own."""
+        flat = grouped(array).reshape(len(keys), -1, *array.shape[2:])
+        places = chosen.reshape(*chosen.shape, *(1,) * (array.ndim - 2))
+        return jnp.take_along_axis(flat, places, axis=1).reshape(-1, *array.shape[2:])
+
+    tokens = of_chosen(spans)
+    starts = jnp.arange(len(keys))[:, None] * (examples // len(keys) * per_example)
     return {
-        "x": model.head(_flat(pooled)[chosen], total.reshape(-1)[chosen]),
-        "y": model.span_encoder(embedded[chosen], tokens != PADDING),
-        "_sources": sources.reshape(-1)[chosen].astype(jnp.int32),
-        "_spans": chosen,
+        "x": model.head(of_chosen(pooled), of_chosen(total)),
+        "y": model.span_encoder(of_chosen(sequences.embedded["text_spans"]), tokens != PADDING),
+        "_sources": of_chosen(sources).astype(jnp.int32),
+        "_spans": (starts + chosen).reshape(-1),
         "_tokens": tokens,
-        "_valid": valid.reshape(-1)[chosen],
+        "_valid": of_chosen(valid),
     }
 
 
@@ -314,6 +364,16 @@ def _scaled(pairs: Outputs, contrastive_scales: jax.Array, cfg: ReserveConfig) -
 
 def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(-1, x.shape[-1])
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    """`[examples * rows, ...]` of `[examples, rows, ...]`."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _by_example(examples: int, x: jax.Array) -> jax.Array:
+    """`[examples, rows, ...]` of `[examples * rows, ...]`."""
+    return x.reshape(examples, -1, *x.shape[1:])
 
 
 def _rows_at(x: jax.Array, places: jax.Array) -> jax.Array:

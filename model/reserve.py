@@ -15,15 +15,17 @@ import numpy as np
 from flax import struct
 
 from model import rotary
+from model.attention import PADDING_ID, attention_mask
 from model.config import ReserveConfig
+from model.dense import affine
 from model.encoders import AudioEncoder, SpanEncoder, TokenEncoder, VisionEncoder
-from model.transformer import Transformer, attention_mask, kernel_initializer
+from model.transformer import Transformer, kernel_initializer
 from shards.tokens import AUDIOSPAN, PADDING
 
 MAX_SEGMENTS = 8
 """Most segments of a video the joint transformer has learned to see at once."""
 
-PADDING_SEGMENT = -1
+PADDING_SEGMENT = PADDING_ID
 _NORM_EPSILON = 1e-5
 
 
@@ -59,9 +61,12 @@ class Head(nn.Module):
     def __call__(self, x: jax.Array, counts: jax.Array | None = None) -> jax.Array:
         """Project `x [..., hidden]`; where `x` sums `counts [...]` outputs, give the sum of their projections."""
         cfg = self.config
-        kernel = self.param("kernel", kernel_initializer(cfg), (cfg.hidden_size, cfg.hidden_size)).astype(cfg.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (cfg.hidden_size,)).astype(cfg.dtype)
-        return x @ kernel + (bias if counts is None else counts[..., None].astype(cfg.dtype) * bias)
+        kernel = self.param("kernel", kernel_initializer(cfg), (cfg.hidden_size, cfg.hidden_size))
+        bias = self.param("bias", nn.initializers.zeros, (cfg.hidden_size,))
+        if counts is None:
+            return affine(x, kernel, bias, 1)
+        biases = affine(counts[..., None].astype(cfg.dtype), bias[None], None, 1)
+        return affine(x, kernel, None, 1) + biases
 
 
 class MerlotReserve(nn.Module):

@@ -1,7 +1,6 @@
 """The transformer stack that every encoder is made of: attention, feed-forward layers and their scan or unrolling.
 
-Masks are given as segment ids: a token attends to the tokens that carry its own id, and negative ids are padding. The
-names of modules and parameters are those of the published checkpoints (spec model.md 6).
+The names of modules and parameters are those of the published checkpoints (docs/spec model.md 6).
 """
 
 from __future__ import annotations
@@ -10,11 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from model import attention, sharding
+from model.attention import Implementation, Mask
 from model.config import ReserveConfig
+from model.dense import Dense
 from model.rotary import RotaryTable, table
 
 LAYER_NORM_EPSILON = 1e-5
-_MASKED = -1e10
 _SCANNED = "layers"
 
 
@@ -37,80 +38,31 @@ def gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+def dense(config: ReserveConfig, name: str, *features: int, axes: int = 1, use_bias: bool = True) -> Dense:
+    """A linear map of the last `axes` dimensions to `features`, in the model's dtype."""
+    return Dense(features, config.dtype, kernel_initializer(config), axes, use_bias, name=name)
+
+
 def layer_norm(config: ReserveConfig, name: str) -> nn.LayerNorm:
     """A layer norm with float32 statistics and an output in the model's dtype."""
     return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=config.dtype, name=name)
-
-
-def attention_mask(segment_ids: jax.Array) -> jax.Array:
-    """Who attends to whom, `bool [..., n, n]`, from segment ids `[..., n]`."""
-    same = segment_ids[..., :, None] == segment_ids[..., None, :]
-    return same & (segment_ids >= 0)[..., None, :]
-
-
-def attention_bias(segment_ids: jax.Array, dtype: str) -> jax.Array:
-    """What is added to scores, `[batch, 1, n, n]`: 0, or -1e10 where a token must not look; finite, so no NaN."""
-    return jnp.where(attention_mask(segment_ids), 0, _MASKED).astype(dtype)[:, None]
-
-
-def attention_backend(config: ReserveConfig, length: int, masked: bool, platform: str | None = None) -> str:
-    """ "cudnn" (flash attention) on GPUs for what it can do, else "xla", and "products" on CPUs.
-
-    cuDNN wants 16-bit numbers, heads of a multiple of 8 up to 128, and an even length where there is a mask. On CPUs
-    the gradient of `jax.nn.dot_product_attention` adds a seventh to a small model's step, and plain products do not.
-    """
-    if config.attention != "auto":
-        return config.attention
-    platform = platform or jax.default_backend()
-    fits = config.dtype == "bfloat16" and config.head_size % 8 == 0 and config.head_size <= 128
-    if platform == "gpu" and fits and not (masked and length % 2):
-        return "cudnn"
-    return "products" if platform == "cpu" else "xla"
-
-
-def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, config: ReserveConfig
-) -> jax.Array:
-    """Scaled dot-product attention over `[batch, n, heads, head]` with a bias `[batch, 1, n, n]`.
-
-    Scores and softmax are float32, with `config.parity` in the model's dtype. A row that may attend to nothing attends
-    to everything alike.
-    """
-    # Scaling the queries is cheaper than scaling the scores, and what the published model does.
-    query = query / jnp.asarray(config.head_size**0.5, query.dtype)
-    backend = "products" if config.parity else attention_backend(config, query.shape[1], bias is not None)
-    if backend != "products":
-        return jax.nn.dot_product_attention(query, key, value, bias=bias, scale=1.0, implementation=backend)
-    score_dtype = query.dtype if config.parity else jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=score_dtype)
-    if bias is not None:
-        scores = scores + bias
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 class Attention(nn.Module):
     """Self-attention with one fused projection and positions on queries and keys."""
 
     config: ReserveConfig
+    implementation: Implementation
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, positions: RotaryTable, mask: Mask | None) -> jax.Array:
         """`x [batch, n, hidden]` mixed over n."""
         cfg = self.config
-        qkv = nn.DenseGeneral(
-            (3 * cfg.heads, cfg.head_size), dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="qkv"
-        )(x)
+        qkv = dense(cfg, "qkv", 3 * cfg.heads, cfg.head_size)(x)
         query, key, value = jnp.split(qkv, 3, axis=-2)
-        mixed = attend(positions.apply(query), positions.apply(key), value, bias, cfg)
-        return nn.DenseGeneral(
-            cfg.hidden_size,
-            axis=(-2, -1),
-            use_bias=False,
-            dtype=cfg.dtype,
-            kernel_init=kernel_initializer(cfg),
-            name="attn_proj",
-        )(mixed)
+        query, key = positions.apply(query), positions.apply(key)
+        mixed = attention.attend(query, key, value, mask, cfg, self.implementation)
+        return dense(cfg, "attn_proj", cfg.hidden_size, axes=2, use_bias=False)(mixed)
 
 
 class FeedForward(nn.Module):
@@ -122,25 +74,23 @@ class FeedForward(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x [..., hidden]` to the same shape."""
         cfg = self.config
-        inner = nn.Dense(
-            4 * cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="intermediate"
-        )(x)
-        return nn.Dense(
-            cfg.hidden_size, use_bias=False, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="out"
-        )(gelu(inner))
+        inner = dense(cfg, "intermediate", 4 * cfg.hidden_size)(x)
+        return dense(cfg, "out", cfg.hidden_size, use_bias=False)(gelu(inner))
 
 
 class Layer(nn.Module):
     """One pre-norm transformer layer."""
 
     config: ReserveConfig
+    implementation: Implementation
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, positions: RotaryTable, mask: Mask | None) -> jax.Array:
         """`x [batch, n, hidden]` to the same shape."""
-        attention = Attention(self.config, name="attention_layer")
-        x = x + attention(layer_norm(self.config, "pre_attn_ln")(x), positions, bias)
-        return x + FeedForward(self.config, name="mlp_layer")(layer_norm(self.config, "pre_mlp_ln")(x))
+        mix = Attention(self.config, self.implementation, name="attention_layer")
+        x = x + mix(layer_norm(self.config, "pre_attn_ln")(x), positions, mask)
+        x = x + FeedForward(self.config, name="mlp_layer")(layer_norm(self.config, "pre_mlp_ln")(x))
+        return sharding.by_example(x)
 
 
 class Transformer(nn.Module):
@@ -170,17 +120,22 @@ class Transformer(nn.Module):
             token = self.param("cls", nn.initializers.normal(0.02), (cfg.hidden_size,))
             token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, cfg.hidden_size))
             x = jnp.concatenate([token, x], axis=1)
-            coordinates = _with_zero_in_front(coordinates, axis=-2)
-            segment_ids = None if segment_ids is None else _with_zero_in_front(segment_ids, axis=-1)
-        positions = self._positions(coordinates)
-        bias = None if segment_ids is None else attention_bias(segment_ids, cfg.dtype)
-        x = layer_norm(cfg, "pre_ln")(x)
-        x = self._run_layers(x, positions, bias)
-        y = layer_norm(cfg, "final_ln")(x)
+            coordinates = _padded(coordinates, -2, before=1)
+            segment_ids = None if segment_ids is None else _padded(segment_ids, -1, before=1)
+        length = x.shape[1]
+        chosen = attention.implementation(cfg, length)
+        missing = attention.padded_length(length, chosen) - length
+        if missing:
+            segment_ids = jnp.zeros((1, length), jnp.int32) if segment_ids is None else segment_ids
+            segment_ids = _padded(segment_ids, -1, after=missing, value=attention.PADDING_ID)
+            x, coordinates = _padded(x, -2, after=missing), _padded(coordinates, -2, after=missing)
+        mask = attention.prepare_mask(segment_ids, chosen, cfg.dtype)
+        x = layer_norm(cfg, "pre_ln")(sharding.by_example(x))
+        x = self._run_layers(x, self._positions(coordinates), mask, chosen)
+        y = layer_norm(cfg, "final_ln")(x[:, :length])
         if not self.summary:
             return None, y
-        projection = nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=kernel_initializer(cfg), name="cls_proj")
-        return projection(y[:, 0]), y[:, 1:]
+        return dense(cfg, "cls_proj", cfg.hidden_size)(y[:, 0]), y[:, 1:]
 
     def _positions(self, coordinates: jax.Array) -> RotaryTable:
         cfg = self.config
@@ -188,7 +143,7 @@ class Transformer(nn.Module):
             return table(coordinates.astype(cfg.dtype), cfg.rotary_size, cfg.head_size, "parity")
         return table(coordinates.astype(jnp.float32), cfg.rotary_size, cfg.head_size, cfg.rotary)
 
-    def _run_layers(self, x: jax.Array, positions: RotaryTable, bias: jax.Array | None) -> jax.Array:
+    def _run_layers(self, x: jax.Array, positions: RotaryTable, mask: Mask | None, chosen: Implementation) -> jax.Array:
         layer_class = Layer
         if self.remat != "none":
             dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -197,11 +152,11 @@ class Transformer(nn.Module):
             )
         if not self.config.scan_layers:
             for index in range(self.layers):
-                x = layer_class(self.config, name=f"layer_{index:02d}")(x, positions, bias)
+                x = layer_class(self.config, chosen, name=f"layer_{index:02d}")(x, positions, mask)
             return x
 
-        def one_layer(layer: Layer, x: jax.Array, positions: RotaryTable, bias: jax.Array | None):
-            return layer(x, positions, bias), None
+        def one_layer(layer: Layer, x: jax.Array, positions: RotaryTable, mask: Mask | None):
+            return layer(x, positions, mask), None
 
         scan = nn.scan(
             one_layer,
@@ -210,7 +165,7 @@ class Transformer(nn.Module):
             in_axes=(nn.broadcast, nn.broadcast),
             length=self.layers,
         )
-        return scan(layer_class(self.config, name=_SCANNED), x, positions, bias)[0]
+        return scan(layer_class(self.config, chosen, name=_SCANNED), x, positions, mask)[0]
 
 
 def stack_layers(params: dict) -> dict:
@@ -236,7 +191,7 @@ def unstack_layers(params: dict) -> dict:
     return rest
 
 
-def _with_zero_in_front(array: jax.Array, axis: int) -> jax.Array:
+def _padded(array: jax.Array, axis: int, before: int = 0, after: int = 0, value: int = 0) -> jax.Array:
     padding = [(0, 0)] * array.ndim
-    padding[axis] = (1, 0)
-    return jnp.pad(array, padding)
+    padding[axis] = (before, after)
+    return jnp.pad(array, padding, constant_values=value)

@@ -6,7 +6,7 @@ hears and reads what happens within it. Chance is reported beside each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from model.config import ReserveConfig
-from model.losses import ROWS_PER_BLOCK
 from model.objectives import Outputs
+from model.row_blocks import ROWS_PER_BLOCK, in_blocks
 from shards.tokens import MASK, MASKAUDIO
 
 OBJECTIVES = ("imgs_to_audio", "text_to_audio", "stuff_to_span")
@@ -63,12 +63,12 @@ def answers(
             keys = jnp.concatenate([keys, arrays["y_extra"]])
             key_valid = jnp.concatenate([valid, jnp.ones(len(arrays["y_extra"]), bool)])
         work = partial(_of_rows, keys=keys, key_video=key_video, key_valid=key_valid)
-        best, candidates = _in_blocks(work, (x, x_video), rows_per_block)
+        best, candidates = in_blocks(work, (x, x_video), rows_per_block)
         for i, (scope, asked) in enumerate(
             (("accuracy", valid), ("accuracy_within_video", valid & (x_video != _NO_VIDEO)))
         ):
-            right = (best[i] == jnp.arange(len(x))) & asked
-            odds = jnp.where(asked, 1 / jnp.maximum(candidates[i], 1), 0)
+            right = (best[:, i] == jnp.arange(len(x))) & asked
+            odds = jnp.where(asked, 1 / jnp.maximum(candidates[:, i], 1), 0)
             found[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
     return found
 
@@ -76,33 +76,12 @@ def answers(
 def _of_rows(
     rows: jax.Array, video: jax.Array, keys: jax.Array, key_video: jax.Array, key_valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The best candidate of each query and how many there are, int32 `[2, queries]`: in the batch, in the video."""
+    """The best candidate of each query and how many there are, int32 `[queries, 2]`: in the batch, in the video."""
     logits = jnp.einsum("qh,kh->qk", rows, keys, preferred_element_type=jnp.float32)
     same = (video[:, None] == key_video) & (video != _NO_VIDEO)[:, None]
     scopes = jnp.broadcast_to(key_valid, logits.shape), key_valid & same
-    best = jnp.stack([jnp.where(candidates, logits, -jnp.inf).argmax(axis=1) for candidates in scopes])
-    return best, jnp.stack([candidates.sum(axis=1) for candidates in scopes])
-
-
-def _in_blocks(
-    work: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-    queries: tuple[jax.Array, jax.Array],
-    rows_per_block: int,
-) -> tuple[jax.Array, jax.Array]:
-    """`work` on blocks of queries, one after the other, and its results `[2, queries]` joined."""
-    count = len(queries[0])
-    if count <= rows_per_block:
-        return work(*queries)
-    blocks = -(-count // rows_per_block)
-    extra = blocks * rows_per_block - count
-
-    def cut(array: jax.Array) -> jax.Array:
-        padded = jnp.pad(array, ((0, extra),) + ((0, 0),) * (array.ndim - 1))
-        return padded.reshape(blocks, rows_per_block, *array.shape[1:])
-
-    parts = jax.lax.map(lambda block: work(*block), tuple(map(cut, queries)))
-    best, candidates = (part.swapaxes(0, 1).reshape(2, -1)[:, :count] for part in parts)
-    return best, candidates
+    best = [jnp.where(candidates, logits, -jnp.inf).argmax(axis=1) for candidates in scopes]
+    return jnp.stack(best, axis=1), jnp.stack([candidates.sum(axis=1) for candidates in scopes], axis=1)
 
 
 def accuracies(

@@ -22,6 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from model import sharding
 from model.config import ReserveConfig
 from model.losses import contrastive
 from shards.errors import UsageError
@@ -32,7 +33,7 @@ from train.accuracy import Answers, answers
 from train.compiling import announce
 from train.config import TrainConfig
 from train.intervals import wilson
-from train.mesh import BATCH_AXES, batch_shards, by_example, make_mesh, replicated, to_devices
+from train.mesh import batch_shards, by_example, for_mesh, make_mesh, replicated, to_devices
 from train.step import global_outputs
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Evaluator:
         self._config, self._mesh, self._data, self._console = config, mesh, data, console
         self._compiled = False
         self._judge = jax.jit(
-            partial(_judge, config=config.model, shards=batch_shards(mesh)),
+            partial(_judge, config=for_mesh(config.model, mesh), mesh=mesh),
             in_shardings=(None, by_example(mesh), None),
             out_shardings=replicated(mesh),
         )
@@ -162,20 +163,21 @@ def design_effect(right: np.ndarray, asked: np.ndarray) -> float:
 
 
 def _judge(
-    params: Mapping[str, Any], batch: Mapping[str, jax.Array], number: jax.Array, *, config: ReserveConfig, shards: int
+    params: Mapping[str, Any], batch: Mapping[str, jax.Array], number: jax.Array, *, config: ReserveConfig, mesh: Mesh
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """The losses of a batch, and for each accuracy the counts of every example, float32 `[examples, 3]`."""
     key = jax.random.fold_in(jax.random.key(_SEED), number)
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shards, *leaf.shape)), params)
-    outputs = global_outputs(config, copies, batch, key, shards, BATCH_AXES)
-    total, parts = contrastive(outputs, parity=config.parity)
+    with sharding.on_mesh(mesh):
+        outputs = global_outputs(config, params, batch, key)
+        total, parts = contrastive(outputs, parity=config.parity)
+        given = answers(outputs, batch, config)
     examples = batch["images"].shape[0]
 
     def by_example_of(given: Answers) -> jax.Array:
         columns = jnp.stack([given.right, given.asked, given.odds], axis=1).astype(jnp.float32)
         return jax.ops.segment_sum(columns, given.example, examples)
 
-    counts = {name: by_example_of(given) for name, given in answers(outputs, batch, config).items()}
+    counts = {name: by_example_of(one) for name, one in given.items()}
     return {"loss": total, **parts}, counts
 
 

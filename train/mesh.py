@@ -6,6 +6,7 @@ paths end alike. An axis that does not divide a dimension leaves it whole.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +15,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from model import attention
+from model.config import ReserveConfig
+from model.sharding import AXES, BATCH_AXES
 from shards.errors import UsageError
 from train.config import MeshConfig
-
-AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")
-"""What the examples of a batch are split over."""
 
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"qkv/kernel", ("fsdp", "tensor", None)),
@@ -53,6 +53,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             f" {len(devices)} devices; their product must be that number"
         )
     return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
+
+
+def for_mesh(model: ReserveConfig, mesh: Mesh) -> ReserveConfig:
+    """The model with the attention of the mesh's devices, which need not be those of this process."""
+    return dataclasses.replace(model, attention=attention.for_platform(model, mesh.devices.flat[0].platform))
 
 
 def batch_shards(mesh: Mesh) -> int:

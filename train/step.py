@@ -1,13 +1,15 @@
 """One training step as one compiled program over the whole mesh.
 
-The forward runs over groups of examples with a key each, so that a step's random choices do not depend on the mesh; the
-losses see all pairs of the global batch. Every data shard has its own gradient, and their sum is taken in float32,
-whatever the network computes in. An update whose loss or gradient is not finite is left out and counted.
+The program is written for the global batch, and the compiler splits it by the layout of the state and the batch: each
+layer's weights are gathered where they are used, and its gradients are summed over devices in float32 into the layout
+of the parameters. Every example has its own random key, so a step's random choices do not depend on the mesh. An update
+whose loss or gradient is not finite is left out and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,15 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from model import sharding
 from model.config import ReserveConfig
 from model.losses import contrastive
 from model.objectives import Outputs, pretraining_outputs
 from model.reserve import MerlotReserve, initial_parameters
 from train import accuracy
 from train.config import TrainConfig
-from train.mesh import BATCH_AXES, batch_shards, by_example, check_batch, replicated, state_shardings
+from train.mesh import by_example, check_batch, for_mesh, replicated, state_shardings
 from train.optimizer import pretraining_optimizer, pretraining_schedule
 
 Metrics = dict[str, jax.Array]
@@ -68,6 +71,7 @@ def make_step(config: TrainConfig, mesh: Mesh) -> Callable[[TrainState, Batch], 
     Raises `UsageError` if the batch cannot be split over the mesh.
     """
     check_batch(mesh, config.batch_size, config.microbatches, _group_size(config.model))
+    config = replace(config, model=for_mesh(config.model, mesh))
     shardings = state_shardings(mesh, state_shapes(config))
     return jax.jit(
         partial(_step, config=config, mesh=mesh),
@@ -77,46 +81,39 @@ def make_step(config: TrainConfig, mesh: Mesh) -> Callable[[TrainState, Batch], 
     )
 
 
-def global_outputs(
-    config: ReserveConfig,
-    params: dict,
-    batch: Batch,
-    key: jax.Array,
-    shards: int = 1,
-    axes: tuple[str, ...] = (),
-    microbatches: int = 1,
-) -> Outputs:
-    """The pairs of all examples from parameters with a leading axis of `shards` equal copies.
+def global_outputs(config: ReserveConfig, params: dict, batch: Batch, key: jax.Array, microbatches: int = 1) -> Outputs:
+    """Compute the pairs of all examples of the global batch, in their order; `_spans` are flat indices over the batch.
 
-    Copy i serves the i-th part of the batch, which is laid over the mesh axes `axes`. Pairs are in the order of their
-    examples, and `_spans` are flat indices over the batch. With several `microbatches` each part is encoded in so many
-    turns, and only the pairs are kept: the backward pass encodes every turn again and adds up the gradients of the
-    parameters, so all pairs of the batch are still contrasted (GradCache, Gao et al. 2021).
+    With several `microbatches` every device encodes its examples in so many turns, and only the pairs are kept: the
+    backward pass encodes every turn again and adds up the gradients of the parameters, so all pairs of the batch are
+    still contrasted (GradCache, Gao et al. 2021).
     """
-    size = _group_size(config)
-    examples = batch["images"].shape[0]
-    groups = examples // size
+    groups = batch["images"].shape[0] // _group_size(config)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(groups))
-
-    def split(array: jax.Array, width: tuple[int, ...]) -> jax.Array:
-        """`[microbatches, shards, groups, ...]`, each device's examples staying on it."""
-        return array.reshape(shards, microbatches, -1, *width, *array.shape[1:]).swapaxes(0, 1)
-
-    def forward(params: dict, group: Batch, key: jax.Array) -> Outputs:
-        return pretraining_outputs(MerlotReserve(config), params, group, key)
-
-    over_groups = jax.vmap(forward, in_axes=(None, 0, 0))
-    over_shards = jax.vmap(over_groups, spmd_axis_name=axes or None)
-    given = {name: split(array, (size,)) for name, array in batch.items()}, split(keys, ())
+    module = MerlotReserve(config)
     if microbatches == 1:
-        parts = over_shards(params, *jax.tree.map(lambda part: part[0], given))
-    else:
-        encode = jax.checkpoint(lambda turn: over_shards(params, *turn))
-        turns = jax.lax.map(encode, given)
-        parts = jax.tree.map(lambda turn: turn.swapaxes(0, 1).reshape(shards, -1, *turn.shape[3:]), turns)
-    starts = jnp.arange(groups) * size * batch["text_spans"].shape[1]
-    parts["stuff_to_span"]["_spans"] += starts.reshape(shards, -1, 1)
-    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[3:]), parts)
+        return pretraining_outputs(module, params, batch, keys)
+    parts = sharding.batch_parts()
+
+    def turns(array: jax.Array) -> jax.Array:
+        """`[microbatches, ...]`, each device's examples staying on it."""
+        split = array.reshape(parts, microbatches, -1, *array.shape[1:]).swapaxes(0, 1)
+        return sharding.turns_by_example(split.reshape(microbatches, -1, *array.shape[1:]))
+
+    def in_order(array: jax.Array) -> jax.Array:
+        """The results of all turns in the order of the batch."""
+        split = array.reshape(microbatches, parts, -1, *array.shape[2:]).swapaxes(0, 1)
+        return sharding.by_example(split.reshape(-1, *array.shape[2:]))
+
+    encode = jax.checkpoint(lambda turn: pretraining_outputs(module, params, *turn))
+    outputs = jax.lax.map(encode, (jax.tree.map(turns, dict(batch)), turns(keys)))
+    # A flat index of a turn lies in the part of a device; the parts of earlier turns lie before it in the batch.
+    spans = outputs["stuff_to_span"]["_spans"]
+    size = batch["text_spans"].shape[0] * batch["text_spans"].shape[1] // (parts * microbatches)
+    device, place = spans // size, spans % size
+    turn = jnp.arange(microbatches)[:, None]
+    outputs["stuff_to_span"]["_spans"] = (device * microbatches + turn) * size + place
+    return jax.tree.map(in_order, outputs)
 
 
 def _group_size(config: ReserveConfig) -> int:
@@ -136,19 +133,6 @@ def _fresh_state(config: TrainConfig, params: dict | None) -> TrainState:
         skipped=zero,
         skipped_in_a_row=zero,
     )
-
-
-def shard_copies(params: dict, mesh: Mesh) -> dict:
-    """The parameters once for every part of the batch, so that each part has its own gradient."""
-    shards = batch_shards(mesh)
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shards, *leaf.shape)), params)
-    return jax.lax.with_sharding_constraint(copies, NamedSharding(mesh, PartitionSpec(BATCH_AXES)))
-
-
-def sum_over_shards(gradients: dict, mesh: Mesh) -> dict:
-    """The float32 sum of the gradients of all copies, laid out like the parameters."""
-    total = jax.tree.map(lambda g: g.astype(jnp.float32).sum(axis=0), gradients)
-    return jax.lax.with_sharding_constraint(total, state_shardings(mesh, total))
 
 
 def advance(
@@ -173,17 +157,16 @@ def advance(
 
 
 def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -> tuple[TrainState, Metrics]:
-    shards = batch_shards(mesh)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
-    def loss_of(copies: dict) -> tuple[jax.Array, Metrics]:
-        outputs = global_outputs(config.model, copies, batch, key, shards, BATCH_AXES, config.microbatches)
+    def loss_of(params: dict) -> tuple[jax.Array, Metrics]:
+        outputs = global_outputs(config.model, params, batch, key, config.microbatches)
         total, info = contrastive(outputs, parity=config.model.parity)
         return total, {**info, **accuracy.accuracies(jax.lax.stop_gradient(outputs), batch, config.model)}
 
-    copies = shard_copies(state.params, mesh)
-    (loss, info), gradients = jax.value_and_grad(loss_of, has_aux=True)(copies)
-    gradients = sum_over_shards(gradients, mesh)
+    with sharding.on_mesh(mesh):
+        (loss, info), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    gradients = jax.lax.with_sharding_constraint(gradients, state_shardings(mesh, gradients))
     following, norm = advance(state, loss, gradients, pretraining_optimizer(config.optimizer))
     scales = jnp.exp(jnp.minimum(state.params["contrastive_scales"], jnp.log(100.0)))
     rate = config.optimizer.learning_rate * pretraining_schedule(config.optimizer)(state.opt_state[2].count)

@@ -11,7 +11,6 @@ from model import objectives
 from model.config import BASE, LARGE
 from model.flops import pretraining_flops
 from model.reserve import MerlotReserve, parameter_shapes
-from model.transformer import attention_backend
 
 
 def _counted(config):
@@ -35,14 +34,3 @@ def test_figures_in_the_guide():
     for config, expected in ((BASE, 1.75), (LARGE, 5.54)):
         assert sum(pretraining_flops(config).values()) / 1e12 == pytest.approx(expected, abs=0.01)
     assert np.argmax(list(pretraining_flops(BASE).values())) == list(pretraining_flops(BASE)).index("joint")
-
-
-def test_flash_attention_only_where_it_can_run():
-    fast = dataclasses.replace(BASE, dtype="bfloat16")
-    assert attention_backend(fast, 640, True, "gpu") == "cudnn"
-    assert attention_backend(fast, 241, False, "gpu") == "cudnn"
-    assert attention_backend(fast, 641, True, "gpu") == "xla"
-    assert attention_backend(fast, 640, True, "cpu") == "products"
-    assert attention_backend(fast, 640, True, "tpu") == "xla"
-    assert attention_backend(dataclasses.replace(BASE, dtype="float32"), 640, True, "gpu") == "xla"
-    assert attention_backend(dataclasses.replace(fast, attention="xla"), 640, True, "gpu") == "xla"

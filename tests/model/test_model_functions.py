@@ -10,7 +10,7 @@ import pytest
 from model import objectives, rotary
 from model.config import TINY
 from model.reserve import unit_normalize
-from model.transformer import attend, attention_bias, gelu, kernel_init, kernel_initializer
+from model.transformer import gelu, kernel_init, kernel_initializer
 
 FILE = "functions.npz"
 
@@ -142,17 +142,3 @@ def test_context_split(golden, seed, case, probability):
     ours = objectives.split_context(jax.random.PRNGKey(seed), sources, probability)
     file.check(f"augment/{case}/PRNGKey{seed}", ours, 0)
     file.check("augment/L1_unchanged", objectives.split_context(jax.random.PRNGKey(seed), sources[:, :1], 0.9), 0)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_the_same_by_products_and_by_the_library(dtype, masked):
-    config = replace(TINY, dtype=dtype)
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 7, 3, config.head_size), dtype)
-    # The last token of the first row is padding, and the second row is two texts.
-    bias = attention_bias(jnp.asarray([[0] * 6 + [-1], [0] * 3 + [1] * 4]), dtype) if masked else None
-
-    def mixed(backend: str) -> np.ndarray:
-        return np.asarray(attend(query, key, value, bias, replace(config, attention=backend)), np.float32)
-
-    np.testing.assert_allclose(mixed("products"), mixed("xla"), atol=1e-6 if dtype == "float32" else 0.02)

@@ -154,13 +154,12 @@ def test_microbatches_contrast_the_whole_batch(small, one_device):
 
 
 def test_groups_give_the_pairs_of_the_whole_batch(small):
-    """Without random choices, the grouped forward is the plain one."""
+    """Without random choices, the forward with a key per example and in two turns is the plain one."""
     model = dataclasses.replace(small.model, context_split_probability=0.0)
     params = step.initial_state(small, mesh.make_mesh(small.mesh, jax.devices()[:1])).params
     batch = {name: jnp.asarray(array) for name, array in make_batch(model, 4).items()}
     plain = jax.jit(lambda: pretraining_outputs(MerlotReserve(model), params, batch, jax.random.key(0)))()
-    copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), params)
-    grouped = jax.jit(lambda: step.global_outputs(model, copies, batch, jax.random.key(5), 2))()
+    grouped = jax.jit(lambda: step.global_outputs(model, params, batch, jax.random.key(5), 2))()
     np.testing.assert_array_equal(grouped["stuff_to_span"]["_spans"], plain["stuff_to_span"]["_spans"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grouped, plain)
     np.testing.assert_allclose(contrastive(grouped)[0], contrastive(plain)[0], rtol=1e-5)
@@ -174,8 +173,7 @@ def test_published_span_groups(small):
     ).params
     batch = make_batch(model, 4)
     batch["text_spans"][0] = 0
-    copies = jax.tree.map(lambda leaf: leaf[None], params)
-    outputs = jax.jit(lambda batch: step.global_outputs(model, copies, batch, jax.random.key(0)))(batch)
+    outputs = jax.jit(lambda batch: step.global_outputs(model, params, batch, jax.random.key(0)))(batch)
     chosen = outputs["stuff_to_span"]["_spans"]
     examples = np.asarray(chosen) // model.spans_per_example
     assert examples[:2].tolist() == [1, 1]

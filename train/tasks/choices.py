@@ -46,9 +46,15 @@ def _scores(model: MerlotReserve, batch: Batch, kernel: jax.Array) -> Scores:
         sounds = jnp.repeat(sounds.reshape(questions, -1, *sounds.shape[1:]), options, axis=0)
         rows["audio"] = _rows(model, batch["audio_seqs"], vision, sounds, shown)
     rows["text"] = _rows(model, batch["textonly_seqs"], vision, None, shown)
-    tokens, inputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows.values())
-    found = scores_at_mask(model, inputs, tokens, kernel).reshape(len(rows), questions, options)
-    return dict(zip(rows, found, strict=True))
+
+    def joined(*parts: jax.Array) -> jax.Array:
+        """The rows of a question side by side, because joining whole batches would move rows between devices."""
+        grouped = [part.reshape(questions, options, *part.shape[1:]) for part in parts]
+        return jnp.concatenate(grouped, axis=1).reshape(-1, *parts[0].shape[1:])
+
+    tokens, inputs = jax.tree.map(joined, *rows.values())
+    found = scores_at_mask(model, inputs, tokens, kernel).reshape(questions, len(rows), options)
+    return {name: found[:, index] for index, name in enumerate(rows)}
 
 
 def _rows(

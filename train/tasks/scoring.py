@@ -25,7 +25,7 @@ def scores_at_mask(model: MerlotReserve, inputs: JointInputs, tokens: jax.Array,
     """One score for every row `[rows]`, float32, from the joint output at its first MASK."""
     hidden = model.joint(inputs)
     first = jnp.argmax(tokens == MASK, axis=1)
-    at_mask = hidden[jnp.arange(len(first)), first].astype(jnp.float32)
+    at_mask = jnp.take_along_axis(hidden, first[:, None, None], axis=1)[:, 0].astype(jnp.float32)
     return (at_mask @ kernel.astype(jnp.float32))[:, 0]
 
 

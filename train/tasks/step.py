@@ -13,15 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from model import sharding
 from model.config import ReserveConfig
 from model.reserve import MerlotReserve, parameter_shapes
 from shards.reading.evaluation import IS_RECORD
 from train.config import OptimizerConfig
-from train.mesh import BATCH_AXES, batch_shards, by_example, replicated, state_shardings
+from train.mesh import batch_shards, by_example, for_mesh, replicated, state_shardings
 from train.optimizer import finetuning_optimizer, linear_schedule
-from train.step import Batch, Metrics, TrainState, advance, shard_copies, sum_over_shards
+from train.step import Batch, Metrics, TrainState, advance
 from train.tasks import Logits, Task
 
 _NOT_COMPUTED = ("id", IS_RECORD)
@@ -68,7 +69,9 @@ def make_step(
     """
     shardings = state_shardings(mesh, state_shapes(task, model, optimizer))
     return jax.jit(
-        partial(_step, task=task, model=model, optimizer=optimizer, mesh=mesh, microbatches=microbatches),
+        partial(
+            _step, task=task, model=for_mesh(model, mesh), optimizer=optimizer, mesh=mesh, microbatches=microbatches
+        ),
         in_shardings=(shardings, by_example(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
@@ -85,41 +88,35 @@ def _step(
     mesh: Mesh,
     microbatches: int,
 ) -> tuple[TrainState, Metrics]:
-    shards = batch_shards(mesh)
-    one_each = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
-    module = MerlotReserve(model)
+    shards, module = batch_shards(mesh), MerlotReserve(model)
 
     def in_parts(array: jax.Array) -> jax.Array:
-        """`[microbatches, shards, examples, ...]`, each device's examples staying on it."""
+        """`[microbatches, examples, ...]`, each device's examples staying on it."""
         parts = array.reshape(shards, microbatches, -1, *array.shape[1:]).swapaxes(0, 1)
-        return jax.lax.with_sharding_constraint(parts, one_each)
+        return sharding.turns_by_example(parts.reshape(microbatches, -1, *array.shape[1:]))
 
-    def of_one_shard(params: dict, examples: Batch) -> Metrics:
-        logits = task.logits(module, params, examples)
-        right = {f"accuracy/{name}": hit for name, hit in task.right(logits, examples).items()}
-        return jax.tree.map(lambda each: each.astype(jnp.float32).mean(), task.losses(logits, examples) | right)
+    def loss_of(params: dict, part: Batch) -> tuple[jax.Array, Metrics]:
+        logits = task.logits(module, params, part)
+        right = {f"accuracy/{name}": hit for name, hit in task.right(logits, part).items()}
+        means = jax.tree.map(lambda each: each.astype(jnp.float32).mean(), task.losses(logits, part) | right)
+        return sum(value for name, value in means.items() if name.startswith("loss")), means
 
-    def loss_of(copies: dict, part: Batch) -> tuple[jax.Array, Metrics]:
-        found = jax.vmap(of_one_shard, spmd_axis_name=BATCH_AXES)(copies, part)
-        found = jax.tree.map(jnp.mean, found)
-        return sum(value for name, value in found.items() if name.startswith("loss")), found
+    examples = {name: array for name, array in batch.items() if name not in _NOT_COMPUTED}
+    with sharding.on_mesh(mesh):
+        find = jax.value_and_grad(loss_of, has_aux=True)
+        if microbatches == 1:
+            (loss, info), gradients = find(state.params, examples)
+        else:
+            parts = jax.tree.map(in_parts, examples)
 
-    copies = shard_copies(state.params, mesh)
-    parts = {name: in_parts(array) for name, array in batch.items() if name not in _NOT_COMPUTED}
+            def add(total: Any, part: Batch) -> tuple[Any, None]:
+                found = find(state.params, part)
+                return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, found), None
 
-    find = jax.value_and_grad(loss_of, has_aux=True)
-    first = {name: array[0] for name, array in parts.items()}
-    if microbatches == 1:
-        (loss, info), gradients = find(copies, first)
-    else:
-
-        def add(total: Any, part: Batch) -> tuple[Any, None]:
-            found = find(copies, part)
-            return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, found), None
-
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), jax.eval_shape(find, copies, first))
-        ((loss, info), gradients), _ = jax.lax.scan(add, zeros, parts)
-    gradients = sum_over_shards(gradients, mesh)
+            shapes = jax.eval_shape(find, state.params, {name: part[0] for name, part in parts.items()})
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
+            ((loss, info), gradients), _ = jax.lax.scan(add, zeros, parts)
+    gradients = jax.lax.with_sharding_constraint(gradients, state_shardings(mesh, gradients))
     following, norm = advance(state, loss, gradients, finetuning_optimizer(optimizer, state.params))
     schedule = linear_schedule(optimizer.warmup_steps, optimizer.total_steps)
     return following, {
@@ -137,14 +134,15 @@ def make_judge(
 ) -> Callable[[dict, Batch], tuple[Batch, Logits, dict[str, jax.Array]]]:
     """The compiled evaluation of a batch: its ids and mask, the logits, and what is right; all of it on every host."""
     return jax.jit(
-        partial(_judge, task=task, model=model),
+        partial(_judge, task=task, model=for_mesh(model, mesh), mesh=mesh),
         in_shardings=(None, by_example(mesh)),
         out_shardings=replicated(mesh),
     )
 
 
 def _judge(
-    params: dict, batch: Batch, *, task: Task, model: ReserveConfig
+    params: dict, batch: Batch, *, task: Task, model: ReserveConfig, mesh: Mesh
 ) -> tuple[Batch, Logits, dict[str, jax.Array]]:
-    logits = task.logits(MerlotReserve(model), params, batch)
+    with sharding.on_mesh(mesh):
+        logits = task.logits(MerlotReserve(model), params, batch)
     return {name: batch[name] for name in _NOT_COMPUTED}, logits, task.right(logits, batch)

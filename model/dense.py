@@ -1,0 +1,73 @@
+"""Dense layers that compute in the model's dtype and whose parameters get float32 gradients.
+
+A matrix product in bfloat16 rounds the gradient of its kernel once on every device before the devices' sums are added.
+Here the products that make gradients of parameters have float32 results, and so has whatever is summed over devices.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Dense(nn.Module):
+    """A linear map of the last `axes` dimensions to `features` dimensions.
+
+    Parameters are float32: `kernel [*in, *features]` and, with `use_bias`, `bias [*features]`. They are initialized as
+    flat matrices, like those of `flax.linen.DenseGeneral`.
+    """
+
+    features: tuple[int, ...]
+    dtype: str
+    kernel_init: nn.initializers.Initializer
+    axes: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x [..., *in]` to `[..., *features]`, in `dtype`."""
+        inputs = x.shape[x.ndim - self.axes :]
+
+        def flat_kernel(key: jax.Array) -> jax.Array:
+            drawn = self.kernel_init(key, (math.prod(inputs), math.prod(self.features)), jnp.float32)
+            return drawn.reshape(*inputs, *self.features)
+
+        kernel = self.param("kernel", flat_kernel)
+        bias = self.param("bias", lambda key: jnp.zeros(self.features)) if self.use_bias else None
+        return affine(x.astype(self.dtype), kernel, bias, self.axes)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, axes: int) -> jax.Array:
+    """Contract the last `axes` dimensions of `x` with the first ones of `kernel` and add `bias`, in the dtype of `x`.
+
+    `kernel` and `bias` are float32 and so are their gradients, to the last product.
+    """
+    out = jax.lax.dot_general(x, kernel.astype(x.dtype), (_last(x, axes), ((), ())))
+    return out if bias is None else out + bias.astype(x.dtype)
+
+
+def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, axes: int):
+    return affine(x, kernel, bias, axes), (x, kernel, bias)
+
+
+def _affine_backward(axes: int, saved: tuple, gradient: jax.Array):
+    x, kernel, bias = saved
+    outer = tuple(range(x.ndim - axes))
+    outputs = tuple(range(x.ndim - axes, gradient.ndim))
+    features = tuple(range(axes, kernel.ndim))
+    to_x = jax.lax.dot_general(gradient, kernel.astype(x.dtype), ((outputs, features), ((), ())))
+    to_kernel = jax.lax.dot_general(x, gradient, ((outer, outer), ((), ())), preferred_element_type=jnp.float32)
+    to_bias = None if bias is None else gradient.astype(jnp.float32).sum(axis=outer)
+    return to_x, to_kernel, to_bias
+
+
+def _last(x: jax.Array, axes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
+
+
+affine.defvjp(_affine_forward, _affine_backward)

@@ -1,0 +1,76 @@
+"""Where activations live on a mesh of devices, as hints that hold inside `on_mesh` and mean nothing outside it.
+
+Examples are split over the axes `data` and `fsdp`, attention heads over `tensor`. Without these hints the compiler
+would have to guess from the layout of the parameters, and splits the hidden dimension where it should gather weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+"""What the examples of a batch are split over."""
+HEADS_AXIS = "tensor"
+
+
+def on_mesh(mesh: Mesh) -> AbstractContextManager:
+    """A context in which the network is traced for `mesh`, whose axes are `AXES`."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def batch_parts() -> int:
+    """In how many parts the examples are split; 1 outside `on_mesh`."""
+    mesh = _mesh()
+    return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def by_example(x: jax.Array) -> jax.Array:
+    """`x` split along its first axis, which counts examples or rows in the order of their examples."""
+    return _constrained(x, PartitionSpec(BATCH_AXES))
+
+
+def replicated(x: jax.Array) -> jax.Array:
+    """`x` in full on every device."""
+    return _constrained(x, PartitionSpec())
+
+
+def turns_by_example(x: jax.Array) -> jax.Array:
+    """`x [turns, examples, ...]` with every turn's examples split like a batch."""
+    return _constrained(x, PartitionSpec(None, BATCH_AXES))
+
+
+def per_device(kernel: Callable[..., jax.Array], heads: int, arguments: tuple, with_heads: tuple[bool, ...]) -> Any:
+    """Call a kernel that the compiler cannot split once on every device, on that device's examples and heads.
+
+    `arguments` are arrays, or trees of them, `[batch, n, heads, head]` where `with_heads` says so and `[batch, ...]`
+    elsewhere; a batch of 1 is given to all. The result has heads.
+    """
+    mesh = _mesh()
+    if mesh is None or mesh.size == 1:
+        return kernel(*arguments)
+    heads_axis = HEADS_AXIS if heads % mesh.shape[HEADS_AXIS] == 0 else None
+    by_head = PartitionSpec(BATCH_AXES, None, heads_axis)
+
+    def spec(argument: Any, has_heads: bool) -> Any:
+        if has_heads:
+            return by_head
+        return jax.tree.map(lambda x: PartitionSpec(BATCH_AXES if x.shape[0] > 1 else None), argument)
+
+    specs = tuple(map(spec, arguments, with_heads))
+    # The kernels say nothing about which devices' values differ, so JAX cannot check that.
+    return jax.shard_map(kernel, mesh=mesh, in_specs=specs, out_specs=by_head, check_vma=False)(*arguments)
+
+
+def _mesh() -> AbstractMesh | None:
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.axis_names == AXES else None
+
+
+def _constrained(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    return x if _mesh() is None else jax.lax.with_sharding_constraint(x, spec)
