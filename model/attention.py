@@ -1,7 +1,7 @@
 """Scaled dot-product attention by whichever implementation suits the device, and the lengths it needs.
 
 A mask is given as segment ids: a token attends to the tokens that carry its own id, and negative ids are padding.
-"cudnn" (GPUs) and "flash" (TPUs) never write the scores to memory; "products" suits CPUs, "xla" runs everywhere.
+"cudnn" (GPUs) and "fused" (TPUs) never write the scores to memory; "products" suits CPUs, "xla" runs everywhere.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import jax.numpy as jnp
 from model import sharding
 from model.config import ReserveConfig
 
-Implementation = Literal["products", "xla", "cudnn", "flash"]
+Implementation = Literal["products", "xla", "cudnn", "fused"]
 Mask = jax.Array
-"""What `prepare_mask` makes: for "flash" segment ids `int32 [batch, n]`, else a bias `[batch, 1, n, n]`."""
+"""What `prepare_mask` makes: for "fused" segment ids `int32 [batch, n]`, else a bias `[batch, 1, n, n]`."""
 
-BY_PLATFORM: dict[str, Implementation] = {"cpu": "products", "gpu": "cudnn", "cuda": "cudnn", "tpu": "flash"}
+BY_PLATFORM: dict[str, Implementation] = {"cpu": "products", "gpu": "cudnn", "cuda": "cudnn", "tpu": "fused"}
 """What `attention` "auto" means on a platform; elsewhere it means "xla"."""
 
 PADDING_ID = -1
 _MASKED = -1e10
 _CUDNN_MULTIPLE = 8
-_FLASH_MULTIPLE = 128
-_FLASH_LONGEST = 1024
-"""Up to here the keys of one head are one block."""
+_FUSED_MULTIPLE = 128
+_FUSED_LONGEST = 768
 
 
 def for_platform(config: ReserveConfig, platform: str) -> Implementation:
@@ -37,8 +36,9 @@ def for_platform(config: ReserveConfig, platform: str) -> Implementation:
 def implementation(config: ReserveConfig, length: int) -> Implementation:
     """What a stack over sequences of `length` uses: what `config.attention` names where it applies, else "xla".
 
-    cuDNN takes 16-bit numbers and heads of a multiple of 8 up to 128. Flash attention works on blocks of 128 tokens, so
-    short sequences would be mostly padding. Published numerics (`config.parity`) are plain products.
+    cuDNN takes 16-bit numbers and heads of a multiple of 8 up to 128. `model.fused_attention` takes whole lanes of 128
+    tokens and channels, so short sequences would be mostly padding, and has no room for very long ones. Published
+    numerics (`config.parity`) are plain products.
     """
     if config.parity:
         return "products"
@@ -46,8 +46,9 @@ def implementation(config: ReserveConfig, length: int) -> Implementation:
     if wanted == "cudnn":
         fits = config.dtype == "bfloat16" and config.head_size % 8 == 0 and config.head_size <= 128
         return "cudnn" if fits else "xla"
-    if wanted == "flash":
-        return "flash" if _FLASH_MULTIPLE < length <= _FLASH_LONGEST else "xla"
+    if wanted == "fused":
+        fits = _FUSED_MULTIPLE < length <= _FUSED_LONGEST and _FUSED_MULTIPLE % config.head_size == 0
+        return "fused" if fits else "xla"
     return wanted
 
 
@@ -56,7 +57,7 @@ def padded_length(length: int, chosen: Implementation) -> int:
 
     The gradient of cuDNN's attention exists for even lengths only, and multiples of 8 are the fast ones.
     """
-    multiple = {"cudnn": _CUDNN_MULTIPLE, "flash": _FLASH_MULTIPLE}.get(chosen, 1)
+    multiple = {"cudnn": _CUDNN_MULTIPLE, "fused": _FUSED_MULTIPLE}.get(chosen, 1)
     return -(-length // multiple) * multiple
 
 
@@ -71,7 +72,7 @@ def prepare_mask(segment_ids: jax.Array | None, chosen: Implementation, dtype: s
 
     A bias is 0, or -1e10 where a token must not look: finite, so that a row without any partner has no NaN.
     """
-    if segment_ids is None or chosen == "flash":
+    if segment_ids is None or chosen == "fused":
         return segment_ids
     return jnp.where(attention_mask(segment_ids), 0, _MASKED).astype(dtype)[:, None]
 
@@ -82,7 +83,7 @@ def attend(
     """Attention over `[batch, n, heads, head]` with a mask of `prepare_mask`.
 
     Scores and softmax are float32, with `config.parity` in the model's dtype. A row that may attend to nothing attends
-    to everything alike, with "flash" to all other padding.
+    to everything alike.
     """
     # Scaling the queries is cheaper than scaling the scores, and what the published model does.
     query = query / jnp.asarray(config.head_size**0.5, query.dtype)
@@ -90,7 +91,7 @@ def attend(
         return _products(query, key, value, mask, config)
     if chosen == "xla":
         return jax.nn.dot_product_attention(query, key, value, bias=mask, scale=1.0, implementation="xla")
-    kernel = _cudnn if chosen == "cudnn" else _flash
+    kernel = _cudnn if chosen == "cudnn" else _fused
     heads = query.shape[2]
     return sharding.per_device(kernel, heads, (query, key, value, mask), (True, True, True, False))
 
@@ -111,19 +112,9 @@ def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array |
     return jax.nn.dot_product_attention(query, key, value, bias=bias, scale=1.0, implementation="cudnn")
 
 
-def _flash(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+def _fused(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
     # Pallas is imported by those who run on TPUs only.
-    from jax.experimental.pallas.ops.tpu import flash_attention as library
+    from model import fused_attention
 
-    length = query.shape[1]
-    names = (
-        *("block_q", "block_k_major", "block_k", "block_q_major_dkv", "block_k_major_dkv", "block_k_dkv"),
-        *("block_q_dkv", "block_k_major_dq", "block_k_dq", "block_q_dq"),
-    )
-    blocks = library.BlockSizes(block_b=1, **dict.fromkeys(names, length))
-    ids = None
-    if segment_ids is not None:
-        rows = jnp.broadcast_to(segment_ids, (query.shape[0], length))
-        ids = library.SegmentIds(rows, rows)
-    by_head = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-    return jnp.swapaxes(library.flash_attention(*by_head, segment_ids=ids, block_sizes=blocks), 1, 2)
+    ids = jnp.zeros((1, 1), jnp.int32) if segment_ids is None else segment_ids
+    return fused_attention.attention(query, key, value, jnp.broadcast_to(ids, query.shape[:2]))

@@ -98,7 +98,7 @@ class ReserveConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     rotary: Literal["published", "standard"] = "published"
     parity: bool = False
-    attention: Literal["auto", "products", "xla", "cudnn", "flash"] = "auto"
+    attention: Literal["auto", "products", "xla", "cudnn", "fused"] = "auto"
     initialization: Literal["published", "fan_in"] = "published"
     scan_layers: bool = False
     remat: Remat = field(default_factory=Remat)
@@ -222,7 +222,7 @@ _CHOICES = {
     "span_choice": ("example", "group"),
     "dtype": ("float32", "bfloat16"),
     "rotary": ("published", "standard"),
-    "attention": ("auto", "products", "xla", "cudnn", "flash"),
+    "attention": ("auto", "products", "xla", "cudnn", "fused"),
     "initialization": ("published", "fan_in"),
 }
 _MODEL_KEYS = {

@@ -16,7 +16,7 @@ FAST = replace(BASE, dtype="bfloat16")
 
 
 @pytest.mark.parametrize(
-    ("platform", "expected"), [("cpu", "products"), ("gpu", "cudnn"), ("tpu", "flash"), ("x", "xla")]
+    ("platform", "expected"), [("cpu", "products"), ("gpu", "cudnn"), ("tpu", "fused"), ("x", "xla")]
 )
 def test_the_platform_decides_unless_the_configuration_does(platform, expected):
     assert for_platform(FAST, platform) == expected
@@ -30,10 +30,10 @@ def test_the_platform_decides_unless_the_configuration_does(platform, expected):
         (replace(FAST, attention="cudnn"), 241, "cudnn", 248),
         (replace(FAST, attention="cudnn", dtype="float32"), 241, "xla", 241),
         (replace(FAST, attention="cudnn", head_size=192), 241, "xla", 241),
-        (replace(FAST, attention="flash"), 241, "flash", 256),
-        (replace(FAST, attention="flash"), 31, "xla", 31),
-        (replace(FAST, attention="flash"), 1312, "xla", 1312),
-        (replace(FAST, attention="flash", parity=True), 241, "products", 241),
+        (replace(FAST, attention="fused"), 241, "fused", 256),
+        (replace(FAST, attention="fused"), 31, "xla", 31),
+        (replace(FAST, attention="fused"), 800, "xla", 800),
+        (replace(FAST, attention="fused", parity=True), 241, "products", 241),
         (FAST, 241, "products", 241),
     ],
 )
@@ -77,7 +77,7 @@ def test_masked_padding_changes_no_output(masked):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_flash_attention_of_tpus_pads_and_agrees(masked):
+def test_fused_attention_of_tpus_pads_and_agrees(masked):
     """The kernel for TPUs, interpreted: a sequence of 130 with its summary token becomes 256 long."""
     x = jax.random.normal(jax.random.key(1), (2, 130, TINY.hidden_size))
     places = jnp.linspace(-1, 1, 130)[:, None]
@@ -96,7 +96,7 @@ def test_flash_attention_of_tpus_pads_and_agrees(masked):
     (_, expected), expected_gradients = run(plain)
     # "True" is the plain interpreter; the other one calls back into Python and can stop for good on two cores.
     with pltpu.force_tpu_interpret_mode(True):
-        (_, found), gradients = run(Transformer(replace(TINY, attention="flash"), layers=1))
+        (_, found), gradients = run(Transformer(replace(TINY, attention="fused"), layers=1))
     np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
     np.testing.assert_allclose(np.asarray(found[1])[real], np.asarray(expected[1])[real], atol=1e-5)
     jax.tree.map(
