@@ -1,0 +1,228 @@
+"""Compiling a training step for devices that are not there, and what its program would cost on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import jax
+from jax.errors import JaxRuntimeError
+from jax.experimental import topologies
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.table import Table
+
+from model.flops import pretraining_flops
+from model.objectives import batch_shapes
+from shards import filesystem
+from shards.errors import UsageError, UserError
+from shards.fetch import cache_folder
+from train.config import TrainConfig
+from train.devices import chip
+from train.matmul_flops import matmul_flops
+from train.mesh import AXES, make_mesh
+from train.program_cost import Collective, analyse
+from train.step import make_step, state_shapes
+
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+"""What keeps the compiler from looking for the TPU of this machine and from locking it."""
+
+_CHIP_CONFIG = {"v4": "megacore"}
+"""Generations whose chips are two devices unless the compiler is told what jobs get: one."""
+
+_MIB = 2**20
+_FORMAT = 1
+"""Changes when a report means something else than before."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step costs on one device of a topology; times are lower bounds that assume perfect overlap.
+
+    Bytes are of main memory, `moved` by part of the network. `flops` are those of all matrix products, recomputed ones
+    included; `model_flops` only what the arithmetic of the model needs, as utilisation is defined.
+    """
+
+    topology: str
+    device: str
+    devices: int
+    mesh: dict[str, int]
+    batch_size: int
+    argument_bytes: int
+    temporary_bytes: int
+    peak_bytes: int
+    memory_bytes: float
+    flops: float
+    model_flops: float
+    moved: dict[str, float]
+    collectives: tuple[Collective, ...]
+    compute_seconds: float
+    memory_seconds: float
+    network_seconds: float
+    lower_seconds: float
+    compile_seconds: float
+
+    @property
+    def step_seconds(self) -> float:
+        """The longest of arithmetic, memory and network."""
+        return max(self.compute_seconds, self.memory_seconds, self.network_seconds)
+
+    @property
+    def limit(self) -> str:
+        """What the step waits for."""
+        times = {
+            "arithmetic": self.compute_seconds,
+            "memory bandwidth": self.memory_seconds,
+            "network": self.network_seconds,
+        }
+        return max(times, key=times.get)
+
+    @property
+    def utilisation(self) -> float:
+        """The share of the peak that the model's arithmetic can reach at most."""
+        known = chip(self.device)
+        return self.model_flops / (self.step_seconds * known.flops)
+
+
+def topology_devices(name: str) -> Sequence[jax.Device]:
+    """Return the devices of a topology such as `v4:4x4x4`.
+
+    Raises `UsageError` for one that the compiler does not know, `UserError` where there is no compiler.
+    """
+    os.environ.update(_ENVIRONMENT)
+    # Otherwise JAX would start a TPU, or say that there is none.
+    jax.config.update("jax_platforms", "cpu")
+    generation = name.partition(":")[0]
+    settings = {"chip_config_name": _CHIP_CONFIG[generation]} if generation in _CHIP_CONFIG else {}
+    try:
+        return topologies.get_topology_desc(name, platform="tpu", **settings).devices
+    except JaxRuntimeError as error:
+        reason = str(error).splitlines()[0].partition(": ")[2]
+        raise UsageError(
+            f"--topology {name}: {reason}; name a generation and its chips, such as v4:4x4x4, v5e:8x8, v5p:2x2x4 or"
+            " v6e:16x16"
+        ) from None
+    except RuntimeError:
+        raise UserError(
+            "the TPU compiler is not installed; install the extra `tpu` (uv sync --inexact --extra tpu, or pip install"
+            " 'reservoir[tpu]')"
+        ) from None
+
+
+def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Device]) -> Report:
+    """Compile the step of `config` for the devices of a topology, or return what an equal program gave before.
+
+    Raises `UsageError` for a mesh or a batch that does not fit the devices, `UserError` for a program that does not fit
+    their memory.
+    """
+    mesh = make_mesh(config.mesh, devices)
+    known = chip(devices[0].device_kind)
+    if known is None:
+        raise UsageError(f"--topology {topology}: nothing is known of the speed of {devices[0].device_kind!r}")
+    begun = time.perf_counter()
+    traced = make_step(config, mesh).trace(state_shapes(config), batch_shapes(config.model, config.batch_size))
+    lowered = traced.lower()
+    lower_seconds = time.perf_counter() - begun
+    path = cache_folder() / "compiled-steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"
+    if path.exists():
+        return _from_json(json.loads(path.read_text()))
+    Console(stderr=True, highlight=False).print(f"compiling for {len(devices)} {known.kind} devices, minutes ...")
+    begun = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except JaxRuntimeError as error:
+        raise UserError(_refusal(str(error), config, mesh, known.kind)) from None
+    compile_seconds = time.perf_counter() - begun
+    memory, cost = compiled.memory_analysis(), analyse(compiled.as_text())
+    flops = matmul_flops(traced.jaxpr) / mesh.size
+    report = Report(
+        topology=topology,
+        device=devices[0].device_kind,
+        devices=mesh.size,
+        mesh={axis: mesh.shape[axis] for axis in AXES},
+        batch_size=config.batch_size,
+        argument_bytes=memory.argument_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+        peak_bytes=memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
+        memory_bytes=known.memory,
+        flops=flops,
+        model_flops=3 * sum(pretraining_flops(config.model).values()) * config.batch_size / mesh.size,
+        moved=dict(cost.bytes),
+        collectives=cost.collectives,
+        compute_seconds=flops / known.flops,
+        memory_seconds=cost.total_bytes / known.bandwidth,
+        network_seconds=cost.sent_bytes / known.interconnect,
+        lower_seconds=lower_seconds,
+        compile_seconds=compile_seconds,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    filesystem.write_bytes(str(path), json.dumps(dataclasses.asdict(report)).encode())
+    return report
+
+
+def print_report(report: Report, as_json: bool) -> None:
+    """Print a report as a table, or as a line of JSON with what follows from it."""
+    derived = {"step_seconds": report.step_seconds, "limit": report.limit, "utilisation": report.utilisation}
+    if as_json:
+        sys.stdout.write(json.dumps(dataclasses.asdict(report) | derived) + "\n")
+        return
+    axes = ", ".join(f"{axis} {size}" for axis, size in report.mesh.items())
+    title = f"{report.devices} x {report.device} ({report.topology}); {axes}; {report.batch_size} examples a step"
+    table = Table(title=title, show_header=False)
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    rows = {
+        "arguments (state and batch)": f"{report.argument_bytes / _MIB:,.0f} MiB",
+        "temporaries": f"{report.temporary_bytes / _MIB:,.0f} MiB",
+        "peak": f"{report.peak_bytes / _MIB:,.0f} MiB of {report.memory_bytes / _MIB:,.0f}",
+        "operations": f"{report.flops / 1e12:.2f} TFLOP ({report.model_flops / 1e12:.2f} of the model)",
+        "bytes moved": f"{sum(report.moved.values()) / 1e9:.1f} GB",
+        **{f"  {part}": f"{size / 1e9:.1f} GB" for part, size in sorted(report.moved.items(), key=lambda p: -p[1])},
+        **{f"{one.kind} x {one.count}": f"{one.bytes / 1e6:,.0f} MB sent" for one in report.collectives},
+        "arithmetic": f"{report.compute_seconds * 1e3:.0f} ms",
+        "memory bandwidth": f"{report.memory_seconds * 1e3:.0f} ms",
+        "network": f"{report.network_seconds * 1e3:.0f} ms",
+        "step, at least": f"{report.step_seconds * 1e3:.0f} ms, limited by {report.limit}",
+        "utilisation, at most": f"{report.utilisation:.0%}",
+        "tracing and lowering": f"{report.lower_seconds:.0f} s",
+        "compiling": f"{report.compile_seconds:.0f} s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(width=100).print(table)
+
+
+def _digest(program: str, topology: str, mesh: Mesh) -> str:
+    versions = [metadata.version(name) for name in ("jax", "jaxlib", "libtpu")]
+    key = json.dumps([_FORMAT, topology, dict(mesh.shape), versions])
+    return hashlib.sha256(key.encode() + program.encode()).hexdigest()[:32]
+
+
+def _from_json(values: dict) -> Report:
+    return Report(**{**values, "collectives": tuple(Collective(**one) for one in values["collectives"])})
+
+
+def _refusal(reason: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
+    """Say in one sentence why the compiler refused a program."""
+    used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", reason)
+    if used is None:
+        return f"the compiler refused the step: {' '.join(reason.split())[:300]}"
+    each = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
+    return (
+        f"the step needs {used[1]} of the {used[2]} of a {kind} with {each} examples on each device; lower --batch-size,"
+        " recompute more (--model.remat.joint full), or set --microbatches or --mesh.fsdp"
+    )

@@ -1,0 +1,46 @@
+"""The command that compiles a training step for a TPU slice that nobody has rented: `python -m train.compile base
+--topology v4:4x4x4`.
+
+It needs no TPU, only its compiler (the extra `tpu`), and prints what the step takes there: memory, arithmetic, bytes
+moved, collectives, and the time a step cannot be shorter than. All flags of `train.pretrain` that change the program are
+taken. A result is kept under the digest of its program, because compiling takes minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from shards import command_line
+from shards.errors import run_command
+from train.config import PRESETS, TrainConfig
+
+
+@dataclass(frozen=True)
+class Compile:
+    """Compile the training step of a preset for a TPU topology, and print what it costs there."""
+
+    topology: str
+    """Generation and chips of the slice, such as v4:4x4x4, v5e:8x8, v5p:2x2x4 or v6e:16x16."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    json: bool = False
+    """Print one line of JSON instead of a table."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    presets = {name: (f"The {name} run.", Compile(tyro.MISSING, config)) for name, config in PRESETS.items()}
+    cli = tyro.extras.overridable_config_cli
+    options = command_line.parse(cli, presets, "train.compile", argv, names=PRESETS, noun="preset")
+    from train.ahead_of_time import compile_step, print_report, topology_devices
+
+    devices = topology_devices(options.topology)
+    print_report(compile_step(options.config, options.topology, devices), options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,45 @@
+"""How many operations the matrix products of a traced program take, loops and recomputation included.
+
+XLA's cost analysis counts a loop's body once, whatever its length, so a scanned stack of layers looks like one layer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+
+def matmul_flops(program: ClosedJaxpr) -> float:
+    """Count two operations per multiply and add of every `dot_general`, for the global batch."""
+    return _of_jaxpr(program.jaxpr)
+
+
+def _of_jaxpr(jaxpr: Jaxpr) -> float:
+    return sum(map(_of_equation, jaxpr.eqns))
+
+
+def _of_equation(equation: JaxprEqn) -> float:
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    times = 1.0
+    if equation.primitive.name == "scan":
+        times = equation.params["length"]
+    elif equation.primitive.name == "pallas_call":
+        times = math.prod(equation.params["grid_mapping"].grid)
+    elif equation.primitive.name == "shard_map":
+        times = equation.params["mesh"].size
+    return times * sum(_of_jaxpr(inner) for value in equation.params.values() for inner in _jaxprs(value))
+
+
+def _jaxprs(value: Any) -> list[Jaxpr]:
+    if isinstance(value, ClosedJaxpr):
+        return [value.jaxpr]
+    if isinstance(value, Jaxpr):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [jaxpr for part in value for jaxpr in _jaxprs(part)]
+    return []
