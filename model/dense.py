@@ -47,8 +47,10 @@ def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, axes: int) -
 
     `kernel` and `bias` are float32 and so are their gradients, to the last product.
     """
-    out = jax.lax.dot_general(x, kernel.astype(x.dtype), (_last(x, axes), ((), ())))
-    return out if bias is None else out + bias.astype(x.dtype)
+    out = _flat(x, axes) @ _matrix(kernel, axes).astype(x.dtype)
+    if bias is not None:
+        out = out + bias.astype(x.dtype).reshape(-1)
+    return out.reshape(*out.shape[:-1], *kernel.shape[axes:])
 
 
 def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, axes: int):
@@ -57,17 +59,22 @@ def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, axe
 
 def _affine_backward(axes: int, saved: tuple, gradient: jax.Array):
     x, kernel, bias = saved
-    outer = tuple(range(x.ndim - axes))
-    outputs = tuple(range(x.ndim - axes, gradient.ndim))
-    features = tuple(range(axes, kernel.ndim))
-    to_x = jax.lax.dot_general(gradient, kernel.astype(x.dtype), ((outputs, features), ((), ())))
-    to_kernel = jax.lax.dot_general(x, gradient, ((outer, outer), ((), ())), preferred_element_type=jnp.float32)
-    to_bias = None if bias is None else gradient.astype(jnp.float32).sum(axis=outer)
-    return to_x, to_kernel, to_bias
+    flat_x, matrix = _flat(x, axes), _matrix(kernel, axes)
+    flat = _flat(gradient, kernel.ndim - axes)
+    to_x = (flat @ matrix.astype(x.dtype).T).reshape(x.shape)
+    rows = tuple(range(flat.ndim - 1))
+    to_kernel = jax.lax.dot_general(flat_x, flat, ((rows, rows), ((), ())), preferred_element_type=jnp.float32)
+    to_bias = None if bias is None else flat.astype(jnp.float32).sum(axis=rows).reshape(bias.shape)
+    return to_x, to_kernel.reshape(kernel.shape), to_bias
 
 
-def _last(x: jax.Array, axes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
+def _flat(x: jax.Array, axes: int) -> jax.Array:
+    """`x` with its last `axes` dimensions as one: compilers lay out matrices better than products of many axes."""
+    return x.reshape(*x.shape[: x.ndim - axes], -1)
+
+
+def _matrix(kernel: jax.Array, axes: int) -> jax.Array:
+    return kernel.reshape(math.prod(kernel.shape[:axes]), -1)
 
 
 affine.defvjp(_affine_forward, _affine_backward)

@@ -1,9 +1,9 @@
 """Attention for TPUs as one kernel for each pass, for sequences short enough that a head's scores fit on the chip.
 
 A library's flash attention walks over blocks of a long sequence, keeps running maxima and sums of every row in memory,
-128 lanes wide, and wants heads in front of tokens. Here the whole sequence of two heads is in vector memory: nothing but
-queries, keys, values and outputs is read or written, in the layout of the dense layers around, and the backward pass
-computes the weights again. Numbers are those of `jax.nn.dot_product_attention`: float32 scores and softmax.
+128 lanes wide, and wants heads in front of tokens. Here the whole sequence of a few heads is in vector memory: nothing
+but queries, keys, values and outputs is read or written, in the layout of the dense layers around, and the backward
+pass computes the weights again. Numbers are those of `jax.nn.dot_product_attention`: float32 scores and softmax.
 """
 
 from __future__ import annotations

@@ -223,6 +223,6 @@ def _refusal(reason: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
         return f"the compiler refused the step: {' '.join(reason.split())[:300]}"
     each = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
     return (
-        f"the step needs {used[1]} of the {used[2]} of a {kind} with {each} examples on each device; lower --batch-size,"
-        " recompute more (--model.remat.joint full), or set --microbatches or --mesh.fsdp"
+        f"the step needs {used[1]} of the {used[2]} of a {kind} with {each} examples on each device; lower"
+        " --batch-size, recompute more (--model.remat.joint full), or set --microbatches or --mesh.fsdp"
     )

@@ -2,8 +2,8 @@
 --topology v4:4x4x4`.
 
 It needs no TPU, only its compiler (the extra `tpu`), and prints what the step takes there: memory, arithmetic, bytes
-moved, collectives, and the time a step cannot be shorter than. All flags of `train.pretrain` that change the program are
-taken. A result is kept under the digest of its program, because compiling takes minutes.
+moved, collectives, and the time that a step takes at least. The configuration's flags are those of `train.pretrain`. A
+result is kept under the digest of its program, because compiling takes minutes.
 """
 
 from __future__ import annotations
