@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
+# Beside the packages, because JAX would look for a TPU wherever it finds the compiler.
+TPU_COMPILER := $(VENV)/tpu-compiler
 OUT ?= out
 DEMO ?= demo
 LEARN ?= learn
@@ -18,7 +20,7 @@ EXTRAS ?= --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo learn test test-faults test-gcs lint preprocess pretrain finetune ask app status stats report bench clean
+.PHONY: help setup doctor demo learn test test-faults test-gcs lint compile preprocess pretrain finetune ask app status stats report bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -27,9 +29,11 @@ setup: $(STAMP) ## make .venv from the lock file; needs Python 3.11 and the pack
 
 $(STAMP): pyproject.toml uv.lock
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; install Python 3.11 or pass PYTHON=..."; exit 1; }
-	@echo "setting up $(VENV): half a minute to three, 4 GB of disk (packages already in uv's cache are linked, not copied)"
+	@echo "setting up $(VENV): half a minute to three, 5 GB of disk (packages already in uv's cache are linked, not copied)"
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --inexact $(EXTRAS)
+	@$(BIN)/uv export --quiet --frozen --no-hashes --no-emit-project --extra tpu | grep '^libtpu==' \
+	  | $(BIN)/uv pip install --quiet --no-deps --target $(TPU_COMPILER) -r - || echo "there is no TPU compiler for this machine"
 	@touch $(STAMP)
 	@du -sh $(VENV) | sed -E 's/^([^\t]*).*/$(VENV) is ready and takes \1/'
 
@@ -55,6 +59,9 @@ test-faults: $(STAMP) ## kills, races and scale
 lint: $(STAMP) ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+compile: $(STAMP) ## the training step for a TPU slice that is not there: make compile CONFIG=base TOPOLOGY=v4:4x4x4 [ARGS=...]
+	PYTHONPATH="$(CURDIR)/$(TPU_COMPILER)" $(RUN) -m train.compile $(CONFIG) --topology "$(TOPOLOGY)" $(ARGS)
 
 preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=folder [ARGS=...], or with RUNNER=DataflowRunner
 	$(RUN) -m pipelines.preprocess $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(IDS),--ids "$(IDS)") $(if $(RAW),--raw "$(RAW)") --out "$(OUT)" \

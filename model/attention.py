@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from model import sharding
 from model.config import ReserveConfig
+from model.rotary import RotaryTable
 
 Implementation = Literal["products", "xla", "cudnn", "fused"]
 Mask = jax.Array
@@ -24,7 +25,7 @@ BY_PLATFORM: dict[str, Implementation] = {"cpu": "products", "gpu": "cudnn", "cu
 PADDING_ID = -1
 _MASKED = -1e10
 _CUDNN_MULTIPLE = 8
-_FUSED_MULTIPLE = 128
+_LANES = 128
 _FUSED_LONGEST = 768
 
 
@@ -47,8 +48,8 @@ def implementation(config: ReserveConfig, length: int) -> Implementation:
         fits = config.dtype == "bfloat16" and config.head_size % 8 == 0 and config.head_size <= 128
         return "cudnn" if fits else "xla"
     if wanted == "fused":
-        fits = _FUSED_MULTIPLE < length <= _FUSED_LONGEST and _FUSED_MULTIPLE % config.head_size == 0
-        return "fused" if fits else "xla"
+        lanes = _LANES % config.head_size == 0 and config.hidden_size % _LANES == 0
+        return "fused" if lanes and _LANES < length <= _FUSED_LONGEST else "xla"
     return wanted
 
 
@@ -57,7 +58,7 @@ def padded_length(length: int, chosen: Implementation) -> int:
 
     The gradient of cuDNN's attention exists for even lengths only, and multiples of 8 are the fast ones.
     """
-    multiple = {"cudnn": _CUDNN_MULTIPLE, "fused": _FUSED_MULTIPLE}.get(chosen, 1)
+    multiple = {"cudnn": _CUDNN_MULTIPLE, "fused": _LANES}.get(chosen, 1)
     return -(-length // multiple) * multiple
 
 
@@ -78,22 +79,26 @@ def prepare_mask(segment_ids: jax.Array | None, chosen: Implementation, dtype: s
 
 
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask | None, config: ReserveConfig, chosen: Implementation
+    projected: jax.Array, positions: RotaryTable, mask: Mask | None, config: ReserveConfig, chosen: Implementation
 ) -> jax.Array:
-    """Attention over `[batch, n, heads, head]` with a mask of `prepare_mask`.
+    """Mix values over tokens: `[batch, n, heads, head]` from queries, keys and values `[batch, n, 3 * heads, head]`.
 
-    Scores and softmax are float32, with `config.parity` in the model's dtype. A row that may attend to nothing attends
-    to everything alike.
+    `mask` is that of `prepare_mask`. Scores and softmax are float32, with `config.parity` in the model's dtype. A row
+    that may attend to nothing attends to everything alike.
     """
+    if chosen == "fused":
+        return _fused(projected, positions, mask, config)
+    query, key, value = jnp.split(projected, 3, axis=-2)
     # Scaling the queries is cheaper than scaling the scores, and what the published model does.
-    query = query / jnp.asarray(config.head_size**0.5, query.dtype)
+    query = positions.apply(query) / jnp.asarray(config.head_size**0.5, query.dtype)
+    key = positions.apply(key)
     if chosen == "products":
         return _products(query, key, value, mask, config)
     if chosen == "xla":
         return jax.nn.dot_product_attention(query, key, value, bias=mask, scale=1.0, implementation="xla")
-    kernel = _cudnn if chosen == "cudnn" else _fused
-    heads = query.shape[2]
-    return sharding.per_device(kernel, heads, (query, key, value, mask), (True, True, True, False))
+    by_head = sharding.by_example_and_head(config.heads)
+    masks = sharding.by_example_if_many(mask)
+    return sharding.per_device(_cudnn, (query, key, value, mask), (by_head, by_head, by_head, masks), by_head)
 
 
 def _products(
@@ -112,9 +117,30 @@ def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array |
     return jax.nn.dot_product_attention(query, key, value, bias=bias, scale=1.0, implementation="cudnn")
 
 
-def _fused(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+def _fused(
+    projected: jax.Array, positions: RotaryTable, segment_ids: jax.Array | None, config: ReserveConfig
+) -> jax.Array:
     # Pallas is imported by those who run on TPUs only.
     from model import fused_attention
 
+    batch, length = projected.shape[:2]
     ids = jnp.zeros((1, 1), jnp.int32) if segment_ids is None else segment_ids
-    return fused_attention.attention(query, key, value, jnp.broadcast_to(ids, query.shape[:2]))
+    ids = jnp.broadcast_to(ids, (batch, length))
+    own, second = (
+        None if table is None else table.reshape(-1, length, config.head_size)
+        for table in (positions.own, positions.second)
+    )
+    # Queries, keys and values are split over devices head by head.
+    parts = projected.reshape(batch, length, 3, config.heads, config.head_size)
+
+    def kernel(parts: jax.Array, own: jax.Array, second: jax.Array | None, ids: jax.Array) -> jax.Array:
+        heads = parts.shape[3]
+        flat = parts.reshape(*parts.shape[:2], -1)
+        mixed = fused_attention.attention(flat, own, second, ids, heads)
+        return mixed.reshape(*mixed.shape[:2], heads, -1)
+
+    tables = (sharding.by_example_if_many(own), sharding.by_example_if_many(second))
+    together = _LANES // config.head_size
+    specs = (sharding.by_example_and_head(config.heads, 1, together), *tables, sharding.by_example_if_many(ids))
+    made = sharding.by_example_and_head(config.heads, together=together)
+    return sharding.per_device(kernel, (parts, own, second, ids), specs, made)

@@ -2,13 +2,13 @@
 
 A library's flash attention walks over blocks of a long sequence, keeps running maxima and sums of every row in memory,
 128 lanes wide, and wants heads in front of tokens. Here the whole sequence of a few heads is in vector memory: nothing
-but queries, keys, values and outputs is read or written, in the layout of the dense layers around, and the backward
-pass computes the weights again. Numbers are those of `jax.nn.dot_product_attention`: float32 scores and softmax.
+but queries, keys, values and outputs is read or written, in the layout of the dense layers around, positions are
+applied on the way, and the backward pass computes the weights again. Numbers are those of the other implementations:
+float32 scores and softmax.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -24,71 +24,157 @@ LONGEST = 768
 _MASKED = -1e10
 
 
-@jax.custom_vjp
-def attention(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """Mix `value` by the softmax of `query . key`, all `[batch, n, heads, head]`, with `segment_ids int32 [batch, n]`.
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def attention(
+    projected: jax.Array, own: jax.Array, second: jax.Array | None, segment_ids: jax.Array, heads: int
+) -> jax.Array:
+    """Mix values by the softmax of rotated queries times rotated keys over the square root of their size.
 
-    A token attends to the tokens of its own id that is not negative; a row without any attends to everything alike. `n`
-    is a multiple of 128 up to `LONGEST`, and a head divides 128.
+    `projected [batch, n, 3 * heads * head]` holds queries, keys and values, each by head; the result is `[batch, n,
+    heads * head]`. Queries and keys `x` become `x * own + other(x) * second`, as in `model.rotary.RotaryTable`, with
+    tables `float32 [batch or 1, n, head]`; `other` exchanges the channels of each pair. A token attends to the tokens
+    of its own id in `segment_ids int32 [batch, n]` that is not negative; a row without any attends to everything alike.
+    `n` is a multiple of 128 up to `LONGEST`, a head divides 128, and all heads together are a multiple of it.
     """
-    return _call(_forward_kernel, 1, 2, segment_ids, query, key, value)[0]
+    return _Call(projected, own, second, segment_ids, heads).forward()
 
 
-def _forward(query, key, value, segment_ids):
-    return attention(query, key, value, segment_ids), (query, key, value, segment_ids)
+def _forward(projected, own, second, segment_ids, heads):
+    return attention(projected, own, second, segment_ids, heads), (projected, own, second, segment_ids)
 
 
-def _backward(saved, gradient):
-    query, key, value, segment_ids = saved
-    return (*_call(_backward_kernel, 3, 5, segment_ids, query, key, value, gradient), None)
+def _backward(heads, saved, gradient):
+    return _Call(*saved, heads).backward(gradient), None, None, None
 
 
 attention.defvjp(_forward, _backward)
 
 
-def _call(kernel: Callable, outputs: int, products: int, segment_ids: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
-    """Run a kernel on every row and group of heads; it makes so many arrays like the inputs by so many products."""
-    batch, length, heads, head = arrays[0].shape
-    together = LANES // head if heads % (LANES // head) == 0 else heads
-    width = together * head
-    block = pl.BlockSpec((1, length, width), lambda row, group: (row, 0, group))
-    ids = pl.BlockSpec((1, 1, length), lambda row, group: (row, 0, 0))
-    flat = [array.reshape(batch, length, heads * head) for array in arrays]
-    made = pl.pallas_call(
-        partial(kernel, head),
-        grid=(batch, heads // together),
-        in_specs=[ids, *[block] * len(flat)],
-        out_specs=[block] * outputs,
-        out_shape=[jax.ShapeDtypeStruct(flat[0].shape, flat[0].dtype)] * outputs,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
-        cost_estimate=pl.CostEstimate(
-            flops=products * 2 * batch * heads * length**2 * head,
-            bytes_accessed=(len(flat) + outputs) * flat[0].size * flat[0].dtype.itemsize,
-            transcendentals=batch * heads * length**2,
-        ),
-    )(segment_ids[:, None], *flat)
-    return [array.reshape(arrays[0].shape) for array in made]
+class _Call:
+    """How the kernels walk over their arrays: every step of the grid is one row and as many heads as fill the lanes."""
+
+    def __init__(self, projected, own, second, segment_ids, heads: int):
+        self.batch, self.length, width = projected.shape
+        self.head = width // (3 * heads)
+        together = LANES // self.head
+        self.groups, self.width, self.heads = heads // together, together * self.head, heads
+        tables = [own] if second is None else [own, second]
+        self.arrays = [segment_ids[:, None], *tables, projected, projected, projected]
+        ids = pl.BlockSpec((1, 1, self.length), lambda row, *_: (row, 0, 0))
+        self.specs = [ids, *map(self._table, tables), *map(self._part, range(3))]
+
+    def forward(self) -> jax.Array:
+        """The mixed values."""
+        return pl.pallas_call(
+            partial(_forward_kernel, self.head),
+            grid=(self.batch, self.groups),
+            in_specs=self.specs,
+            out_specs=self._part(0),
+            out_shape=jax.ShapeDtypeStruct((self.batch, self.length, self.heads * self.head), self.dtype),
+            compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
+            cost_estimate=self._cost(products=2, passes=4),
+        )(*self.arrays)
+
+    def backward(self, gradient: jax.Array) -> jax.Array:
+        """The gradient of `projected`; the third axis of the grid writes its three parts one after the other."""
+        kept = pltpu.VMEM((2, self.length, self.width), self.dtype)
+        return pl.pallas_call(
+            partial(_backward_kernel, self.head),
+            grid=(self.batch, self.groups, 3),
+            in_specs=[*self.specs, self._part(0)],
+            out_specs=pl.BlockSpec(
+                (1, self.length, self.width), lambda row, group, part: (row, 0, part * self.groups + group)
+            ),
+            out_shape=jax.ShapeDtypeStruct((self.batch, self.length, 3 * self.heads * self.head), self.dtype),
+            scratch_shapes=[kept],
+            compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
+            cost_estimate=self._cost(products=5, passes=7),
+        )(*self.arrays, gradient)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of what is mixed."""
+        return self.arrays[-1].dtype
+
+    def _part(self, part: int) -> pl.BlockSpec:
+        """Queries, keys or values of a step, or what has their place in an array of one part."""
+        first = part * self.groups
+        return pl.BlockSpec((1, self.length, self.width), lambda row, group, *_: (row, 0, first + group))
+
+    def _table(self, table: jax.Array) -> pl.BlockSpec:
+        shared = table.shape[0] == 1
+        return pl.BlockSpec((1, self.length, self.head), lambda row, *_: (0 if shared else row, 0, 0))
+
+    def _cost(self, products: int, passes: int) -> pl.CostEstimate:
+        scores = self.batch * self.heads * self.length**2
+        values = self.batch * self.length * self.heads * self.head
+        return pl.CostEstimate(
+            flops=products * 2 * scores * self.head,
+            bytes_accessed=passes * values * self.dtype.itemsize,
+            transcendentals=scores,
+        )
 
 
-def _forward_kernel(head, ids, query, key, value, out):
-    allowed = _allowed(ids)
+def _forward_kernel(head, ids, *rest):
+    *tables, query, key, value, out = rest
+    allowed, turn = _allowed(ids), _Rotation(tables, query.dtype)
     for lanes in _heads(head, out):
-        weights = _weights(query[0, :, lanes], key[0, :, lanes], allowed)
+        weights = _weights(turn(query[0, :, lanes], head**-0.5), turn(key[0, :, lanes]), allowed)
         mixed = _product(weights.astype(value.dtype), value[0, :, lanes], ((1,), (0,)))
         out[0, :, lanes] = mixed.astype(out.dtype)
 
 
-def _backward_kernel(head, ids, query, key, value, gradient, to_query, to_key, to_value):
-    allowed = _allowed(ids)
-    for lanes in _heads(head, to_query):
-        q, k, v, g = (array[0, :, lanes] for array in (query, key, value, gradient))
-        weights = _weights(q, k, allowed)
-        to_value[0, :, lanes] = _product(weights.astype(g.dtype), g, ((0,), (0,))).astype(to_value.dtype)
-        to_weights = _product(g, v, ((1,), (1,)))
-        mean = jnp.sum(weights * to_weights, axis=1, keepdims=True)
-        to_scores = (weights * (to_weights - mean)).astype(q.dtype)
-        to_query[0, :, lanes] = _product(to_scores, k, ((1,), (0,))).astype(to_query.dtype)
-        to_key[0, :, lanes] = _product(to_scores, q, ((0,), (0,))).astype(to_key.dtype)
+def _backward_kernel(head, ids, *rest):
+    *tables, query, key, value, gradient, out, kept = rest
+
+    @pl.when(pl.program_id(2) == 0)
+    def _():
+        allowed, turn = _allowed(ids), _Rotation(tables, query.dtype)
+        for lanes in _heads(head, out):
+            q, k = turn(query[0, :, lanes], head**-0.5), turn(key[0, :, lanes])
+            g = gradient[0, :, lanes]
+            weights = _weights(q, k, allowed)
+            kept[1, :, lanes] = _product(weights.astype(g.dtype), g, ((0,), (0,))).astype(kept.dtype)
+            to_weights = _product(g, value[0, :, lanes], ((1,), (1,)))
+            mean = jnp.sum(weights * to_weights, axis=1, keepdims=True)
+            to_scores = (weights * (to_weights - mean)).astype(g.dtype)
+            kept[0, :, lanes] = turn.back(_product(to_scores, q, ((0,), (0,)))).astype(kept.dtype)
+            out[0, :, lanes] = turn.back(_product(to_scores, k, ((1,), (0,))), head**-0.5).astype(out.dtype)
+
+    for part in (1, 2):
+
+        @pl.when(pl.program_id(2) == part)
+        def _(part=part):
+            out[0] = kept[part - 1]
+
+
+class _Rotation:
+    """Queries or keys of one head with their positions, and the way back for gradients, in float32."""
+
+    def __init__(self, tables, dtype: jnp.dtype):
+        self.own, self.second = tables[0][0], tables[1][0] if len(tables) > 1 else None
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array, scale: float = 1.0) -> jax.Array:
+        """`x [n, head]` rotated and scaled, rounded to the dtype of the products."""
+        turned = x.astype(jnp.float32) * self.own
+        if self.second is not None:
+            turned = turned + self._other(x) * self.second
+        return (turned.astype(self.dtype) * scale).astype(self.dtype)
+
+    def back(self, gradient: jax.Array, scale: float = 1.0) -> jax.Array:
+        """The gradient of `x` from that of its rotation."""
+        gradient = gradient * scale
+        found = gradient * self.own
+        if self.second is not None:
+            found = found + self._other((gradient * self.second).astype(self.dtype))
+        return found
+
+    def _other(self, x: jax.Array) -> jax.Array:
+        """`x` with the channels of each pair exchanged, by a product with a permutation."""
+        size = x.shape[1]
+        rows, columns = (jax.lax.broadcasted_iota(jnp.int32, (size, size), axis) for axis in (0, 1))
+        return _product(x, (rows == columns + 1 - 2 * (columns % 2)).astype(x.dtype), ((1,), (0,)))
 
 
 def _heads(head: int, out) -> list[slice]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
@@ -45,26 +44,31 @@ def turns_by_example(x: jax.Array) -> jax.Array:
     return _constrained(x, PartitionSpec(None, BATCH_AXES))
 
 
-def per_device(kernel: Callable[..., jax.Array], heads: int, arguments: tuple, with_heads: tuple[bool, ...]) -> Any:
-    """Call a kernel that the compiler cannot split once on every device, on that device's examples and heads.
+def by_example_and_head(heads: int, between: int = 0, together: int = 1) -> PartitionSpec:
+    """How arrays `[batch, n, ..., heads, head]` lie, with `between` axes before the heads.
 
-    `arguments` are arrays, or trees of them, `[batch, n, heads, head]` where `with_heads` says so and `[batch, ...]`
-    elsewhere; a batch of 1 is given to all. The result has heads.
+    Heads are split only where every device gets whole groups of `together`.
+    """
+    mesh = _mesh()
+    splits = mesh is not None and heads % (mesh.shape[HEADS_AXIS] * together) == 0
+    return PartitionSpec(BATCH_AXES, None, *[None] * between, HEADS_AXIS if splits else None)
+
+
+def by_example_if_many(x: jax.Array | None) -> PartitionSpec | None:
+    """How an array lies that has a first axis of examples, or of 1 for all of them."""
+    return None if x is None else PartitionSpec(BATCH_AXES if x.shape[0] > 1 else None)
+
+
+def per_device(kernel: Callable[..., jax.Array], arguments: tuple, specs: tuple, made: PartitionSpec) -> jax.Array:
+    """Call a kernel that the compiler cannot split once on every device, on its part of arguments that lie as `specs`.
+
+    The result lies as `made`.
     """
     mesh = _mesh()
     if mesh is None or mesh.size == 1:
         return kernel(*arguments)
-    heads_axis = HEADS_AXIS if heads % mesh.shape[HEADS_AXIS] == 0 else None
-    by_head = PartitionSpec(BATCH_AXES, None, heads_axis)
-
-    def spec(argument: Any, has_heads: bool) -> Any:
-        if has_heads:
-            return by_head
-        return jax.tree.map(lambda x: PartitionSpec(BATCH_AXES if x.shape[0] > 1 else None), argument)
-
-    specs = tuple(map(spec, arguments, with_heads))
     # The kernels say nothing about which devices' values differ, so JAX cannot check that.
-    return jax.shard_map(kernel, mesh=mesh, in_specs=specs, out_specs=by_head, check_vma=False)(*arguments)
+    return jax.shard_map(kernel, mesh=mesh, in_specs=specs, out_specs=made, check_vma=False)(*arguments)
 
 
 def _mesh() -> AbstractMesh | None:

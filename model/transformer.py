@@ -59,9 +59,7 @@ class Attention(nn.Module):
         """`x [batch, n, hidden]` mixed over n."""
         cfg = self.config
         qkv = dense(cfg, "qkv", 3 * cfg.heads, cfg.head_size)(x)
-        query, key, value = jnp.split(qkv, 3, axis=-2)
-        query, key = positions.apply(query), positions.apply(key)
-        mixed = attention.attend(query, key, value, mask, cfg, self.implementation)
+        mixed = attention.attend(qkv, positions, mask, cfg, self.implementation)
         return dense(cfg, "attn_proj", cfg.hidden_size, axes=2, use_bias=False)(mixed)
 
 

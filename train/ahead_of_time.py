@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import sys
 import time
@@ -31,15 +30,6 @@ from train.matmul_flops import matmul_flops
 from train.mesh import AXES, make_mesh
 from train.program_cost import Collective, analyse
 from train.step import make_step, state_shapes
-
-_ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_STDERR_LOG_LEVEL": "3",
-    "TPU_MIN_LOG_LEVEL": "3",
-}
-"""What keeps the compiler from looking for the TPU of this machine and from locking it."""
 
 _CHIP_CONFIG = {"v4": "megacore"}
 """Generations whose chips are two devices unless the compiler is told what jobs get: one."""
@@ -99,13 +89,10 @@ class Report:
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
-    """Return the devices of a topology such as `v4:4x4x4`.
+    """Return the devices of a topology such as `v4:4x4x4`; the process has `train.compile.ENVIRONMENT`.
 
     Raises `UsageError` for one that the compiler does not know, `UserError` where there is no compiler.
     """
-    os.environ.update(_ENVIRONMENT)
-    # Otherwise JAX would start a TPU, or say that there is none.
-    jax.config.update("jax_platforms", "cpu")
     generation = name.partition(":")[0]
     settings = {"chip_config_name": _CHIP_CONFIG[generation]} if generation in _CHIP_CONFIG else {}
     try:

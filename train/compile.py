@@ -8,6 +8,7 @@ result is kept under the digest of its program, because compiling takes minutes.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,6 +18,15 @@ import tyro
 from shards import command_line
 from shards.errors import run_command
 from train.config import PRESETS, TrainConfig
+
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v4-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+"""What keeps the compiler from looking for a TPU and from locking it; the type is any that exists."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     presets = {name: (f"The {name} run.", Compile(tyro.MISSING, config)) for name, config in PRESETS.items()}
     cli = tyro.extras.overridable_config_cli
     options = command_line.parse(cli, presets, "train.compile", argv, names=PRESETS, noun="preset")
+    # JAX reads these when it is imported, and would look for the TPU of this machine.
+    os.environ.update(ENVIRONMENT)
     from train.ahead_of_time import compile_step, print_report, topology_devices
 
     devices = topology_devices(options.topology)

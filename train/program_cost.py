@@ -224,7 +224,9 @@ def _moved(computations: Mapping[str, _Computation], inside: _Computation, instr
         return _of_fusion(computations, inside, instruction)
     if opcode in _SLICES:
         return 2 * _size(instruction.type)
-    types = [inside.instructions[name].type for name in instruction.operands if name in inside.instructions]
+    # A kernel may be given an array several times, and reads another part of it each time.
+    names = dict.fromkeys(name for name in instruction.operands if name in inside.instructions)
+    types = [inside.instructions[name].type for name in names]
     if opcode == "dynamic-update-slice":
         return 2 * _size(types[1])
     if opcode == "scatter":

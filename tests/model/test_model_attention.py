@@ -10,6 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from model.attention import attend, for_platform, implementation, padded_length, prepare_mask
 from model.config import BASE, TINY
+from model.rotary import table
 from model.transformer import Transformer
 
 FAST = replace(BASE, dtype="bfloat16")
@@ -33,6 +34,7 @@ def test_the_platform_decides_unless_the_configuration_does(platform, expected):
         (replace(FAST, attention="fused"), 241, "fused", 256),
         (replace(FAST, attention="fused"), 31, "xla", 31),
         (replace(FAST, attention="fused"), 800, "xla", 800),
+        (replace(TINY, attention="fused"), 241, "xla", 241),
         (replace(FAST, attention="fused", parity=True), 241, "products", 241),
         (FAST, 241, "products", 241),
     ],
@@ -46,11 +48,13 @@ def test_what_a_stack_uses_and_pads_to(config, length, expected, padded):
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_is_the_same_by_products_and_by_the_library(dtype, masked):
     config = replace(TINY, dtype=dtype)
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 7, 3, config.head_size), dtype)
+    config = replace(config, hidden_size=3 * config.head_size)
+    projected = jax.random.normal(jax.random.key(0), (2, 7, 9, config.head_size), dtype)
+    positions = table(jnp.linspace(-1, 1, 7)[:, None], config.rotary_size, config.head_size)
     # The last token of the first row is padding, and the second row is two texts.
     mask = prepare_mask(jnp.asarray([[0] * 6 + [-1], [0] * 3 + [1] * 4]), "xla", dtype) if masked else None
     products, library = (
-        np.asarray(attend(query, key, value, mask, config, chosen), np.float32) for chosen in ("products", "xla")
+        np.asarray(attend(projected, positions, mask, config, chosen), np.float32) for chosen in ("products", "xla")
     )
     np.testing.assert_allclose(products, library, atol=1e-6 if dtype == "float32" else 0.02)
 
@@ -76,14 +80,15 @@ def test_masked_padding_changes_no_output(masked):
     np.testing.assert_allclose(longer[1][:, :17][real], plain[1][real], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_fused_attention_of_tpus_pads_and_agrees(masked):
+@pytest.mark.parametrize(("masked", "rotary"), [(False, "published"), (True, "published"), (True, "standard")])
+def test_fused_attention_of_tpus_pads_and_agrees(masked, rotary):
     """The kernel for TPUs, interpreted: a sequence of 130 with its summary token becomes 256 long."""
-    x = jax.random.normal(jax.random.key(1), (2, 130, TINY.hidden_size))
+    x = jax.random.normal(jax.random.key(1), (2, 130, 128))
     places = jnp.linspace(-1, 1, 130)[:, None]
     ids = jnp.asarray([[0] * 130, [0] * 60 + [1] * 50 + [-1] * 20]) if masked else None
     real = np.ones((2, 130), bool) if ids is None else np.asarray(ids) >= 0
-    plain = Transformer(TINY, layers=1)
+    config = replace(TINY, rotary=rotary, hidden_size=128)
+    plain = Transformer(config, layers=1)
     params = plain.init(jax.random.key(2), x, places, ids)
 
     def loss(params, stack):
@@ -96,7 +101,7 @@ def test_fused_attention_of_tpus_pads_and_agrees(masked):
     (_, expected), expected_gradients = run(plain)
     # "True" is the plain interpreter; the other one calls back into Python and can stop for good on two cores.
     with pltpu.force_tpu_interpret_mode(True):
-        (_, found), gradients = run(Transformer(replace(TINY, attention="fused"), layers=1))
+        (_, found), gradients = run(Transformer(replace(config, attention="fused"), layers=1))
     np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
     np.testing.assert_allclose(np.asarray(found[1])[real], np.asarray(expected[1])[real], atol=1e-5)
     jax.tree.map(

@@ -11,7 +11,6 @@ from tensorflow.core.util.event_pb2 import Event, SessionLog
 
 from shards import tfrecord
 from shards.errors import StorageError, UsageError
-from train import devices
 from train.journal import Journal
 from train.tensorboard import EventFile
 from train.trace import SKIPPED, Trace
@@ -99,9 +98,3 @@ def test_a_profile_of_some_steps(tmp_path):
         assert bool(list(tmp_path.rglob("*.xplane.pb"))) == (done >= SKIPPED + 2)
     with pytest.raises(UsageError, match="a profile cannot be written to 'gs://b/profile'"):
         Trace("gs://b/profile", 1)
-
-
-def test_peaks_by_the_kind_of_device():
-    assert devices.peak_flops("NVIDIA H200 NVL") == 989e12
-    assert (devices.peak_flops("TPU v5 lite"), devices.peak_flops("TPU v5p")) == (197e12, 459e12)
-    assert devices.peak_flops("cpu") is None
