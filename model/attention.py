@@ -26,6 +26,8 @@ PADDING_ID = -1
 _MASKED = -1e10
 _CUDNN_MULTIPLE = 8
 _LANES = 128
+_FUSED_SHORTEST = 16
+"""Rows of a tile of bfloat16."""
 _FUSED_LONGEST = 768
 
 
@@ -34,12 +36,12 @@ def for_platform(config: ReserveConfig, platform: str) -> Implementation:
     return BY_PLATFORM.get(platform, "xla") if config.attention == "auto" else config.attention
 
 
-def implementation(config: ReserveConfig, length: int) -> Implementation:
-    """What a stack over sequences of `length` uses: what `config.attention` names where it applies, else "xla".
+def implementation(config: ReserveConfig, rows: int, length: int) -> Implementation:
+    """What a stack over `rows` sequences of `length` uses: what `config.attention` names where it applies, else "xla".
 
     cuDNN takes 16-bit numbers and heads of a multiple of 8 up to 128. `model.fused_attention` takes whole lanes of 128
-    tokens and channels, so short sequences would be mostly padding, and has no room for very long ones. Published
-    numerics (`config.parity`) are plain products.
+    channels and tokens, or several short sequences together that fill them, and has no room for very long ones.
+    Published numerics (`config.parity`) are plain products.
     """
     if config.parity:
         return "products"
@@ -49,7 +51,9 @@ def implementation(config: ReserveConfig, length: int) -> Implementation:
         return "cudnn" if fits else "xla"
     if wanted == "fused":
         lanes = _LANES % config.head_size == 0 and config.hidden_size % _LANES == 0
-        return "fused" if lanes and _LANES < length <= _FUSED_LONGEST else "xla"
+        together = max(_LANES // padded_length(length, "fused"), 1)
+        whole = rows % (sharding.batch_parts() * together) == 0
+        return "fused" if lanes and whole and length <= _FUSED_LONGEST else "xla"
     return wanted
 
 
@@ -58,6 +62,8 @@ def padded_length(length: int, chosen: Implementation) -> int:
 
     The gradient of cuDNN's attention exists for even lengths only, and multiples of 8 are the fast ones.
     """
+    if chosen == "fused" and length <= _LANES // 2:
+        return max(1 << (length - 1).bit_length(), _FUSED_SHORTEST)
     multiple = {"cudnn": _CUDNN_MULTIPLE, "fused": _LANES}.get(chosen, 1)
     return -(-length // multiple) * multiple
 
@@ -120,9 +126,6 @@ def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array |
 def _fused(
     projected: jax.Array, positions: RotaryTable, segment_ids: jax.Array | None, config: ReserveConfig
 ) -> jax.Array:
-    # Pallas is imported by those who run on TPUs only.
-    from model import fused_attention
-
     batch, length = projected.shape[:2]
     ids = jnp.zeros((1, 1), jnp.int32) if segment_ids is None else segment_ids
     ids = jnp.broadcast_to(ids, (batch, length))
@@ -132,15 +135,29 @@ def _fused(
     )
     # Queries, keys and values are split over devices head by head.
     parts = projected.reshape(batch, length, 3, config.heads, config.head_size)
-
-    def kernel(parts: jax.Array, own: jax.Array, second: jax.Array | None, ids: jax.Array) -> jax.Array:
-        heads = parts.shape[3]
-        flat = parts.reshape(*parts.shape[:2], -1)
-        mixed = fused_attention.attention(flat, own, second, ids, heads)
-        return mixed.reshape(*mixed.shape[:2], heads, -1)
-
-    tables = (sharding.by_example_if_many(own), sharding.by_example_if_many(second))
     together = _LANES // config.head_size
+    tables = (sharding.by_example_if_many(own), sharding.by_example_if_many(second))
     specs = (sharding.by_example_and_head(config.heads, 1, together), *tables, sharding.by_example_if_many(ids))
     made = sharding.by_example_and_head(config.heads, together=together)
-    return sharding.per_device(kernel, (parts, own, second, ids), specs, made)
+    return sharding.per_device(_fused_rows, (parts, own, second, ids), specs, made)
+
+
+def _fused_rows(parts: jax.Array, own: jax.Array, second: jax.Array | None, ids: jax.Array) -> jax.Array:
+    """Whole rows of `parts [batch, n, 3, heads, head]`; several short ones are one row of different segment ids."""
+    # Pallas is imported by those who run on TPUs only.
+    from model import fused_attention
+
+    batch, length, _, heads, head = parts.shape
+    together = max(_LANES // length, 1)
+
+    def joined(array: jax.Array) -> jax.Array:
+        if len(array) == 1 < together:
+            array = jnp.broadcast_to(array, (together, *array.shape[1:]))
+        return array.reshape(-1, together * length, *array.shape[2:])
+
+    if together > 1:
+        ids = jnp.where(ids < 0, ids, ids * together + jnp.arange(batch)[:, None] % together)
+    flat = joined(parts.reshape(batch, length, -1))
+    tables = (None if table is None else joined(table) for table in (own, second))
+    mixed = fused_attention.attention(flat, *tables, joined(ids), heads)
+    return mixed.reshape(batch, length, heads, head)

@@ -121,7 +121,7 @@ class Transformer(nn.Module):
             coordinates = _padded(coordinates, -2, before=1)
             segment_ids = None if segment_ids is None else _padded(segment_ids, -1, before=1)
         length = x.shape[1]
-        chosen = attention.implementation(cfg, length)
+        chosen = attention.implementation(cfg, len(x), length)
         missing = attention.padded_length(length, chosen) - length
         if missing:
             segment_ids = jnp.zeros((1, length), jnp.int32) if segment_ids is None else segment_ids

@@ -32,7 +32,8 @@ _PARTS = (
     ("token embeddings", r"Embed_0|token_encoder"),
     ("pairs and losses", r"logsumexp|qh,kh|log_softmax|bps,bph|argsort|top_k|one_hot"),
     ("between layers", r"jvp|transpose"),
-    ("optimizer and state", r""),
+    ("optimizer and state", r"."),
+    ("moves to and from the chip", r""),
 )
 """Parts of a program by what the names of their operations hold; the first match counts."""
 

@@ -32,7 +32,7 @@ def test_the_platform_decides_unless_the_configuration_does(platform, expected):
         (replace(FAST, attention="cudnn", dtype="float32"), 241, "xla", 241),
         (replace(FAST, attention="cudnn", head_size=192), 241, "xla", 241),
         (replace(FAST, attention="fused"), 241, "fused", 256),
-        (replace(FAST, attention="fused"), 31, "xla", 31),
+        (replace(FAST, attention="fused"), 31, "fused", 32),
         (replace(FAST, attention="fused"), 800, "xla", 800),
         (replace(TINY, attention="fused"), 241, "xla", 241),
         (replace(FAST, attention="fused", parity=True), 241, "products", 241),
@@ -40,7 +40,7 @@ def test_the_platform_decides_unless_the_configuration_does(platform, expected):
     ],
 )
 def test_what_a_stack_uses_and_pads_to(config, length, expected, padded):
-    chosen = implementation(config, length)
+    chosen = implementation(config, 8, length)
     assert (chosen, padded_length(length, chosen)) == (expected, padded)
 
 
@@ -80,13 +80,26 @@ def test_masked_padding_changes_no_output(masked):
     np.testing.assert_allclose(longer[1][:, :17][real], plain[1][real], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("masked", "rotary"), [(False, "published"), (True, "published"), (True, "standard")])
-def test_fused_attention_of_tpus_pads_and_agrees(masked, rotary):
-    """The kernel for TPUs, interpreted: a sequence of 130 with its summary token becomes 256 long."""
-    x = jax.random.normal(jax.random.key(1), (2, 130, 128))
-    places = jnp.linspace(-1, 1, 130)[:, None]
-    ids = jnp.asarray([[0] * 130, [0] * 60 + [1] * 50 + [-1] * 20]) if masked else None
-    real = np.ones((2, 130), bool) if ids is None else np.asarray(ids) >= 0
+@pytest.mark.parametrize(
+    ("length", "masked", "rotary"),
+    [
+        (130, False, "published"),
+        (130, True, "published"),
+        (130, True, "standard"),
+        (30, False, "published"),
+        (15, True, "published"),
+    ],
+)
+def test_fused_attention_of_tpus_pads_and_agrees(length, masked, rotary):
+    """The kernel for TPUs, interpreted: 130 tokens and a summary become 256, and short ones share a row of 128."""
+    rows = 8
+    x = jax.random.normal(jax.random.key(1), (rows, length, 128))
+    places = jnp.linspace(-1, 1, length)[:, None]
+    ids = None
+    if masked:
+        third = length // 3
+        ids = jnp.asarray([[0] * length, [0] * third + [1] * third + [-1] * (length - 2 * third)] * (rows // 2))
+    real = np.ones((rows, length), bool) if ids is None else np.asarray(ids) >= 0
     config = replace(TINY, rotary=rotary, hidden_size=128)
     plain = Transformer(config, layers=1)
     params = plain.init(jax.random.key(2), x, places, ids)
