@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 import sys
 import time
@@ -26,6 +27,7 @@ from shards.errors import UsageError, UserError
 from shards.fetch import cache_folder
 from train.config import TrainConfig
 from train.devices import chip
+from train.gpu_targets import GPU_TARGETS
 from train.matmul_flops import matmul_flops
 from train.mesh import AXES, make_mesh
 from train.program_cost import Collective, analyse
@@ -34,6 +36,11 @@ from train.step import make_step, state_shapes
 _CHIP_CONFIG = {"v4": "megacore"}
 """Generations whose chips are two devices unless the compiler is told what jobs get: one."""
 
+_GPUS_OF_HOST = 8
+_MISSING = (
+    "the {compiler} compiler is not installed; install the extra `{extra}` (uv sync --inexact --extra {extra}, or pip"
+    " install 'reservoir[{extra}]')"
+)
 _MIB = 2**20
 _FORMAT = 1
 """Changes when a report means something else than before."""
@@ -89,25 +96,40 @@ class Report:
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
-    """Return the devices of a topology such as `v4:4x4x4`; the process has `train.compile.ENVIRONMENT`.
+    """Return the devices of a topology such as `v4:4x4x4` or `h100:8`; the process has `train.compile.ENVIRONMENT`.
 
     Raises `UsageError` for one that the compiler does not know, `UserError` where there is no compiler.
     """
-    generation = name.partition(":")[0]
+    generation, _, chips = name.partition(":")
+    if generation in GPU_TARGETS:
+        return _gpus(name, GPU_TARGETS[generation], chips)
     settings = {"chip_config_name": _CHIP_CONFIG[generation]} if generation in _CHIP_CONFIG else {}
     try:
         return topologies.get_topology_desc(name, platform="tpu", **settings).devices
     except JaxRuntimeError as error:
         reason = str(error).splitlines()[0].partition(": ")[2]
         raise UsageError(
-            f"--topology {name}: {reason}; name a generation and its chips, such as v4:4x4x4, v5e:8x8, v5p:2x2x4 or"
-            " v6e:16x16"
+            f"--topology {name}: {reason}; name a generation and its chips, such as v4:4x4x4, v5e:8x8, v5p:2x2x4,"
+            " v6e:16x16 or h100:8"
         ) from None
     except RuntimeError:
-        raise UserError(
-            "the TPU compiler is not installed; install the extra `tpu` (uv sync --inexact --extra tpu, or pip install"
-            " 'reservoir[tpu]')"
-        ) from None
+        raise UserError(_MISSING.format(compiler="TPU", extra="tpu")) from None
+
+
+def _gpus(name: str, target: str, count: str) -> Sequence[jax.Device]:
+    if not count.isdigit() or not int(count) or (int(count) > _GPUS_OF_HOST and int(count) % _GPUS_OF_HOST):
+        raise UsageError(
+            f"--topology {name}: {count or 'no number'} of GPUs; name up to {_GPUS_OF_HOST}, or whole hosts of them,"
+            " such as h100:8"
+        )
+    each = min(int(count), _GPUS_OF_HOST)
+    shape = f"1x{int(count) // each}x{each}"
+    # JAX complains of the machine's missing GPU when it loads the plugin.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
+    try:
+        return topologies.get_topology_desc(name, platform="cuda", topology=shape, target_config=target).devices
+    except (RuntimeError, NotImplementedError):
+        raise UserError(_MISSING.format(compiler="GPU", extra="gpu")) from None
 
 
 def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Device]) -> Report:
@@ -130,7 +152,9 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     Console(stderr=True, highlight=False).print(f"compiling for {len(devices)} {known.kind} devices, minutes ...")
     begun = time.perf_counter()
     try:
-        compiled = lowered.compile()
+        # Autotuning would run kernels.
+        gpu = devices[0].platform == "gpu"
+        compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": "0"} if gpu else None)
     except JaxRuntimeError as error:
         raise UserError(_refusal(str(error), config, mesh, known.kind)) from None
     compile_seconds = time.perf_counter() - begun
@@ -194,7 +218,8 @@ def print_report(report: Report, as_json: bool) -> None:
 
 
 def _digest(program: str, topology: str, mesh: Mesh) -> str:
-    versions = [metadata.version(name) for name in ("jax", "jaxlib", "libtpu")]
+    compiler = "jax-cuda13-pjrt" if mesh.devices.flat[0].platform == "gpu" else "libtpu"
+    versions = [metadata.version(name) for name in ("jax", "jaxlib", compiler)]
     key = json.dumps([_FORMAT, topology, dict(mesh.shape), versions])
     return hashlib.sha256(key.encode() + program.encode()).hexdigest()[:32]
 

@@ -1,9 +1,9 @@
-"""The command that compiles a training step for a TPU slice that nobody has rented: `python -m train.compile base
+"""The command that compiles a training step for accelerators that nobody has rented: `python -m train.compile base
 --topology v4:4x4x4`.
 
-It needs no TPU, only its compiler (the extra `tpu`), and prints what the step takes there: memory, arithmetic, bytes
-moved, collectives, and the time that a step takes at least. The configuration's flags are those of `train.pretrain`. A
-result is kept under the digest of its program, because compiling takes minutes.
+It needs no TPU or GPU, only their compilers (the extras `tpu` and `gpu`), and prints what the step takes there: memory,
+arithmetic, bytes moved, collectives, and the time that a step takes at least. The configuration's flags are those of
+`train.pretrain`. A result is kept under the digest of its program, because compiling takes minutes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Compile:
-    """Compile the training step of a preset for a TPU topology, and print what it costs there."""
+    """Compile the training step of a preset for accelerators that are not there, and print what it costs on them."""
 
     topology: str
-    """Generation and chips of the slice, such as v4:4x4x4, v5e:8x8, v5p:2x2x4 or v6e:16x16."""
+    """Generation and chips of a TPU slice, such as v4:4x4x4, v5e:8x8, v5p:2x2x4 or v6e:16x16, or h100 or h200 and their
+    number, such as h100:8."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     json: bool = False
     """Print one line of JSON instead of a table."""
@@ -48,9 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     # JAX reads these when it is imported, and would look for the TPU of this machine.
     os.environ.update(ENVIRONMENT)
     from train.ahead_of_time import compile_step, print_report, topology_devices
+    from train.layouts import for_devices
 
     devices = topology_devices(options.topology)
-    print_report(compile_step(options.config, options.topology, devices), options.json)
+    config = for_devices(options.config, devices)
+    print_report(compile_step(config, options.topology, devices), options.json)
     return 0
 
 

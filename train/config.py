@@ -28,9 +28,12 @@ _TOKENS_OF_A_SEGMENT = 24
 
 _RHYTHM = (
     *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),
-    *("skip_limit", "microbatches"),
+    *("skip_limit", "microbatches", "layout"),
 )
 """Fields of a run that do not decide its numbers."""
+
+_MODEL_LAYOUT = ("remat", "attention")
+"""Fields of its model that do not either."""
 
 _FROM_PUBLISHED = {
     "learning_rate": "learning_rate",
@@ -144,6 +147,8 @@ class TrainConfig:
     model: ReserveConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    layout: Literal["given", "auto"] = "given"
+    """"auto" takes mesh, recomputation and microbatches from `train.layouts` for known accelerators."""
     input: InputConfig = field(default_factory=InputConfig)
     batch_size: int = 1024
     """Examples of a step, on all devices together."""
@@ -223,8 +228,10 @@ class TrainConfig:
         ] or [self]
 
     def numbers(self) -> dict[str, Any]:
-        """Everything that decides the numbers of a run, as JSON: all but its length, rhythm and mesh."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _RHYTHM}
+        """Return everything that decides the numbers of a run, as JSON: all but its length, intervals and layout."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _RHYTHM}
+        model = {name: value for name, value in values["model"].items() if name not in _MODEL_LAYOUT}
+        return values | {"model": model}
 
 
 def from_json(values: Mapping[str, Any]) -> TrainConfig:
@@ -313,11 +320,13 @@ TINY = TrainConfig(
 Small batches and a constant rate, because leaving the first plateau takes many cheap steps. The three losses start at
 3.5, 3.9 and 3.9, where guessing leaves them; docs/performance.md says when each begins to fall."""
 
-BASE = TrainConfig(model=BASE_MODEL)
+BASE = TrainConfig(model=replace(BASE_MODEL, scan_layers=True), layout="auto")
 """The published base run: `python -m train.pretrain base --data gs://... --workdir ...` (spec training.md 4, 5 days on
 512 TPU v3 cores)."""
 
-LARGE = TrainConfig(model=LARGE_MODEL, optimizer=OptimizerConfig(learning_rate=3e-4))
+LARGE = TrainConfig(
+    model=replace(LARGE_MODEL, scan_layers=True), optimizer=OptimizerConfig(learning_rate=3e-4), layout="auto"
+)
 """The published large run: `python -m train.pretrain large --data gs://... --workdir ...` (16 days on 512 TPU v3
 cores)."""
 

@@ -67,7 +67,8 @@ def batch_shards(mesh: Mesh) -> int:
 
 def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1, group: int = 1) -> None:
     """Raise `UsageError` unless a batch can be split over hosts, devices and microbatches into groups of examples."""
-    hosts = jax.process_count()
+    # A mesh may be of devices that are not there.
+    hosts = len({device.process_index for device in mesh.devices.flat})
     if batch_shards(mesh) % hosts:
         raise UsageError(
             f"the mesh axes data and fsdp have {batch_shards(mesh)} parts, which {hosts} hosts cannot share; make"

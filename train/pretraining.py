@@ -24,6 +24,7 @@ from train.compiling import announce
 from train.config import TrainConfig, fit_to_data
 from train.evaluation import Evaluator
 from train.journal import Journal
+from train.layouts import for_devices
 from train.loop import train
 from train.mesh import check_batch, make_mesh
 from train.step import TrainState, initial_state, state_shapes
@@ -44,13 +45,14 @@ def pretrain(options: Pretrain) -> int:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     config, vocabulary, tokenizer = settle(options)
     hosts.check_same(repr((config, options.data, options.workdir, options.init)).encode())
+    stored, config = config, for_devices(config, jax.devices())
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
     filesystem.make_folder(options.workdir)
     with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         silence_orbax()
-        store_config(options, config, vocabulary)
+        store_config(options, stored, vocabulary)
         reader = PretrainingReader(
             options.data,
             [turn.reader(options.cache) for turn in config.turns()],

@@ -1,0 +1,63 @@
+"""How the published models are laid over devices: what is split, recomputed and taken in turns, by model and chip.
+
+Chosen from compiled programs (`python -m train.compile`, docs/performance.md). A layout decides speed and memory and
+never numbers, so a run may move to other devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model.config import BASE, LARGE, Remat, RematPolicy, ReserveConfig
+from train.config import MeshConfig, TrainConfig
+
+if TYPE_CHECKING:
+    import jax
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The examples that a device encodes at once, on images of the published grid, what it recomputes, and fsdp."""
+
+    examples: int
+    remat: RematPolicy
+    fsdp: int = 1
+
+
+LAYOUTS: dict[tuple[int, str], Layout] = {}
+"""By hidden size of the model and the start of the device's kind."""
+
+
+def for_devices(config: TrainConfig, devices: Sequence[jax.Device]) -> TrainConfig:
+    """The run with the layout of its model on these devices; unchanged where `config.layout` is "given" or unknown.
+
+    Axes of the mesh are only chosen where the configuration leaves them alone, and so are turns.
+    """
+    layout = _layout(config.model, devices[0].device_kind) if config.layout == "auto" else None
+    if layout is None:
+        return config
+    mesh = config.mesh
+    if mesh == MeshConfig():
+        mesh = MeshConfig(fsdp=math.gcd(layout.fsdp, len(devices)))
+    parts = max(len(devices) // mesh.tensor, 1)
+    each = config.batch_size // parts
+    at_once = max(layout.examples * math.prod(BASE.grid) // config.model.patches, 1)
+    turns = config.microbatches
+    if turns == 1:
+        turns = next((n for n in range(-(-each // at_once), each + 1) if each % n == 0), 1) if each else 1
+    policy = Remat(vision=layout.remat, audio=layout.remat, span="none", joint=layout.remat)
+    model = dataclasses.replace(config.model, remat=policy)
+    return dataclasses.replace(config, model=model, mesh=mesh, microbatches=turns)
+
+
+def _layout(model: ReserveConfig, kind: str) -> Layout | None:
+    if model.hidden_size not in (BASE.hidden_size, LARGE.hidden_size):
+        return None
+    found = (
+        layout for (size, start), layout in LAYOUTS.items() if size == model.hidden_size and kind.startswith(start)
+    )
+    return next(found, None)
