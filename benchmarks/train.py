@@ -1,14 +1,10 @@
-"""What the training loop costs beside its step, and the memory a device needs on meshes of many sizes.
+"""What the training loop costs beside its step.
 
     python -m benchmarks.train [--data DATA] [--steps 200] [--rounds 3]
-    python -m benchmarks.train --only memory [--rows base:8:8,1,1 large:32:4,8,1:2]
 
-The first table trains the tiny model on real shards, by default small ones that are written for it: the bare step on
-one batch over and over, the loop with figures and checkpoints on batches that are in memory, the same with the reader,
-and the reader alone, in turns. The second table
-compiles the train step of every row for a mesh of simulated devices, each row in a process of its own, and runs
-nothing: what XLA's CPU compiler allots to one device. It computes bfloat16 products in float32 and has no fused
-attention, so an accelerator needs less beside the arguments.
+The tiny model is trained on real shards, by default small ones that are written for it: the bare step on one batch over
+and over, the loop with metrics and checkpoints on batches that are in memory, the same with the reader, and the reader
+alone, in turns. What a step takes on accelerators is compiled by `python -m train.compile`.
 """
 
 from __future__ import annotations
@@ -16,10 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,28 +22,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from model.config import Remat
-from model.objectives import batch_shapes
 from shards import dataset
 from shards.reader import PretrainingReader
 from shards.vocabulary import of_data
 from train.checkpoint import Checkpoints
-from train.config import PRESETS, TINY, MeshConfig, fit_to_data
+from train.config import TINY, fit_to_data
 from train.journal import Journal
 from train.loop import Rhythm, run
-from train.mesh import by_example, make_mesh, to_devices
-from train.step import TrainState, initial_state, make_step, state_shapes
-
-ROWS = (
-    *("base:1:1,1,1", "base:8:8,1,1", "base:8:1,8,1", "base:8:2,2,2"),
-    *("base:32:32,1,1", "base:32:1,32,1", "base:32:4,8,1", "base:32:4,4,2"),
-    *("large:8:8,1,1", "large:8:1,8,1", "large:8:2,2,2"),
-    *("large:32:32,1,1", "large:32:1,32,1", "large:32:4,8,1", "large:32:4,4,2"),
-)
-"""Model, devices, the axes data, fsdp and tensor, and, if more than one, microbatches."""
+from train.mesh import make_mesh, to_devices
+from train.step import TrainState, initial_state, make_step
 
 _WARM = 10
-_MIB = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,56 +193,6 @@ def _shape(data: str) -> tuple[int, int]:
     return of_data(opened.folder, opened.manifest).size, opened.manifest.segments_per_example
 
 
-def memory_of(row: str, examples: int, remat: str) -> dict[str, float]:
-    """MiB of one device for a train step of a row with `examples` a device, and the seconds to compile it."""
-    name, _, axes, *turns = row.split(":")
-    data, fsdp, tensor = map(int, axes.split(","))
-    preset = PRESETS[name]
-    policy = Remat(remat, remat, remat, remat)
-    config = dataclasses.replace(
-        preset,
-        model=dataclasses.replace(preset.model, scan_layers=True, remat=policy),
-        mesh=MeshConfig(data, fsdp, tensor),
-        batch_size=examples * data * fsdp,
-        microbatches=int(turns[0]) if turns else 1,
-    )
-    mesh = make_mesh(config.mesh)
-    batch = {
-        array: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=by_example(mesh))
-        for array, shape in batch_shapes(config.model, config.batch_size).items()
-    }
-    begun = time.perf_counter()
-    found = make_step(config, mesh).lower(state_shapes(config), batch).compile().memory_analysis()
-    return {
-        "arguments": found.argument_size_in_bytes / _MIB,
-        "beside": found.temp_size_in_bytes / _MIB,
-        "seconds": time.perf_counter() - begun,
-    }
-
-
-def memory_table(console: Console, rows: list[str], examples: int, remat: str) -> None:
-    """One line a row, each compiled in a process with as many simulated devices."""
-    table = Table(title=f"MiB a device, {examples} examples a device on data x fsdp, scanned layers, remat {remat}")
-    for column in ("model", "devices", "data, fsdp, tensor", "microbatches", "state and batch", "beside", "compile s"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in rows:
-        name, devices, axes, *turns = row.split(":")
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        }
-        command = [sys.executable, "-m", "benchmarks.train", "--one", row, "--examples", str(examples)]
-        done = subprocess.run(
-            [*command, "--remat", remat], env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            sys.exit(f"{row}: {done.stderr.strip().splitlines()[-1]}")
-        found = json.loads(done.stdout.splitlines()[-1])
-        figures = (f"{found['arguments']:,.0f}", f"{found['beside']:,.0f}", f"{found['seconds']:.0f}")
-        table.add_row(name, devices, axes, turns[0] if turns else "1", *figures)
-    console.print(table)
-
-
 def _written(folder: str) -> str:
     """Small real shards, as the tests write them."""
     from tests.shards.reader_data import write_data
@@ -270,26 +201,14 @@ def _written(folder: str) -> str:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a data folder of shards")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3, help="of the first table")
-    parser.add_argument("--only", choices=("loop", "memory"))
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), help="MODEL:DEVICES:DATA,FSDP,TENSOR[:MICROBATCHES]")
-    parser.add_argument("--examples", type=int, default=2, help="of a device, for the memory")
-    parser.add_argument("--remat", choices=("none", "dots", "full"), default="full")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    if given.one:
-        print(json.dumps(memory_of(given.one, given.examples, given.remat)))
-        return
-    console = Console(width=120)
-    if given.only != "memory":
-        with tempfile.TemporaryDirectory() as folder:
-            loop_table(console, given.data or _written(folder), given.steps, given.rounds)
-    if given.only != "loop":
-        memory_table(console, given.rows, given.examples, given.remat)
+    with tempfile.TemporaryDirectory() as folder:
+        loop_table(Console(width=120), given.data or _written(folder), given.steps, given.rounds)
 
 
 if __name__ == "__main__":
