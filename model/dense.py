@@ -12,6 +12,10 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+OUTPUT_NAME = "dense"
+"""What policies of recomputation call the outputs of these layers."""
 
 
 class Dense(nn.Module):
@@ -38,7 +42,7 @@ class Dense(nn.Module):
 
         kernel = self.param("kernel", flat_kernel)
         bias = self.param("bias", lambda key: jnp.zeros(self.features)) if self.use_bias else None
-        return affine(x.astype(self.dtype), kernel, bias, self.axes)
+        return checkpoint_name(affine(x.astype(self.dtype), kernel, bias, self.axes), OUTPUT_NAME)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

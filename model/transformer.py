@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from model import attention, sharding
 from model.attention import Implementation, Mask
 from model.config import ReserveConfig
-from model.dense import Dense
+from model.dense import OUTPUT_NAME, Dense
 from model.rotary import RotaryTable, table
 
 LAYER_NORM_EPSILON = 1e-5
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
     def _run_layers(self, x: jax.Array, positions: RotaryTable, mask: Mask | None, chosen: Implementation) -> jax.Array:
         layer_class = Layer
         if self.remat != "none":
-            dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+            dots = jax.checkpoint_policies.save_only_these_names(OUTPUT_NAME)
             layer_class = nn.remat(
                 Layer, policy=dots if self.remat == "dots" else None, prevent_cse=not self.config.scan_layers
             )
