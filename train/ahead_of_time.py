@@ -42,7 +42,7 @@ _MISSING = (
     " install 'reservoir[{extra}]')"
 )
 _MIB = 2**20
-_FORMAT = 1
+_FORMAT = 2
 """Changes when a report means something else than before."""
 
 

@@ -112,10 +112,9 @@ def analyse(text: str) -> ProgramCost:
     moved: dict[str, float] = {}
     collectives: dict[str, tuple[int, float]] = {}
     for computation, instruction, times in _executed(computations, entry, 1):
-        kind = next((kind for kind in _COLLECTIVES if instruction.opcode in (kind, f"{kind}-start")), None)
-        if kind is not None:
+        for kind, sent in _sendings(computations, computation, instruction):
             count, size = collectives.get(kind, (0, 0.0))
-            collectives[kind] = count + times, size + times * _sent(kind, instruction, computation)
+            collectives[kind] = count + times, size + times * sent
         cost = _moved(computations, computation, instruction)
         if cost:
             moved[instruction.part] = moved.get(instruction.part, 0.0) + times * cost
@@ -291,6 +290,24 @@ def _written(computation: _Computation, fusion: _Instruction) -> float:
     return written
 
 
+def _sendings(
+    computations: Mapping[str, _Computation], inside: _Computation, instruction: _Instruction
+) -> Iterator[tuple[str, float]]:
+    """The kind and the bytes of the collectives that an instruction is or, as a fusion, contains."""
+    if instruction.opcode == "fusion":
+        fused = computations[instruction.called("calls")]
+        for inner in fused.instructions.values():
+            for kind, sent in _sendings(computations, fused, inner):
+                # TPUs write a reduce-scatter as a fused all-reduce of which each device keeps a slice.
+                scatters = kind == "all-reduce" and any(
+                    i.opcode == "dynamic-slice" for i in fused.instructions.values()
+                )
+                yield ("reduce-scatter", sent / 2) if scatters else (kind, sent)
+    for kind in _COLLECTIVES:
+        if instruction.opcode in (kind, f"{kind}-start"):
+            yield kind, _sent(kind, instruction, inside)
+
+
 def _sent(kind: str, instruction: _Instruction, inside: _Computation) -> float:
     """Bytes that a device sends for one collective on a ring of its group."""
     operands = [inside.instructions[name].type for name in instruction.operands if name in inside.instructions]
@@ -304,7 +321,7 @@ def _sent(kind: str, instruction: _Instruction, inside: _Computation) -> float:
 
 def _group(attributes: str) -> int:
     """The devices of one group of a collective, from any of XLA's notations."""
-    if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes):
+    if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", mesh[2]))
     if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=", attributes):
