@@ -231,6 +231,7 @@ def _from_json(values: dict) -> Report:
 def _refusal(reason: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
     """Say in one sentence why the compiler refused a program."""
     used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", reason)
+    used = used or re.search(r"HLO temporaries \(([\d.]+\w)\) exceeds available HBM \(([\d.]+\w)\)", reason)
     if used is None:
         return f"the compiler refused the step: {' '.join(reason.split())[:300]}"
     each = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])

@@ -17,7 +17,7 @@ from train.program_cost import Collective, analyse
 ROOT = Path(__file__).parent.parent.parent
 COMPILER = Path(sys.prefix) / "tpu-compiler"
 NARROW = (
-    *("--model.hidden-size", "128", "--model.segments", "2", "--model.sequence-length", "168", "--batch-size", "8"),
+    *("--model.hidden-size", "128", "--model.segments", "2", "--model.sequence-length", "168"),
     *("--model.spans-to-include", "2", "--model.dtype", "bfloat16"),
 )
 
@@ -114,7 +114,7 @@ def tpu(compile_for):
 
 
 def test_a_step_compiles_for_tpus(tpu):
-    first, again = (tpu("tiny", "--topology", "v4:2x2x1", "--mesh.fsdp", 2, *NARROW, "--json") for _ in range(2))
+    first, again = (tpu("tiny", "--topology", "v4:2x2x1", "--mesh.fsdp", 2, "--batch-size", 8, *NARROW, "--json") for _ in range(2))
     assert first[0] == again[0] == 0, first[2]
     report = json.loads(first[1])
     assert again[1] == first[1], "the second time the result comes from the cache"
@@ -134,9 +134,11 @@ def test_a_step_compiles_for_tpus(tpu):
         (["--topology", "v9:2x2"], 2, "--topology v9:2x2: Invalid TPU external name: TPU v9; name a generation"),
         (["--topology", "v4:3x3x3"], 2, '--topology v4:3x3x3: Topology layout "v4:3x3x3" is not divisible'),
         (["--topology", "v5e:2x2", "--mesh.fsdp", "3"], 2, "fsdp 3 and tensor 1 does not fit 4 devices"),
+        (["--topology", "h100:9"], 2, "--topology h100:9: 9 of GPUs; name up to 8, or whole hosts of them"),
+        (["--topology", "h100:8"], 1, "the GPU compiler is not installed; install the extra `gpu` (uv sync"),
         (["--topology", "v5e:2x2", "--batch-size", "9"], 2, "batch_size 9 is not divisible by the 4 devices"),
         (
-            ["--topology", "v5e:2x2", "--batch-size", "32768", *NARROW[:6], "--model.dtype", "bfloat16"],
+            ["--topology", "v5e:2x2", "--batch-size", "32768", *NARROW],
             1,
             "of the 15.75G of a TPU v5 lite with 8192 examples on each device; lower --batch-size",
         ),
