@@ -85,6 +85,9 @@ class Lifeline:
             if connection in self._peers:
                 _send(connection, {"failure": failure} if failure else {"finished": True})
             self._drop(connection)
+        # Process 0 alone accepts connections, and none after it has closed.
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(self._server)
         self._server.close()
 
     def _accept(self) -> None:
@@ -102,6 +105,9 @@ class Lifeline:
         self._selector.register(connection, selectors.EVENT_READ, partial(self._receive, connection))
 
     def _receive(self, connection: socket.socket) -> None:
+        if connection not in self._partial:
+            # What came with this message has closed it.
+            return
         try:
             data = connection.recv(_LINE_BYTES)
         except OSError:

@@ -33,7 +33,7 @@ FAILED = 1
 _GRACE_SECONDS = 2.0
 """How long the work may take to end by itself after another process has ended: often it fails for the same reason."""
 _NEWS_SECONDS = 1.0
-"""How long a failure of the work waits for news of another process, which may be its cause."""
+"""How long a failure that may be a consequence waits for news of another process."""
 _NATIVE_DELAY_SECONDS = 1.0
 """How long output of compiled code is kept back: what it prints as it aborts is replaced by a sentence."""
 _TEXT_CHARACTERS = 50_000
@@ -50,6 +50,8 @@ class _Report:
     """One line."""
     text: str
     """What a person should read: the sentence of a `UserError`, or a traceback."""
+    consequence: bool
+    """Whether it may follow from the end of another process, as a collective that failed."""
 
 
 def supervised(given: Hosts, work: Callable[[], int]) -> int:
@@ -99,7 +101,7 @@ class _Supervisor:
 
     def run(self) -> int:
         """Wait until the work ends, or end it; returns the exit status."""
-        before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(self._child, number))
+        before = signal.signal(signal.SIGTERM, self._forward)
         # A terminal sends it to both, and the work decides.
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -110,9 +112,14 @@ class _Supervisor:
             self._lifeline.close()
             self._relay(0.0)
             return 0
-        if self._report is None or self._report.status == FAILED:
+        if self._report.consequence if self._report else status == -signal.SIGABRT:
             self._turn_until(lambda: self._lifeline.news, _NEWS_SECONDS)
         return self._explain(status)
+
+    def _forward(self, number: int, frame: object) -> None:
+        del frame
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._child, number)
 
     def _wait(self) -> int:
         """The exit status of the child, negative for a signal."""
@@ -122,7 +129,8 @@ class _Supervisor:
             self._relay(_NATIVE_DELAY_SECONDS)
             ended, status = os.waitpid(self._child, os.WNOHANG)
             if ended:
-                self._turn(0.0)
+                while self._turn(0.0):
+                    pass
                 return os.waitstatus_to_exitcode(status)
             if self._lifeline.news and deadline is None:
                 deadline = time.monotonic() + _GRACE_SECONDS
@@ -132,8 +140,7 @@ class _Supervisor:
 
     def _explain(self, status: int) -> int:
         """Say why the work ended and tell the others; returns the exit status."""
-        name = self._place.name(self._place.process) if self._place else "this process"
-        news, report = self._lifeline.news, self._report
+        name, news, report = self._name(), self._lifeline.news, self._report
         if report is not None and (report.status != FAILED or news is None):
             self._relay(0.0)
             if report.text:
@@ -153,9 +160,15 @@ class _Supervisor:
         sys.stderr.write(f"error: the work of {name} {how}; {_CONTINUE}\n")
         return FAILED
 
-    def _turn(self, timeout: float) -> None:
-        for key, _ in self._selector.select(timeout):
+    def _name(self) -> str:
+        return self._place.name(self._place.process) if self._place else "this process"
+
+    def _turn(self, timeout: float) -> bool:
+        """Read what has come, or comes within so many seconds; whether there was anything."""
+        ready = self._selector.select(timeout)
+        for key, _ in ready:
             key.data()
+        return bool(ready)
 
     def _turn_until(self, condition: Callable[[], object], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -174,11 +187,14 @@ class _Supervisor:
                 self._lifeline.connect(self._place)
             except OSError as error:
                 sys.stderr.write(
-                    f"{self._place.name(self._place.process)} cannot reach {self._place.host}:{self._place.port}"
-                    f" ({error}); open the ports between the hosts, or a lost process is noticed only after minutes\n"
+                    f"{self._name()} cannot reach {self._place.host}:{self._place.port} ({error}); open the ports"
+                    " between the hosts, or a lost process is noticed only after minutes\n"
                 )
         else:
             self._report = _Report(**fields["report"])
+            if not self._report.consequence and self._lifeline.news is None:
+                # Before the collectives of the others fail for it.
+                self._lifeline.close(f"{self._name()} failed: {self._report.summary}")
 
     def _read_native(self) -> None:
         data = os.read(self._native, 1 << 16)
@@ -210,13 +226,13 @@ def _work(given: Hosts, work: Callable[[], int], address: str, reports: socket.s
         hosts.wait_for_all("the run has ended")
     except UserError as error:
         status = 2 if isinstance(error, UsageError) else FAILED
-        report = _Report(status, " ".join(str(error).split()), f"error: {error}\n")
+        report = _Report(status, " ".join(str(error).split()), f"error: {error}\n", _may_follow(error))
     except KeyboardInterrupt:
-        report = _Report(130, "it was interrupted", "")
+        report = _Report(130, "it was interrupted", "", False)
     # Whatever ends the work has to be told to the other processes.
     except Exception as error:  # noqa: BLE001
         line = " ".join(traceback.format_exception_only(error)[-1].split())
-        report = _Report(FAILED, line, traceback.format_exc()[-_TEXT_CHARACTERS:])
+        report = _Report(FAILED, line, traceback.format_exc()[-_TEXT_CHARACTERS:], _may_follow(error))
     else:
         sys.exit(status)
     with contextlib.suppress(OSError):
@@ -224,6 +240,15 @@ def _work(given: Hosts, work: Callable[[], int], address: str, reports: socket.s
     sys.stdout.flush()
     # Without handlers of the exit: JAX's would wait for processes that wait for this one.
     os._exit(report.status)
+
+
+def _may_follow(error: BaseException | None) -> bool:
+    """Whether something that XLA's runtime raised, as when a collective fails, is among the causes of an error."""
+    while error is not None:
+        if type(error).__name__ == "JaxRuntimeError":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _end_with_parent(reports: socket.socket) -> None:

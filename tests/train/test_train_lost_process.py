@@ -33,8 +33,8 @@ def test_a_killed_process_ends_the_other_with_a_sentence_and_the_run_continues(
 ):
     workdir = tmp_path / "run"
     processes, other = checkpoint_4(start_processes, workdir), 1 - victim
-    processes[victim].kill()
     killed = time.monotonic()
+    processes[victim].kill()
     ended = processes[other].wait(120)
     seconds = time.monotonic() - killed
     faults.record(f"process {victim} of 2 killed", "the other ended with status 1", f"after {seconds:.1f} s")
