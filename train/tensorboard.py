@@ -37,7 +37,8 @@ class EventFiles:
 
     def __init__(self, folder: str, step: int):
         """`step` is where the run goes on; what other files of the folder say of later steps is void."""
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        # Nanoseconds: a process in a container has the same number at every start, and replaces nothing that way.
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         start = _varint(_STEP, step + 1) + _bytes(_SESSION, _START)
         kind = _Objects if filesystem.is_remote(folder) else _LocalFile
         self._file = kind(filesystem.join(folder, name), _event(_bytes(_VERSION, b"brain.Event:2")))
