@@ -21,6 +21,7 @@ from shards.reading.cache import CacheOptions
 from shards.reading.question_config import QuestionConfig
 from train.config import UNTRAINED, MeshConfig, OptimizerConfig
 from train.processes import Hosts
+from train.supervisor import supervised
 from train.tasks.readers import READERS
 
 
@@ -115,9 +116,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     check(options)
     changes = combinations(options)
-    from train.finetuning import start
 
-    return start(options, changes)
+    def work() -> int:
+        from train.finetuning import start
+
+        return start(options, changes)
+
+    return supervised(options.processes, work)
 
 
 def parse(argv: list[str] | None) -> Finetune:

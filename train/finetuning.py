@@ -43,7 +43,6 @@ CUT = ("cut_options", "lost_subtitle_tokens")
 
 def start(options: Finetune, changes: list[dict[str, Any]]) -> int:
     """Do the run, or one for each of the changes of a sweep; returns the exit status."""
-    hosts.join(options.processes)
     stop = hosts.Stop()
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

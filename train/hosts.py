@@ -12,32 +12,44 @@ from typing import Any
 
 import jax
 import numpy as np
+
+# What all processes know before there are devices has no public name; Orbax takes it from here too.
+from jax._src.distributed import global_state
 from jax.experimental import multihost_utils
 
 from shards.errors import UsageError, UserError
+from train.lifeline import Place
 from train.processes import AUTO, Hosts
+
+_ADDRESS_KEY = "reservoir/lifeline"
+_ADDRESS_MILLISECONDS = 60_000
 
 
 class HostsError(UserError):
-    """The processes of a run did not find each other."""
+    """The processes of a run could not connect."""
 
 
-def join(given: Hosts) -> None:
-    """Meet the other processes of the run; must come before anything asks for devices.
+def join(given: Hosts, address: str) -> Place:
+    """Connect to the other processes of the run; must come before anything asks for devices.
 
-    Raises `UsageError` for numbers that cannot be, `HostsError` if the others do not come.
+    `address` is the port and the token of this process's `Lifeline`; the place names those of process 0. Raises
+    `UsageError` for impossible numbers, `HostsError` if the others do not come.
     """
     given.check()
-    if given.coordinator is None:
-        return
     try:
         if given.coordinator == AUTO:
             jax.distributed.initialize()
-            return
-        jax.distributed.initialize(given.coordinator, given.hosts, given.host)
+        else:
+            jax.distributed.initialize(given.coordinator, given.hosts, given.host)
+        if global_state.process_id == 0:
+            global_state.client.key_value_set(_ADDRESS_KEY, address)
+        first = global_state.client.blocking_key_value_get(_ADDRESS_KEY, _ADDRESS_MILLISECONDS)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise HostsError(f"the processes of --coordinator {given.coordinator} did not meet: {reason}") from error
+        raise HostsError(f"could not connect to the coordinator {given.coordinator}: {reason}") from error
+    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+    port, token = first.split()
+    return Place(global_state.process_id, global_state.num_processes, host, int(port), token)
 
 
 def is_first() -> bool:

@@ -5,21 +5,25 @@ Only the first process of a run writes. On a terminal there is a bar with loss a
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from shards import filesystem
-from shards.errors import UsageError
+from shards.errors import StorageError, UsageError
 from train import devices, hosts
 from train.metrics import NAME as METRICS_NAME
 from train.metrics import MetricsLog, console_line
-from train.tensorboard import EventFile
+from train.tensorboard import EventFiles
 
 EVENTS_NAME = "events"
 _PROJECT = "WANDB_PROJECT"
@@ -28,8 +32,8 @@ _PROJECT = "WANDB_PROJECT"
 class Journal:
     """The record of one run in its work folder; a context that ends the bar and W&B's run.
 
-    TensorBoard's files lie in the folder `events` of a local work folder; a bucket has none, because its objects cannot
-    grow. Raises `UsageError` if W&B is asked for and not installed.
+    TensorBoard's files are in the folder `events` of the work folder. Raises `UsageError` if W&B is wanted and not
+    installed.
     """
 
     def __init__(
@@ -48,8 +52,7 @@ class Journal:
             return
         self._log = MetricsLog(filesystem.join(workdir, METRICS_NAME))
         self._log.drop_after(step)
-        if not filesystem.is_remote(workdir):
-            self._events = EventFile(filesystem.join(workdir, EVENTS_NAME), step)
+        self._events = EventFiles(filesystem.join(workdir, EVENTS_NAME), step)
         if os.environ.get(_PROJECT):
             self._wandb = _wandb_run(workdir, config or {})
         if console.is_terminal:
@@ -66,11 +69,15 @@ class Journal:
             self._bar.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         if self._wandb is not None:
             self._wandb.finish()
+        if self._events is not None:
+            # What ended the run is what its last words should tell, not that events could not be stored either.
+            with contextlib.suppress(*([StorageError] if kind else [])):
+                self._events.close()
 
     def __call__(self, line: dict[str, float]) -> None:
         """Take a line of figures, and complete it by utilisation and memory if it tells of speed."""
@@ -107,5 +114,14 @@ def _wandb_run(workdir: str, config: Mapping[str, Any]) -> Any:
         )
     import wandb
 
-    name = workdir.rstrip("/").rpartition("/")[2]
-    return wandb.init(name=name, id=os.environ.get("WANDB_RUN_ID", name), config=dict(config), resume="allow")
+    name, run_id = _run_name(workdir)
+    run_id = os.environ.get("WANDB_RUN_ID", run_id)
+    return wandb.init(name=name, id=run_id, config=dict(config), resume="allow")
+
+
+def _run_name(workdir: str) -> tuple[str, str]:
+    """The name of a work folder's run, and an id that no other folder has: many are called `run`."""
+    address = workdir.rstrip("/") if filesystem.is_remote(workdir) else str(Path(workdir).resolve())
+    name = address.rpartition("/")[2]
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:40]
+    return name, f"{readable}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"

@@ -18,6 +18,7 @@ from shards.errors import UsageError, run_command
 from shards.reading.cache import CacheOptions
 from train.config import PRESETS, TrainConfig
 from train.processes import Hosts
+from train.supervisor import supervised
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parse(argv)
     check(options)
-    from train.pretraining import pretrain
 
-    return pretrain(options)
+    def work() -> int:
+        from train.pretraining import pretrain
+
+        return pretrain(options)
+
+    return supervised(options.processes, work)
 
 
 def parse(argv: list[str] | None) -> Pretrain:

@@ -40,7 +40,6 @@ _TOKENIZER_NAME = "tokenizer.json"
 
 def pretrain(options: Pretrain) -> int:
     """Train, export, and say what happened; returns the exit status."""
-    hosts.join(options.processes)
     stop = hosts.Stop()
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     config, vocabulary, tokenizer = settle(options)

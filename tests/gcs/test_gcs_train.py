@@ -111,7 +111,8 @@ def test_damage_falls_back_to_the_checkpoint_before(undisturbed, data, place, ca
 
 def test_all_of_a_run_is_in_its_bucket_and_others_are_refused(undisturbed, data, place, capsys):
     assert run_command(lambda: pretrain.main(arguments(data, place, "--steps", "4"))) == 0
-    assert filesystem.list_folders(place) == ["checkpoints", "export"]
+    assert filesystem.list_folders(place) == ["checkpoints", "events", "export"]
+    assert len(filesystem.list_files(f"{place}/events")) == 1
     assert filesystem.list_files(place) == [f"{place}/{name}" for name in ("config.json", "metrics.jsonl")]
     assert json.loads(filesystem.read_bytes(f"{place}/config.json"))["model"]["hidden_size"] == 32
     assert losses(place) == {step: undisturbed[step] for step in (1, 2, 3, 4)}

@@ -38,11 +38,10 @@ def data(published_tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(run, data, tmp_path_factory):
-    """Run so many processes, which share two simulated devices, to the end; gives the work folder."""
+def start(run, data):
+    """Start so many processes, which share two simulated devices."""
 
-    def finish(count):
-        workdir = tmp_path_factory.mktemp(f"{count}") / "run"
+    def begin(workdir, count):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -51,22 +50,33 @@ def finished(run, data, tmp_path_factory):
         if count > 1:
             command += ["--coordinator", address, "--hosts", count]
         hosts = [("--host", host) for host in range(count)] if count > 1 else [()]
-        processes = [
+        return [
             run.start("train.finetune", *command, *host, env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices})
             for host in hosts
         ]
-        ran = [process.wait() for process in processes]
-        assert [each.status for each in ran] == [0] * count, ran
-        assert [each.err.count("finished 6 steps") for each in ran] == [1] + [0] * (count - 1)
-        return workdir
 
-    return finish
+    return begin
+
+
+def finish(processes):
+    ran = [process.wait() for process in processes]
+    assert [each.status for each in ran] == [0] * len(ran), ran
+    assert [each.err.count("finished 6 steps") for each in ran] == [1] + [0] * (len(ran) - 1)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
-def test_two_processes_finetune_as_one(finished):
-    alone, together = finished(1), finished(2)
+def test_two_processes_finetune_as_one_and_one_that_dies_ends_the_other(start, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    finish(start(alone, 1))
+    processes = start(together, 2)
+    for process in processes:
+        process.wait_until((together / "metrics.jsonl").exists, 200)
+    processes[1].kill()
+    ended = processes[0].wait(120)
+    assert ended.status == 1, ended.err
+    assert "error: process 1 of 2 died" in ended.err.splitlines()[-1]
+    finish(start(together, 2))
     lines = [MetricsLog(str(folder / "metrics.jsonl")).lines() for folder in (alone, together)]
     assert [line["step"] for line in lines[1]] == list(range(1, EPOCHS * QUESTIONS // BATCH + 1))
     expected, found = ([line["loss"] for line in run] for run in lines)
