@@ -28,8 +28,21 @@ class Layout:
     fsdp: int = 1
 
 
-LAYOUTS: dict[tuple[int, str], Layout] = {}
-"""By hidden size of the model and the start of the device's kind."""
+LAYOUTS = {
+    (BASE.hidden_size, "TPU v4"): Layout(16, "full"),
+    (BASE.hidden_size, "TPU v5 lite"): Layout(16, "full"),
+    (BASE.hidden_size, "TPU v5"): Layout(16, "dots"),
+    (BASE.hidden_size, "TPU v6"): Layout(16, "full"),
+    (BASE.hidden_size, "NVIDIA H100"): Layout(32, "dots"),
+    (BASE.hidden_size, "NVIDIA H200"): Layout(32, "dots"),
+    (LARGE.hidden_size, "TPU v4"): Layout(16, "full", fsdp=4),
+    (LARGE.hidden_size, "TPU v5 lite"): Layout(4, "full", fsdp=4),
+    (LARGE.hidden_size, "TPU v5"): Layout(16, "full", fsdp=4),
+    (LARGE.hidden_size, "TPU v6"): Layout(16, "full", fsdp=4),
+    (LARGE.hidden_size, "NVIDIA H100"): Layout(8, "dots"),
+    (LARGE.hidden_size, "NVIDIA H200"): Layout(8, "dots"),
+}
+"""By hidden size of the model and the start of the device's kind; the first that fits counts."""
 
 
 def for_devices(config: TrainConfig, devices: Sequence[jax.Device]) -> TrainConfig:
