@@ -43,6 +43,7 @@ NO_COMMANDS = {
 SUBCOMMANDS = {
     "shards": COMMANDS,
     "train.pretrain": PRESETS,
+    "train.compile": PRESETS,
     "train.finetune": READERS,
     "train.evaluate": TASKS,
     "pipelines.zeroshot": NAMES,

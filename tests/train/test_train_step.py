@@ -242,7 +242,8 @@ def test_meshes_and_batches_that_cannot_be_are_named():
     with pytest.raises(UsageError, match=r"mesh\.fsdp is 0; it must be positive"):
         config.MeshConfig(fsdp=0)
 
-    laid = SimpleNamespace(shape={"data": 2, "fsdp": 2, "tensor": 1})
+    devices = np.array([SimpleNamespace(process_index=0)] * 4)
+    laid = SimpleNamespace(shape={"data": 2, "fsdp": 2, "tensor": 1}, devices=devices)
     with pytest.raises(UsageError, match="batch_size 6 is not divisible by the 4 devices"):
         mesh.check_batch(laid, 6)
     with pytest.raises(UsageError, match="batch_size 8 cannot be cut in 4 microbatches on each of 4"):
