@@ -52,10 +52,10 @@ class ReserveConfig:
     textbook rotation. `parity` repeats the published bfloat16 order of operations. `span_choice` keeps
     `spans_to_include` spans of every example, or that many on average over groups of `span_group` examples.
     `mask_invalid_pairs` leaves pairs whose span is empty or whose token was cut out of the losses; the published system
-    counts them. `attention` is an implementation of `model.attention`, used where it applies, or "auto" for the
-    device's.
-    `initialization` draws dense layers as the published system, whose deviation hardly depends on their width, or with
-    the deviation 1 / sqrt(fan_in): a narrow model passes almost nothing on otherwise.
+    counts them. `attention` is an implementation of `model.attention`, used where it applies, or "auto" for that of the
+    device. `initialization` draws dense layers as the published system, whose deviation hardly depends on their width,
+    or with the deviation 1 / sqrt(fan_in): a narrow model passes almost nothing on otherwise. `scan_layers` stacks the
+    parameters of a stack's layers and compiles one layer as a loop; `unroll_layers` writes that loop out again.
     """
 
     hidden_size: int = 768
@@ -101,6 +101,7 @@ class ReserveConfig:
     attention: Literal["auto", "products", "xla", "cudnn", "fused"] = "auto"
     initialization: Literal["published", "fan_in"] = "published"
     scan_layers: bool = False
+    unroll_layers: bool = False
     remat: Remat = field(default_factory=Remat)
 
     def __post_init__(self) -> None:

@@ -146,7 +146,9 @@ class Transformer(nn.Module):
         if self.remat != "none":
             dots = jax.checkpoint_policies.save_only_these_names(OUTPUT_NAME)
             layer_class = nn.remat(
-                Layer, policy=dots if self.remat == "dots" else None, prevent_cse=not self.config.scan_layers
+                Layer,
+                policy=dots if self.remat == "dots" else None,
+                prevent_cse=self.config.unroll_layers or not self.config.scan_layers,
             )
         if not self.config.scan_layers:
             for index in range(self.layers):
@@ -162,6 +164,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=(nn.broadcast, nn.broadcast),
             length=self.layers,
+            unroll=self.layers if self.config.unroll_layers else 1,
         )
         return scan(layer_class(self.config, chosen, name=_SCANNED), x, positions, mask)[0]
 

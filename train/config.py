@@ -32,7 +32,7 @@ _RHYTHM = (
 )
 """Fields of a run that do not decide its numbers."""
 
-_MODEL_LAYOUT = ("remat", "attention")
+_MODEL_LAYOUT = ("remat", "attention", "unroll_layers")
 """Fields of its model that do not either."""
 
 _FROM_PUBLISHED = {

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """The examples that a device encodes at once, on images of the published grid, what it recomputes, and fsdp."""
+    """How a model is laid over devices of a kind."""
 
     examples: int
+    """What a device encodes at once, of images of the published grid."""
     remat: RematPolicy
     fsdp: int = 1
+    unroll: bool = False
+    """Write the loop over layers out: GPUs then do not copy what the backward pass needs, and compile in minutes."""
 
 
 LAYOUTS = {
@@ -33,14 +36,14 @@ LAYOUTS = {
     (BASE.hidden_size, "TPU v5 lite"): Layout(16, "full"),
     (BASE.hidden_size, "TPU v5"): Layout(16, "dots"),
     (BASE.hidden_size, "TPU v6"): Layout(16, "full"),
-    (BASE.hidden_size, "NVIDIA H100"): Layout(32, "dots"),
-    (BASE.hidden_size, "NVIDIA H200"): Layout(32, "dots"),
+    (BASE.hidden_size, "NVIDIA H100"): Layout(16, "dots", unroll=True),
+    (BASE.hidden_size, "NVIDIA H200"): Layout(32, "dots", unroll=True),
     (LARGE.hidden_size, "TPU v4"): Layout(16, "full", fsdp=4),
     (LARGE.hidden_size, "TPU v5 lite"): Layout(4, "full", fsdp=4),
     (LARGE.hidden_size, "TPU v5"): Layout(16, "full", fsdp=4),
     (LARGE.hidden_size, "TPU v6"): Layout(16, "full", fsdp=4),
-    (LARGE.hidden_size, "NVIDIA H100"): Layout(8, "dots"),
-    (LARGE.hidden_size, "NVIDIA H200"): Layout(8, "dots"),
+    (LARGE.hidden_size, "NVIDIA H100"): Layout(8, "dots", unroll=True),
+    (LARGE.hidden_size, "NVIDIA H200"): Layout(8, "dots", unroll=True),
 }
 """By hidden size of the model and the start of the device's kind; the first that fits counts."""
 
@@ -63,7 +66,7 @@ def for_devices(config: TrainConfig, devices: Sequence[jax.Device]) -> TrainConf
     if turns == 1:
         turns = next((n for n in range(-(-each // at_once), each + 1) if each % n == 0), 1) if each else 1
     policy = Remat(vision=layout.remat, audio=layout.remat, span="none", joint=layout.remat)
-    model = dataclasses.replace(config.model, remat=policy)
+    model = dataclasses.replace(config.model, remat=policy, unroll_layers=layout.unroll)
     return dataclasses.replace(config, model=model, mesh=mesh, microbatches=turns)
 
 

@@ -136,11 +136,11 @@ def unrolled(params, config, golden):
     return images, weights, jax.jit(jax.value_and_grad(functools.partial(_image_loss, config, images)))(weights)
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-def test_scanned_layers_and_remat_give_the_same_numbers(unrolled, config, remat):
+@pytest.mark.parametrize(("remat", "unroll"), [("none", False), ("dots", False), ("full", False), ("dots", True)])
+def test_scanned_layers_and_remat_give_the_same_numbers(unrolled, config, remat, unroll):
     """One parameter file serves both forms; what the backward pass recomputes changes nothing."""
     images, weights, plain = unrolled
-    changed = dataclasses.replace(config, scan_layers=True, remat=Remat(vision=remat))
+    changed = dataclasses.replace(config, scan_layers=True, unroll_layers=unroll, remat=Remat(vision=remat))
     scanned = jax.jit(jax.value_and_grad(functools.partial(_image_loss, changed, images)))(stack_layers(weights))
     np.testing.assert_allclose(scanned[0], plain[0], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), unstack_layers(scanned[1]), plain[1])

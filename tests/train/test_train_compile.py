@@ -114,7 +114,9 @@ def tpu(compile_for):
 
 
 def test_a_step_compiles_for_tpus(tpu):
-    first, again = (tpu("tiny", "--topology", "v4:2x2x1", "--mesh.fsdp", 2, "--batch-size", 8, *NARROW, "--json") for _ in range(2))
+    first, again = (
+        tpu("tiny", "--topology", "v4:2x2x1", "--mesh.fsdp", 2, "--batch-size", 8, *NARROW, "--json") for _ in range(2)
+    )
     assert first[0] == again[0] == 0, first[2]
     report = json.loads(first[1])
     assert again[1] == first[1], "the second time the result comes from the cache"
