@@ -10,6 +10,13 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
+_CUDNN_PRODUCTS = {
+    f"dot_product_attention_{pass_}{kind}": products
+    for pass_, products in (("fwd", 2), ("bwd", 5))
+    for kind in ("", "_wrapper")
+}
+"""Products of tokens with tokens, or with scores, in a call of cuDNN's attention on `[batch, n, heads, head]`."""
+
 
 def matmul_flops(program: ClosedJaxpr) -> float:
     """Count two operations per multiply and add of every `dot_general`, for the global batch."""
@@ -25,6 +32,9 @@ def _of_equation(equation: JaxprEqn) -> float:
         (contracted, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval.shape
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    if (products := _CUDNN_PRODUCTS.get(equation.primitive.name)) is not None:
+        query, key = (variable.aval.shape for variable in equation.invars[:2])
+        return 2.0 * products * math.prod(query) * key[1]
     times = 1.0
     if equation.primitive.name == "scan":
         times = equation.params["length"]

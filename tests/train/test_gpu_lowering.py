@@ -12,9 +12,11 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from model.config import BASE, LARGE, TINY, Remat
+from model.flops import pretraining_flops
 from model.objectives import batch_shapes
 from model.reserve import MerlotReserve, parameter_shapes
 from train import config, mesh, step
+from train.matmul_flops import matmul_flops
 from train.tasks import step as task_step
 from train.tasks.table import TASKS
 
@@ -49,9 +51,12 @@ def test_pretraining(preset, scanned):
     run = config.TrainConfig(model, batch_size=2, microbatches=2 if scanned else 1)
     one = mesh.make_mesh(run.mesh, jax.devices()[:1])
     once = step.make_step(run, one)
-    text = lowered(once, *state_and_batch(step.state_shapes(run), batch_shapes(model, 2)))
+    arrays = state_and_batch(step.state_shapes(run), batch_shapes(model, 2))
+    text = lowered(once, *arrays)
     assert "__cudnn$fmha" in text
     assert "Backward" in text
+    needed = 2 * 3 * sum(pretraining_flops(model).values())
+    assert needed <= matmul_flops(once.trace(*arrays).jaxpr) < 1.7 * needed
 
 
 @pytest.mark.parametrize("preset", MODELS)
