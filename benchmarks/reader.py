@@ -1,11 +1,13 @@
 """How many examples the reader makes per CPU-second, beside a straightforward TensorFlow graph of the same arrays.
 
-    python -m benchmarks.reader SHARD [--batches 30]
+    python -m benchmarks.reader SHARD [--batches 30] [--rounds 3] [--workers 1 2]
 
-Both read the same shard again and again in batches of 8 with random zoom, all eight resize methods and bfloat16 images;
-the baseline is the obvious `tf.io`, `tf.image` and `tf.ragged` graph with AUTOTUNE everywhere. Two processes with a
-reader of one thread each show what a second core of this machine can give at all. The share of CPU time of each stage
-follows, and the distance to the cost of decoding the JPEG pictures alone, which no reader can avoid.
+All read the same shard again and again in batches of 8 with random zoom, all eight resize methods and bfloat16 images:
+one reader with threads, one reader with worker processes, two readers side by side in processes of their own, which
+show what a second core of this machine can give at all, and the obvious `tf.io`, `tf.image` and `tf.ragged` graph with
+AUTOTUNE everywhere. CPU is that of all processes; the coordinator is the process that takes the batches. Rows are
+measured in turns and the median counts, because other work on the machine shows in every figure. The CPU time of each
+stage follows, and the distance to the cost of decoding the JPEG pictures alone, which no reader can avoid.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
+import os
 import resource
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -38,26 +43,40 @@ CONFIG = ReaderConfig(random_text_spans=38, matching_audio_rate=0.5, image_dtype
 
 @dataclass(frozen=True)
 class Cost:
-    """Milliseconds of CPU per example and examples a second of wall time."""
+    """Milliseconds of CPU per example, of all processes and of the one that takes the batches; examples a second."""
 
     cpu: float
+    coordinator: float
     rate: float
 
 
-def measure(batches: Iterator, count: int, warm: int = 4) -> Cost:
+def measure(batches: Iterator, count: int, warm: int = 6) -> Cost:
     """The cost of `count` batches after `warm` others."""
     for _ in range(warm):
         next(batches)
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu, children = time.perf_counter(), time.process_time(), _cpu_of_children()
     for _ in range(count):
         next(batches)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     examples = count * BATCH
-    return Cost((time.process_time() - cpu) / examples * 1e3, examples / (time.perf_counter() - wall))
+    both = cpu + _cpu_of_children() - children
+    return Cost(both / examples * 1e3, cpu / examples * 1e3, examples / wall)
 
 
-def ours(shard: str, batches: int, threads: int) -> Cost:
-    """The cost of our reader with so many threads."""
-    config = dataclasses.replace(CONFIG, stream=StreamOptions(threads=threads))
+def _cpu_of_children() -> float:
+    times = [child.cpu_times() for child in psutil.Process().children()]
+    return sum(one.user + one.system for one in times)
+
+
+def median(costs: list[Cost]) -> Cost:
+    """The median of every figure."""
+    fields = (field.name for field in dataclasses.fields(Cost))
+    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in fields))
+
+
+def ours(shard: str, batches: int, threads: int = 1, workers: int = 0) -> Cost:
+    """The cost of our reader with so many threads, or worker processes."""
+    config = dataclasses.replace(CONFIG, stream=StreamOptions(threads=threads, workers=workers))
     reader = PretrainingReader(shard, config, BATCH, seed=0)
     if _start is not None:
         next(reader)
@@ -76,13 +95,15 @@ def _wait_at(barrier) -> None:
     _start = barrier
 
 
-def side_by_side(shard: str, batches: int, processes: int) -> list[Cost]:
-    """The costs of readers of one thread, each in a process of its own, at the same time."""
+def side_by_side(shard: str, batches: int, processes: int) -> Cost:
+    """The cost of readers of one thread, each in a process of its own, at the same time: their rates together."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes)
     with ProcessPoolExecutor(processes, context, _wait_at, (barrier,)) as pool:
-        jobs = [pool.submit(ours, shard, batches, 1) for _ in range(processes)]
-        return [job.result() for job in jobs]
+        jobs = [pool.submit(ours, shard, batches) for _ in range(processes)]
+        costs = [job.result() for job in jobs]
+    cpu = statistics.mean(cost.cpu for cost in costs)
+    return Cost(cpu, cpu, sum(cost.rate for cost in costs))
 
 
 def baseline(shard: str, config: ReaderConfig) -> Iterator:
@@ -250,31 +271,58 @@ def main() -> None:
     """Print the comparison and the stages."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("shard", help="one shard file")
-    options.add_argument("--batches", type=int, default=30, help="batches measured of each")
+    options.add_argument("--batches", type=int, default=30, help="batches measured of each in a round")
+    options.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
+    options.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of worker processes")
     chosen = options.parse_args()
     console = Console()
     with Path(chosen.shard).open("rb") as file:
         payloads = [payload for _, payload in tfrecord.scan(file, chosen.shard)]
     parts = stages(payloads)
-    one, two = (ours(chosen.shard, chosen.batches, threads) for threads in (1, 2))
+    shard, batches = chosen.shard, chosen.batches
+    kinds: dict[str, tuple[int, int, Callable[[], Cost]]] = {
+        "one reader, 1 thread": (1, 0, lambda: ours(shard, batches, 1)),
+        "one reader, 2 threads": (2, 0, lambda: ours(shard, batches, 2)),
+        **{
+            f"one reader, {n} worker{'s' * (n > 1)}": (0, n, lambda n=n: ours(shard, batches, workers=n))
+            for n in chosen.workers
+        },
+        "two readers, 1 thread each": (2, 0, lambda: side_by_side(shard, batches, 2)),
+    }
+    costs: dict[str, list[Cost]] = {name: [] for name in kinds}
+    for _ in range(chosen.rounds):
+        for name, (_, _, run) in kinds.items():
+            costs[name].append(run())
+    medians = {name: median(found) for name, found in costs.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    plain = measure(baseline(chosen.shard, CONFIG), chosen.batches)
-    (alone,) = side_by_side(chosen.shard, chosen.batches, 1)
-    together = side_by_side(chosen.shard, chosen.batches, 2)
-    table = Table("", "CPU ms per example", "examples per CPU-s", "examples/s", title=f"batches of {BATCH}")
-    for name, cost in (("tf graph", plain), ("reader, 1 thread", one), ("reader, 2 threads", two)):
-        table.add_row(name, f"{cost.cpu:.1f}", f"{1e3 / cost.cpu:.1f}", f"{cost.rate:.1f}")
+    plain = measure(baseline(shard, CONFIG), batches)
+    cores = len(os.sched_getaffinity(0))
+    columns = ("", "threads", "worker processes", "CPU ms per example", "coordinator ms per example", "examples/s")
+    table = Table(*columns, title=f"batches of {BATCH}, {cores} cores, median of {chosen.rounds}")
+    for name, cost in medians.items():
+        threads, workers, _ = kinds[name]
+        coordinator = f"{cost.coordinator:.2f}" if workers else ""
+        table.add_row(name, str(threads), str(workers), f"{cost.cpu:.1f}", coordinator, f"{cost.rate:.1f}")
+    table.add_row("tf graph", "AUTOTUNE", "0", f"{plain.cpu:.1f}", "", f"{plain.rate:.1f}")
     console.print(table)
-    console.print(f"examples per CPU-second, reader / tf graph: {plain.cpu / two.cpu:.2f}")
-    console.print(f"examples/s, 2 threads / 1 thread: {two.rate / one.rate:.2f}")
-    console.print(f"examples/s, 2 processes / 1 process: {sum(c.rate for c in together) / alone.rate:.2f}")
-    console.print(f"peak memory with TensorFlow: {peak:.0f} MB")
+    first = "one reader, 1 thread"
+    for name, found in costs.items():
+        base = f"one reader, {chosen.workers[0]} worker" if "worker" in name else first
+        base = base if base in costs else first
+        if name != base:
+            ratios = [one.rate / other.rate for one, other in zip(found, costs[base], strict=True)]
+            console.print(f"examples/s, {name} / {base}: {statistics.median(ratios):.2f}")
+    console.print(f"CPU per example, tf graph / {first}: {plain.cpu / medians[first].cpu:.2f}")
+    for name, cost in medians.items():
+        if kinds[name][1]:
+            console.print(f"coordinator of {name}: {cost.coordinator * 10:.1f} % of a core per 100 examples/s")
+    console.print(f"peak memory with TensorFlow, without workers: {peak:.0f} MB")
     where = Table("stage", "CPU ms per example", title="where the time goes")
-    for name, cost in parts:
-        where.add_row(name, f"{cost:.2f}")
+    for name, milliseconds in parts:
+        where.add_row(name, f"{milliseconds:.2f}")
     console.print(where)
     decode = dict(parts)["JPEG decode"]
-    console.print(f"times the cost of the JPEG decode: {two.cpu / decode:.2f}")
+    console.print(f"times the cost of the JPEG decode: {medians[first].cpu / decode:.2f}")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,12 @@ def require_data(flag: str, path: str) -> None:
         raise UsageError(f"there is no file or folder {path!r}; {flag} needs one that exists")
 
 
+def require_not_negative(flag: str, number: int | None) -> None:
+    """Raise `UsageError` for a number below 0."""
+    if number is not None and number < 0:
+        raise UsageError(f"{flag} {number} must not be negative")
+
+
 def require_checkpoint(flag: str, given: str, names: Iterable[str]) -> None:
     """Raise `UsageError` unless a checkpoint is a published name, an address, or a path that exists."""
     names = tuple(names)

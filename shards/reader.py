@@ -1,51 +1,44 @@
 """The reader: from shards to an endless, resumable stream of batches.
 
-The order of records is a function of the seed and a position, examples are made by threads, and tf.data carries the
-finished batches in order. This is the only module that imports TensorFlow, and only when the first batch is asked for.
+The order of records is a function of the seed and a position, examples are made by threads or worker processes, and
+tf.data carries the finished batches in order. This is the only module that imports TensorFlow, and only when the first
+batch is asked for.
 """
 
 from __future__ import annotations
 
-import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from shards.errors import UsageError, UserError
-from shards.randomness import generator
+from shards.reading.batches import BatchMaker
 from shards.reading.config import ReaderConfig, StreamOptions
+from shards.reading.examples import Arrays, ReaderError, RecordParser, Spec, StreamExamples
 from shards.reading.order import Mixture, Order
-from shards.reading.pretraining import Arrays, DecodedSegment, PretrainingParser, Streams, decode_example
+from shards.reading.pretraining import DecodedSegment, PretrainingParser, decode_example
 from shards.reading.source import Source
+from shards.reading.workers import open_batches
 from shards.records.example import RecordError
 from shards.vocabulary import of_data, published
 
 __all__ = ["PretrainingReader", "Reader", "ReaderConfig", "ReaderError", "RecordParser", "StreamOptions", "examples"]
 
-_BATCHES_IN_WORK = 2
-"""So that no thread waits for the slowest example of a batch."""
-
 _ENDLESS = 1 << 62
-_ALIGNMENT = 64
-"""TensorFlow takes arrays over without a copy if they start on such a boundary."""
 
 
-class ReaderError(UserError):
-    """The data or a state do not allow to go on; the message says why."""
+@dataclass(frozen=True)
+class _Batch:
+    """A batch to be made: its place in the stream of this host, its size, and which parser makes it."""
 
-
-class RecordParser(Protocol):
-    """What turns the bytes of one record into arrays."""
-
-    def spec(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype]]:
-        """Shape and type of every array of one example."""
-
-    def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> Mapping[str, int]:
-        """Fill the arrays of one example and count what happened. Raises `RecordError` if the record is damaged."""
+    position: int
+    size: int
+    parser: int
 
 
 @dataclass
@@ -67,6 +60,8 @@ class Reader:
     `parsers` in turn, a batch by the parser that its place in the stream says. Iterating raises
     `ReaderError` for more damaged records than `options.bad_records` allows, and other `UserError`s for data that
     cannot be read at all.
+
+    Threads or worker processes of an open reader go on until it is closed or nobody refers to it any more.
     """
 
     def __init__(
@@ -110,8 +105,7 @@ class Reader:
 
     def __next__(self) -> Arrays:
         if self._transport is None:
-            spec = self._parsers[0].spec()
-            self._transport = _Transport(spec, self._starts(), self._make_batch, self._options.threads)
+            self._transport = self._open()
         begun = time.perf_counter()
         self._started = self._started or begun
         try:
@@ -182,6 +176,7 @@ class Reader:
     def close(self) -> None:
         """Stop working ahead; the next batch starts again from the current position."""
         if self._transport is not None:
+            self._abandoned.detach()
             self._transport.close()
             self._transport = None
 
@@ -193,45 +188,32 @@ class Reader:
         end = _ENDLESS if self._options.training else self.records - self.records % self._hosts
         return range(self._position, end, self._batch_size * self._hosts)
 
-    def _make_batch(self, start: int, pool: ThreadPoolExecutor) -> tuple[Arrays, _BatchReport]:
-        size = self._batch_size
-        if not self._options.training:
-            # The last batch of a pass is smaller, and equally so on every host.
-            size = min(size, (self.records - start) // self._hosts)
-        parser = self._parsers[start // (self._batch_size * self._hosts) % len(self._parsers)]
-        batch = {name: _aligned_empty((size, *shape), dtype) for name, (shape, dtype) in parser.spec().items()}
-        first = start + self._host * size
-        report = _BatchReport(size)
-        made = [pool.submit(self._make_example, parser, first + i, _row(batch, i)) for i in range(size)]
-        for example in made:
-            record_bytes, counts, bad = example.result()
-            report.record_bytes += record_bytes
-            report.bad |= bad
-            for name, count in counts.items():
-                report.counts[name] = report.counts.get(name, 0) + count
-        return batch, report
-
-    def _make_example(
-        self, parser: RecordParser, position: int, out: Arrays
-    ) -> tuple[int, Mapping[str, int], dict[tuple[int, int, int], str]]:
-        """Fill one example; a damaged record is replaced by another of its data set, the same one every time."""
-        number, rank = self._mixture.locate(position)
-        source, order = self._sources[number], self._orders[number]
-        place = order.locate(self._origins[number] + rank)
-        epoch, shard, record = place.epoch if self._options.training else 0, place.shard, place.record
-        bad: dict[tuple[int, int, int], str] = {}
-        while True:
-            name = source.name(shard, record)
-            try:
-                payload = source.read(shard, record)
-                return len(payload), parser(payload, _streams(self._seed, epoch, name), out), bad
-            except RecordError as error:
-                bad[number, shard, record] = f"{source.where(shard, record)}: {error}"
-            if len(bad) > self._options.bad_records:
-                return 0, {}, bad
-            rng = generator(self._seed, "replacement", epoch, name)
-            shard = int(rng.choice(source.counts.size, p=source.counts / source.counts.sum()))
-            record = int(rng.integers(source.counts[shard]))
+    def _open(self) -> _Transport:
+        options = self._options
+        examples = StreamExamples(
+            self._sources,
+            self._orders,
+            self._mixture,
+            list(self._origins),
+            self._parsers,
+            self._seed,
+            options.training,
+            options.bad_records,
+        )
+        plan = _Plan(
+            self._batch_size,
+            self._host,
+            self._hosts,
+            len(self._parsers),
+            None if options.training else self.records,
+        )
+        maker = open_batches(examples, self._batch_size, options)
+        transport = _Transport(self._parsers[0].spec(), self._starts(), plan, maker)
+        # In a thread of its own: the collector may run in one of those that closing waits for.
+        closing = threading.Thread(target=transport.close, daemon=True)
+        self._abandoned = weakref.finalize(self, closing.start)
+        self._abandoned.atexit = False
+        return transport
 
 
 class PretrainingReader(Reader):
@@ -276,30 +258,44 @@ def examples(data: str, split: str | None = None) -> Iterator[tuple[list[Decoded
             yield decode_example(source.read(shard, record))
 
 
-class _Transport:
-    """Batches on their way: made ahead by threads, carried in order by tf.data."""
+@dataclass(frozen=True)
+class _Plan:
+    """Which examples the batch of one host has that starts at a position of the stream of all hosts.
 
-    def __init__(
-        self,
-        spec: Mapping[str, tuple[tuple[int, ...], np.dtype]],
-        starts: range,
-        make: Callable[[int, ThreadPoolExecutor], tuple[Arrays, _BatchReport]],
-        threads: int | None,
-    ):
+    A pass over `records` ends with a smaller batch, and equally so on every host; an endless stream has `None`.
+    """
+
+    batch_size: int
+    host: int
+    hosts: int
+    parsers: int
+    records: int | None
+
+    def batch(self, start: int) -> _Batch:
+        size = self.batch_size
+        if self.records is not None:
+            size = min(size, (self.records - start) // self.hosts)
+        parser = start // (self.batch_size * self.hosts) % self.parsers
+        return _Batch(start + self.host * size, size, parser)
+
+
+class _Transport:
+    """Batches on their way: made ahead by threads or processes, carried in order by tf.data."""
+
+    def __init__(self, spec: Spec, starts: range, plan: _Plan, maker: BatchMaker):
         tf = _tensorflow()
-        self._tf, self._names, self._make = tf, list(spec), make
+        self._tf, self._names, self._plan, self._maker = tf, list(spec), plan, maker
         self._reports: dict[int, _BatchReport] = {}
-        self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "reader")
         self._starts = iter(starts)
         types = [tf.as_dtype(dtype) for _, dtype in spec.values()]
         options = tf.data.Options()
         options.autotune.enabled = False
         options.deterministic = True
-        options.threading.private_threadpool_size = _BATCHES_IN_WORK + 1
+        options.threading.private_threadpool_size = maker.ahead + 1
         dataset = tf.data.Dataset.range(starts.start, starts.stop, starts.step)
         dataset = dataset.map(
             lambda start: tf.numpy_function(self._work, [start], types, stateful=True),
-            num_parallel_calls=_BATCHES_IN_WORK,
+            num_parallel_calls=maker.ahead,
             deterministic=True,
         )
         self._batches = dataset.prefetch(1).with_options(options).as_numpy_iterator()
@@ -307,13 +303,16 @@ class _Transport:
     def next(self) -> tuple[Arrays, _BatchReport]:
         """The next batch and its report. Raises what went wrong in making it, `StopIteration` at the end."""
         start = next(self._starts)
+        failure = None
         try:
             arrays = next(self._batches)
         except self._tf.errors.OpError:
             failure = self._reports.pop(start).failure if start in self._reports else None
             if failure is None:
                 raise
-            raise failure from None
+        if failure is not None:
+            # Not in the handler: TensorFlow's error would go with it, and hold the iterator that closing has to drop.
+            raise failure
         return dict(zip(self._names, arrays, strict=True)), self._reports.pop(start)
 
     def ready(self) -> int:
@@ -322,18 +321,35 @@ class _Transport:
 
     def close(self) -> None:
         """Let the work under way end and start no more."""
-        # Dropping the iterator waits for the batches in work; after that nobody submits to the pool.
-        self._batches = None
-        self._pool.shutdown(wait=True)
+        # Dropping the iterator waits for the batches in work; after that nobody makes any.
+        if self._batches is not None:
+            self._batches = None
+            self._maker.close()
+            # TensorFlow lets go of arrays that it was given, and whose tensors are gone, when it is called again.
+            self._tf.constant(0)
 
     def _work(self, start: np.ndarray) -> list[np.ndarray]:
-        key = int(start)
+        arrays = self._make(int(start))
+        if arrays is None:
+            # TensorFlow would pass on the text only, and keep the error with all that its frames refer to.
+            raise RuntimeError("the reader raises what went wrong")
+        return arrays
+
+    def _make(self, start: int) -> list[np.ndarray] | None:
+        """The arrays of a batch, or none where making it failed; the report says more."""
+        planned = self._plan.batch(start)
         try:
-            batch, self._reports[key] = self._make(key, self._pool)
+            batch, made = self._maker.make(planned.parser, planned.size, planned.position, planned.size)
         except (UserError, RecordError) as error:
-            # TensorFlow would pass on the text only; the consumer raises the error itself in its turn.
-            self._reports[key] = _BatchReport(failure=error)
-            raise
+            self._reports[start] = _BatchReport(failure=error)
+            return None
+        report = _BatchReport(planned.size)
+        for example in made:
+            report.record_bytes += example.record_bytes
+            report.bad |= example.bad
+            for name, count in example.counts.items():
+                report.counts[name] = report.counts.get(name, 0) + count
+        self._reports[start] = report
         return [batch[name] for name in self._names]
 
 
@@ -345,18 +361,3 @@ def _tensorflow():
         if tf.config.get_visible_devices(kind):
             tf.config.set_visible_devices([], kind)
     return tf
-
-
-def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    first = -raw.ctypes.data % _ALIGNMENT
-    return raw[first : first + size].view(dtype).reshape(shape)
-
-
-def _row(batch: Arrays, i: int) -> Arrays:
-    return {name: array[i, ...] for name, array in batch.items()}
-
-
-def _streams(seed: int, epoch: int, record: str) -> Streams:
-    return lambda purpose: generator(seed, "reader", purpose, epoch, record)

@@ -113,64 +113,81 @@ def resample_into_patches(
     low = column_first[0]
     columns = min(source_width, column_first[-1] + column_weights.shape[1]) - low
     flat = image.reshape(source_height, source_width * 3)
-    line = np.empty(columns * 3, np.float32)
-    # One strip of patch rows, column-major, so that the horizontal pass works on a whole column at once.
-    strip = np.zeros((columns, patch * 3), np.float32)
-    total = np.zeros(patch * 3, np.float32)
+    # One strip of patch rows at a time: first its lines, then the same column-major, so that the horizontal pass works
+    # on a whole column at once, and then the columns of its patches.
+    lines = np.zeros((patch, columns * 3), np.float32)
+    strip = np.empty((columns, patch * 3), np.float32)
+    totals = np.zeros((grid_width * patch, patch * 3), np.float32)
     for top in range(0, out.shape[0] // grid_width * patch, patch):
+        patches = out[top // patch * grid_width : (top // patch + 1) * grid_width]
         rows = min(max(height - top, 0), patch)
-        strip[:, rows * 3 :] = 0
-        for r in range(rows):
-            _weighted_rows(flat, row_first[top + r], row_weights[top + r], low * 3, line)
-            for x in range(columns):
-                strip[x, r * 3] = line[x * 3]
-                strip[x, r * 3 + 1] = line[x * 3 + 1]
-                strip[x, r * 3 + 2] = line[x * 3 + 2]
-        for x in range(grid_width * patch):
-            if x < width and rows:
-                _weighted_rows(strip, column_first[x] - low, column_weights[x], 0, total)
-                for i in range(patch * 3):
-                    total[i] = min(max(total[i], np.float32(0)), np.float32(1))
-            else:
-                total[:] = 0
-            target = out[top // patch * grid_width + x // patch]
-            place = x % patch * 3
-            for r in range(patch):
-                target[place] = total[r * 3]
-                target[place + 1] = total[r * 3 + 1]
-                target[place + 2] = total[r * 3 + 2]
-                place += patch * 3
+        if rows == 0:
+            patches[:] = 0
+            continue
+        lines[rows:] = 0
+        here = slice(top, top + rows)
+        _weighted_sums(flat, row_first[here], row_weights[here], low * 3, lines[:rows])
+        _transpose(lines, strip)
+        _weighted_sums(strip, column_first - low, column_weights, 0, totals[:width])
+        for left in range(grid_width):
+            _write_patch(totals[left * patch : (left + 1) * patch], patches[left].reshape(patch, patch * 3))
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _weighted_rows(values: np.ndarray, first: int, weights: np.ndarray, start: int, out: np.ndarray) -> None:
-    """`out [n]` = the sum of `values[first:, start : start + n]` weighted by row; zeros at the end cost nothing."""
-    used = weights.size
-    while used > 1 and weights[used - 1] == 0:
-        used -= 1
-    n = out.size
-    a, wa = values[first][start : start + n], weights[0]
-    if used == 1:
+def _weighted_sums(values: np.ndarray, first: np.ndarray, weights: np.ndarray, start: int, out: np.ndarray) -> None:
+    """`out[k]`, `float32 [n]`, = the sum of `values[first[k]:, start : start + n]` weighted by row with `weights[k]`.
+
+    Zeros at the end of the weights cost nothing.
+    """
+    # Unsigned, because a signed index may count from the end, which keeps loops from being vectorised.
+    n, start = np.uint64(out.shape[1]), np.uint64(start)
+    for k in range(np.uint64(out.shape[0])):
+        used = weights.shape[1]
+        while used > 1 and weights[k, used - 1] == 0:
+            used -= 1
+        a = np.uint64(first[k])
+        b, c = a + np.uint64(1), a + np.uint64(2)
+        wa = weights[k, 0]
+        if used == 1:
+            for i in range(n):
+                out[k, i] = wa * np.float32(values[a, start + i])
+            continue
+        wb = weights[k, 1]
+        if used == 2:
+            for i in range(n):
+                out[k, i] = wa * np.float32(values[a, start + i]) + wb * np.float32(values[b, start + i])
+            continue
+        wc = weights[k, 2]
         for i in range(n):
-            out[i] = wa * np.float32(a[i])
-        return
-    b, wb = values[first + 1][start : start + n], weights[1]
-    if used == 2:
-        for i in range(n):
-            out[i] = wa * np.float32(a[i]) + wb * np.float32(b[i])
-        return
-    c, wc = values[first + 2][start : start + n], weights[2]
-    for i in range(n):
-        out[i] = wa * np.float32(a[i]) + wb * np.float32(b[i]) + wc * np.float32(c[i])
-    for t in range(3, used - 1, 2):
-        a, wa = values[first + t][start : start + n], weights[t]
-        b, wb = values[first + t + 1][start : start + n], weights[t + 1]
-        for i in range(n):
-            out[i] += wa * np.float32(a[i]) + wb * np.float32(b[i])
-    if used % 2 == 0:
-        a, wa = values[first + used - 1][start : start + n], weights[used - 1]
-        for i in range(n):
-            out[i] += wa * np.float32(a[i])
+            first_two = wa * np.float32(values[a, start + i]) + wb * np.float32(values[b, start + i])
+            out[k, i] = first_two + wc * np.float32(values[c, start + i])
+        for t in range(3, used - 1, 2):
+            a, b = np.uint64(first[k] + t), np.uint64(first[k] + t + 1)
+            wa, wb = weights[k, t], weights[k, t + 1]
+            for i in range(n):
+                out[k, i] += wa * np.float32(values[a, start + i]) + wb * np.float32(values[b, start + i])
+        if used % 2 == 0:
+            a, wa = np.uint64(first[k] + used - 1), weights[k, used - 1]
+            for i in range(n):
+                out[k, i] += wa * np.float32(values[a, start + i])
+
+
+@njit(nogil=True, cache=True)
+def _transpose(lines: np.ndarray, strip: np.ndarray) -> None:
+    """`strip [columns, rows * 3]` = `lines [rows, columns * 3]` with its pixels column-major."""
+    for x in range(strip.shape[0]):
+        for r in range(lines.shape[0]):
+            for c in range(3):
+                strip[x, r * 3 + c] = lines[r, x * 3 + c]
+
+
+@njit(nogil=True, cache=True)
+def _write_patch(columns: np.ndarray, out: np.ndarray) -> None:
+    """`out [patch, patch * 3]` = the pixels of `columns [patch, patch * 3]` row-major and clipped to [0, 1]."""
+    for r in range(out.shape[0]):
+        for x in range(columns.shape[0]):
+            for c in range(3):
+                out[r, x * 3 + c] = min(max(columns[x, r * 3 + c], np.float32(0)), np.float32(1))
 
 
 @njit(nogil=True, cache=True)

@@ -38,6 +38,7 @@ ALLOWED = {
 
 NO_COMMANDS = {
     "pipelines.worker": "the server of a job's workers, which exists to import Beam",
+    "shards.reading.worker": "a worker process of the reader, started with file descriptors",
     "pipelines.decoder": "the child of a worker that decodes, started with file descriptors",
 }
 SUBCOMMANDS = {

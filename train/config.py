@@ -183,8 +183,11 @@ class TrainConfig:
         rhythm = self.evaluate_every
         _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")
 
-    def reader(self, cache: CacheOptions | None = None) -> ReaderConfig:
-        """The reader whose arrays fit the model. Raises `UsageError` for sizes that no reader can fill."""
+    def reader(self, cache: CacheOptions | None = None, workers: int | None = None) -> ReaderConfig:
+        """The reader whose arrays fit the model, with the processes of `StreamOptions.workers`.
+
+        Raises `UsageError` for sizes that no reader can fill.
+        """
         model, given = self.model, self.input
         return ReaderConfig(
             segments=model.segments,
@@ -216,6 +219,7 @@ class TrainConfig:
                 split=given.split,
                 window=given.window,
                 bad_records=given.bad_records,
+                workers=workers,
                 cache=cache,
             ),
         )

@@ -34,6 +34,8 @@ class Pretraining:
     """Print JSON instead of tables."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
 
     def check(self) -> None:
         """Raises `UsageError` for values and paths that cannot be."""
@@ -66,6 +68,8 @@ class QuestionEvaluation:
     """Print JSON instead of a table."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
 
     def check(self) -> None:
         """Raises `UsageError` for values and paths that cannot be."""
@@ -120,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
 def _check(options: Pretraining | QuestionEvaluation) -> None:
     command_line.require_data("--data", options.data)
     command_line.require_checkpoint("--checkpoint", options.checkpoint, PUBLISHED_NAMES)
+    command_line.require_not_negative("--reader-workers", options.reader_workers)
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size {options.batch_size} must be at least 1")
 

@@ -91,8 +91,10 @@ class Evaluator:
         split: str | None,
         console: Console,
         cache: CacheOptions | None = None,
+        workers: int | None = None,
     ):
-        stream = StreamOptions(training=False, split=split, bad_records=config.input.bad_records, cache=cache)
+        bad_records = config.input.bad_records
+        stream = StreamOptions(training=False, split=split, bad_records=bad_records, cache=cache, workers=workers)
         self._reader_config = dataclasses.replace(config.reader(), stream=stream)
         self._config, self._mesh, self._data, self._console = config, mesh, data, console
         self._compiled = False
@@ -189,7 +191,9 @@ def evaluate_pretraining(options: Pretraining) -> int:
     if options.batch_size is not None:
         config = dataclasses.replace(config, batch_size=options.batch_size)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    evaluator = Evaluator(config, make_mesh(config.mesh), options.data, options.split, console, options.cache)
+    evaluator = Evaluator(
+        config, make_mesh(config.mesh), options.data, options.split, console, options.cache, options.reader_workers
+    )
     found = evaluator(loaded.params)
     if options.json:
         sys.stdout.write(json.dumps(dataclasses.asdict(found)) + "\n")

@@ -107,6 +107,8 @@ class Finetune:
     """Write a profile of so many steps into the work folder."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
     processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
     """The other processes of a run on several hosts."""
 
@@ -145,8 +147,8 @@ def check(options: Finetune) -> None:
     options.processes.check()
     command_line.require_data("--data", options.data)
     command_line.require_checkpoint("--init", options.init, (*PUBLISHED_NAMES, *UNTRAINED))
-    if options.profile < 0:
-        raise UsageError(f"--profile {options.profile} must not be negative")
+    command_line.require_not_negative("--profile", options.profile)
+    command_line.require_not_negative("--reader-workers", options.reader_workers)
 
 
 def combinations(options: Finetune) -> list[dict[str, Any]]:

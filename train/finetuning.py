@@ -84,7 +84,9 @@ def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str,
         del params
         step = make_step(task, model, optimizer, mesh, config.microbatches)
         validation = dataclasses.replace(reading, training=False)
-        evaluator = Evaluator(task, model, validation, mesh, config.batch_size, console, options.cache)
+        evaluator = Evaluator(
+            task, model, validation, mesh, config.batch_size, console, options.cache, options.reader_workers
+        )
         if hosts.is_first():
             MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME)).drop_after(int(state.step))
         hosts.wait_for_all("the evaluations are those of the restored step")
@@ -207,7 +209,11 @@ def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:
     config, hosts = options.config, jax.process_count()
     parser = task.parser(dataclasses.replace(reading, training=True))
     stream = StreamOptions(
-        split=config.train_split, window=config.window, bad_records=config.bad_records, cache=options.cache
+        split=config.train_split,
+        window=config.window,
+        bad_records=config.bad_records,
+        workers=options.reader_workers,
+        cache=options.cache,
     )
     return Reader(
         options.data, parser, config.batch_size // hosts, config.seed, jax.process_index(), hosts, options=stream

@@ -14,7 +14,7 @@ import tyro
 
 from model.config import PUBLISHED_NAMES
 from shards import command_line
-from shards.errors import UsageError, run_command
+from shards.errors import run_command
 from shards.reading.cache import CacheOptions
 from train.config import PRESETS, TrainConfig
 from train.processes import Hosts
@@ -38,6 +38,8 @@ class Pretrain:
     """Write a profile of so many steps into the work folder."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
     processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
     """The other processes of a run on several hosts."""
 
@@ -70,8 +72,8 @@ def check(options: Pretrain) -> None:
     command_line.require_data("--data", options.data)
     if options.init is not None:
         command_line.require_checkpoint("--init", options.init, PUBLISHED_NAMES)
-    if options.profile < 0:
-        raise UsageError(f"--profile {options.profile} must not be negative")
+    command_line.require_not_negative("--profile", options.profile)
+    command_line.require_not_negative("--reader-workers", options.reader_workers)
 
 
 if __name__ == "__main__":

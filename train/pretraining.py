@@ -54,7 +54,7 @@ def pretrain(options: Pretrain) -> int:
         store_config(options, stored, vocabulary)
         reader = PretrainingReader(
             options.data,
-            [turn.reader(options.cache) for turn in config.turns()],
+            [turn.reader(options.cache, options.reader_workers) for turn in config.turns()],
             config.batch_size // jax.process_count(),
             config.seed,
             jax.process_index(),
@@ -64,7 +64,9 @@ def pretrain(options: Pretrain) -> int:
         state = start(options, config, mesh, reader, checkpoints, console)
         evaluator = None
         if config.evaluate_every:
-            evaluator = Evaluator(config, mesh, options.data, config.evaluation_split, console, options.cache)
+            evaluator = Evaluator(
+                config, mesh, options.data, config.evaluation_split, console, options.cache, options.reader_workers
+            )
 
         flops = 3 * sum(pretraining_flops(config.model).values())
         resolved = dataclasses.asdict(config)

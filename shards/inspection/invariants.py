@@ -13,7 +13,8 @@ from shards.errors import UserError
 from shards.inspection.verify import Finding
 from shards.randomness import generator
 from shards.reading.config import ReaderConfig, StreamOptions
-from shards.reading.pretraining import Arrays, PretrainingParser
+from shards.reading.examples import Arrays
+from shards.reading.pretraining import PretrainingParser
 from shards.reading.source import Source
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, parse_example

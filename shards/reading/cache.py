@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from shards.errors import UsageError
 
 _SUFFIX = ".piece"
 _TOTAL = "total"
+"""The file with the number of bytes kept."""
+
 _LEFT_AFTER_CLEARING = 0.9
 """Share of the bound that stays when room is made, so that this happens now and then only."""
-
-_LOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,14 @@ class ShardCache:
     def __init__(self, folder: str, limit: int):
         self.folder, self.limit = Path(folder), limit
         filesystem.make_folder(folder)
-        self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def get(self, name: str, fetch: Callable[[], bytes], start: int = 0, stop: int | None = None) -> bytes:
         """The bytes `[start, stop)` of the piece `name`, which `fetch` gives as a whole where it is not kept."""
         path = self._path(name)
         held = _read(path, start, stop)
         if held is None:
-            # Threads that want the same piece wait for the one that fetches it.
-            with self._locks[hash(name) % _LOCKS]:
+            # Threads and processes that want the same piece wait for the one that fetches it.
+            with self._locked(f"fetching-{path.parent.name}"):
                 held = _read(path, start, stop)
                 if held is None:
                     content = fetch()
@@ -75,7 +73,7 @@ class ShardCache:
             return
         # Counted first and written afterwards: whoever is killed in between leaves a sum that is too large, never one
         # too small, and the next clearing counts anew.
-        with self._sum() as file:
+        with self._locked(_TOTAL) as file:
             try:
                 total = int(file.read() or 0)
             except ValueError:
@@ -89,11 +87,11 @@ class ShardCache:
             filesystem.write_bytes(str(path), content)
 
     @contextlib.contextmanager
-    def _sum(self) -> Iterator[BinaryIO]:
-        """The file with the number of bytes kept, for one process and thread at a time."""
+    def _locked(self, name: str) -> Iterator[BinaryIO]:
+        """A file of the folder, for one thread of all processes at a time."""
         import fcntl
 
-        with os.fdopen(os.open(self.folder / _TOTAL, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+        with os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 

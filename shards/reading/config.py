@@ -99,10 +99,16 @@ class StreamOptions:
     """Shards whose records are shuffled together."""
     bad_records: int = 0
     """How many damaged records are replaced by others before the reader gives up."""
+    workers: int | None = None
+    """Processes that make examples; 0 makes them by threads of this one. By default all cores but one, at most 16, on a
+    machine of 4 cores or more, and 0 on a smaller one."""
     threads: int | None = None
-    """Threads that make examples; as many as there are cores by default."""
+    """Threads that make examples without worker processes; as many as there are cores by default."""
     cache: CacheOptions | None = None
     """What of shards in a bucket is kept on this host; nothing by default."""
+
+    def __post_init__(self) -> None:
+        _require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 (threads instead) or more")
 
 
 @dataclass(frozen=True)

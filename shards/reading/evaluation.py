@@ -6,18 +6,22 @@ shape and nothing is left out. No TensorFlow and nothing random.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from shards.errors import UserError
-from shards.reader import RecordParser
+from shards.reading.batches import BatchMaker
 from shards.reading.cache import CacheOptions
-from shards.reading.pretraining import Arrays
+from shards.reading.config import StreamOptions
+from shards.reading.examples import Arrays, Made, RecordParser
 from shards.reading.questions import fixed
 from shards.reading.source import Source
+from shards.reading.workers import open_batches
 from shards.records.example import RecordError
 
 IS_RECORD = "is_record"
@@ -40,35 +44,63 @@ class Pass:
         host: int = 0,
         hosts: int = 1,
         cache: CacheOptions | None = None,
+        workers: int | None = None,
     ):
-        """`batch_size` is this host's. Raises `UsageError` if there is nothing to read."""
-        self._source, self._parser = Source(data, split, cache=cache), parser
+        """`batch_size` is this host's, `workers` is as in `StreamOptions`.
+
+        Raises `UsageError` if there is nothing to read.
+        """
+        source = Source(data, split, cache=cache)
+        self._examples = _PassExamples(source, [parser], np.cumsum(source.counts))
         self._size, self._host, self._hosts = batch_size, host, hosts
-        self._ends = np.cumsum(self._source.counts)
-        self.records = int(self._ends[-1])
+        self._options = StreamOptions(training=False, workers=workers)
+        self.records = int(source.counts.sum())
         self.counts: dict[str, int] = {}
         """What the parser counted so far."""
 
     def __iter__(self) -> Iterator[Arrays]:
         """Yields batches with `IS_RECORD`. Raises `DamagedRecordError` for a record that cannot be read."""
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "evaluation") as pool:
+        with (
+            contextlib.closing(open_batches(self._examples, self._size, self._options)) as maker,
+            ThreadPoolExecutor(maker.ahead, "evaluation") as pool,
+        ):
+            batches: deque[Future[tuple[Arrays, Sequence[Made]]]] = deque()
             for start in range(0, self.records, self._size * self._hosts):
-                yield self._batch(start + self._host * self._size, pool)
+                batches.append(pool.submit(self._batch, start + self._host * self._size, maker))
+                if len(batches) > maker.ahead:
+                    yield self._counted(*batches.popleft().result())
+            while batches:
+                yield self._counted(*batches.popleft().result())
 
-    def _batch(self, first: int, pool: ThreadPoolExecutor) -> Arrays:
-        spec = self._parser.spec()
-        batch = {name: np.zeros((self._size, *shape), dtype) for name, (shape, dtype) in spec.items()}
+    def _batch(self, first: int, maker: BatchMaker) -> tuple[Arrays, Sequence[Made]]:
         here = min(max(self.records - first, 0), self._size)
-        rows = [{name: array[i, ...] for name, array in batch.items()} for i in range(here)]
-        for counts in pool.map(self._fill, range(first, first + here), rows):
-            for name, count in counts.items():
-                self.counts[name] = self.counts.get(name, 0) + count
-        return batch | {IS_RECORD: np.arange(self._size) < here}
+        batch, made = maker.make(0, self._size, first, here)
+        for array in batch.values():
+            array[here:] = 0
+        return batch | {IS_RECORD: np.arange(self._size) < here}, made
 
-    def _fill(self, position: int, row: Arrays) -> dict[str, int]:
-        shard = int(np.searchsorted(self._ends, position, side="right"))
-        record = position - int(self._ends[shard] - self._source.counts[shard])
+    def _counted(self, batch: Arrays, made: Sequence[Made]) -> Arrays:
+        for example in made:
+            for name, count in example.counts.items():
+                self.counts[name] = self.counts.get(name, 0) + count
+        return batch
+
+
+@dataclass(frozen=True)
+class _PassExamples:
+    """The records of a source in their order; `ends` are the positions after the last record of each shard."""
+
+    source: Source
+    parsers: Sequence[RecordParser]
+    ends: np.ndarray
+
+    def make(self, parser: int, position: int, out: Arrays) -> Made:
+        """Fill the arrays of the record at a position. Raises `DamagedRecordError` if it cannot be read."""
+        source = self.source
+        shard = int(np.searchsorted(self.ends, position, side="right"))
+        record = position - int(self.ends[shard] - source.counts[shard])
         try:
-            return dict(self._parser(self._source.read(shard, record), fixed, row))
+            payload = source.read(shard, record)
+            return Made(len(payload), self.parsers[parser](payload, fixed, out))
         except RecordError as error:
-            raise DamagedRecordError(f"{self._source.where(shard, record)}: {error}; prepare the split again") from None
+            raise DamagedRecordError(f"{source.where(shard, record)}: {error}; prepare the split again") from None

@@ -6,7 +6,6 @@ arrays wherever and whenever they are made. NumPy and compiled kernels only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -16,6 +15,7 @@ from shards import audio, images
 from shards.errors import UsageError
 from shards.reading import masking
 from shards.reading.config import ReaderConfig
+from shards.reading.examples import Arrays, Streams
 from shards.reading.masking import Rows, Sequence
 from shards.reading.random_text import mask_text
 from shards.reading.truncation import truncate
@@ -26,10 +26,6 @@ from shards.resampling import to_bfloat16
 from shards.sizes import MEL_BANDS
 from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
 from shards.vocabulary import Vocabulary
-
-Arrays = dict[str, np.ndarray]
-Streams = Callable[[str], np.random.Generator]
-"""A generator for each named purpose, of one record in one epoch."""
 
 _META_BYTES = 256
 _ID_BYTES = 11

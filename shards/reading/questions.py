@@ -12,7 +12,7 @@ import numpy as np
 
 from shards import images
 from shards.randomness import generator
-from shards.reading.pretraining import Arrays, Streams
+from shards.reading.examples import Arrays, Streams
 from shards.reading.question_config import QuestionConfig
 from shards.records.example import Feature, RecordError
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING

@@ -70,6 +70,14 @@ class Source:
         if not self.counts.sum():
             raise UsageError(f"{data!r} holds no examples")
 
+    def __getstate__(self) -> dict[str, object]:
+        """What a worker process needs: it reads the indexes itself."""
+        return vars(self) | {"_offsets": OrderedDict(), "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     @cached_property
     def digest(self) -> str:
         """What the order of the records depends on: the names of the shards and their sizes."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from shards.reading.pretraining import Arrays, Streams
+from shards.reading.examples import Arrays, Streams
 from shards.reading.question_config import MOST_SEGMENTS, ClipConfig
 from shards.reading.questions import (
     ID_BYTES,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.reading.pretraining import Arrays, Streams
+from shards.reading.examples import Arrays, Streams
 from shards.reading.question_config import VcrConfig
 from shards.reading.questions import (
     ID_BYTES,

@@ -86,7 +86,7 @@ def hammer(folder, seed, largest):
         content = bytes([number]) * 1000
         assert kept.get(str(number), lambda content=content: content, 10, 20) == content[10:20]
         # Nobody else writes or makes room while the files are counted.
-        with kept._sum():
+        with kept._locked("total"):
             largest.value = max(largest.value, size_of(folder))
 
 

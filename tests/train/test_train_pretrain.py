@@ -69,9 +69,10 @@ def test_a_run_leaves_metrics_checkpoints_and_weights(undisturbed):
     assert loaded.params["token_encoder"]["Embed_0"]["embedding"].shape == (32_768, 32)
 
 
-def test_a_run_that_is_continued_has_the_same_losses(undisturbed, data, tmp_path, capsys):
-    for steps in ("5", "7"):
-        assert run_command(lambda steps=steps: pretrain.main(arguments(data, tmp_path, "--steps", steps))) == 0
+def test_a_run_that_is_continued_has_the_same_losses_also_with_worker_processes(undisturbed, data, tmp_path, capsys):
+    for steps, workers in (("5", "2"), ("7", "0")):
+        command = arguments(data, tmp_path, "--steps", steps, "--reader-workers", workers)
+        assert run_command(lambda command=command: pretrain.main(command)) == 0
     assert "continuing from step 5" in capsys.readouterr().err
     expected = losses(undisturbed)
     assert losses(tmp_path) == {step: expected[step] for step in range(1, 8)}
@@ -102,6 +103,7 @@ def test_steps_take_the_grids_in_turn_also_after_a_break(data, tmp_path):
         (("--seed", "5"), "belongs to a run with seed 0, not 5; choose another --workdir"),
         (("--optimizer.learning-rate", "0.5"), "belongs to a run with optimizer.learning_rate 0.001, not 0.5"),
         (("--mesh.data", "3"), "a mesh of data 3, fsdp 1 and tensor 1 does not fit 1 devices"),
+        (("--reader-workers", "-1"), "--reader-workers -1 must not be negative"),
         (("--batch-size", "0"), "batch_size is 0; it must be positive"),
         (("--microbatches", "3"), "batch_size 2 cannot be cut in 3 microbatches on each of 1 devices"),
         (("--input.split", "nowhere"), "has no split 'nowhere'; it has train"),

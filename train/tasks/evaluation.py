@@ -64,6 +64,7 @@ class Evaluator:
         batch_size: int,
         console: Console,
         cache: CacheOptions | None = None,
+        workers: int | None = None,
     ):
         """`batch_size` is that of all hosts together; compiling is announced on `console`.
 
@@ -73,6 +74,7 @@ class Evaluator:
         if batch_size % jax.process_count():
             raise UsageError(f"batch_size {batch_size} is not divisible by the {jax.process_count()} hosts")
         self.model, self._parser, self._mesh, self._cache = model, task.parser(reader), mesh, cache
+        self._workers = workers
         self._size = batch_size // jax.process_count()
         self._judge = make_judge(task, model, mesh)
         self._console, self._compiled = console, False
@@ -83,7 +85,7 @@ class Evaluator:
             announce(self._console, "the evaluation")
             self._compiled = True
         hosts = jax.process_count()
-        batches = Pass(data, split, self._parser, self._size, jax.process_index(), hosts, self._cache)
+        batches = Pass(data, split, self._parser, self._size, jax.process_index(), hosts, self._cache, self._workers)
         ids: list[str] = []
         parts = []
         for batch in batches:
@@ -110,7 +112,16 @@ def evaluate(options: QuestionEvaluation) -> int:
     task, mesh = TASKS[options.task], make_mesh(MeshConfig())
     classifier = load_classifier(task, options.checkpoint, options.data)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    evaluator = Evaluator(task, classifier.model, classifier.reader, mesh, options.batch_size, console, options.cache)
+    evaluator = Evaluator(
+        task,
+        classifier.model,
+        classifier.reader,
+        mesh,
+        options.batch_size,
+        console,
+        options.cache,
+        options.reader_workers,
+    )
     if options.submit is not None:
         paths = submit(task, evaluator, classifier, options.data, options.submit)
         sys.stdout.write("".join(f"{path}\n" for path in paths))

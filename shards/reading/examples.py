@@ -1,0 +1,100 @@
+"""What makes one example of a stream, in whatever thread or process it runs.
+
+`StreamExamples` can be pickled: a worker process gets it once, and then only positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from shards.errors import UserError
+from shards.randomness import generator
+from shards.reading.order import Mixture, Order
+from shards.reading.source import Source
+from shards.records.example import RecordError
+
+Arrays = dict[str, np.ndarray]
+Streams = Callable[[str], np.random.Generator]
+"""A generator for each named purpose, of one record in one epoch."""
+Spec = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+"""Shape and type of every array of one example."""
+
+
+class ReaderError(UserError):
+    """The data, a state or the worker processes do not allow to go on; the message says why."""
+
+
+class RecordParser(Protocol):
+    """What turns the bytes of one record into arrays."""
+
+    def spec(self) -> Spec:
+        """Shape and type of every array of one example."""
+
+    def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> Mapping[str, int]:
+        """Fill the arrays of one example and count what happened. Raises `RecordError` if the record is damaged."""
+
+
+class Made(NamedTuple):
+    """What is known of an example besides its arrays.
+
+    `bad` has the reason for each damaged record, by data set, shard and record, that another one replaced.
+    """
+
+    record_bytes: int
+    counts: Mapping[str, int]
+    bad: Mapping[tuple[int, int, int], str] = {}
+
+
+class Examples(Protocol):
+    """A stream of examples that can be made in any order."""
+
+    parsers: Sequence[RecordParser]
+
+    def make(self, parser: int, position: int, out: Arrays) -> Made:
+        """Fill the arrays of the example at a position by one of the parsers."""
+
+
+@dataclass(frozen=True)
+class StreamExamples:
+    """The examples of one data set, or of several that are mixed.
+
+    `origins` are the positions in each data set that the stream's position 0 stands for; `bad_records` is how many
+    damaged records are replaced by others before an example is given up.
+    """
+
+    sources: Sequence[Source]
+    orders: Sequence[Order]
+    mixture: Mixture
+    origins: Sequence[int]
+    parsers: Sequence[RecordParser]
+    seed: int
+    training: bool
+    bad_records: int
+
+    def make(self, parser: int, position: int, out: Arrays) -> Made:
+        """Fill one example; a damaged record is replaced by another of its data set, the same one every time."""
+        number, rank = self.mixture.locate(position)
+        source = self.sources[number]
+        place = self.orders[number].locate(self.origins[number] + rank)
+        epoch, shard, record = place.epoch if self.training else 0, place.shard, place.record
+        bad: dict[tuple[int, int, int], str] = {}
+        while True:
+            name = source.name(shard, record)
+            try:
+                payload = source.read(shard, record)
+                return Made(len(payload), self.parsers[parser](payload, _streams(self.seed, epoch, name), out), bad)
+            except RecordError as error:
+                bad[number, shard, record] = f"{source.where(shard, record)}: {error}"
+            if len(bad) > self.bad_records:
+                return Made(0, {}, bad)
+            rng = generator(self.seed, "replacement", epoch, name)
+            shard = int(rng.choice(source.counts.size, p=source.counts / source.counts.sum()))
+            record = int(rng.integers(source.counts[shard]))
+
+
+def _streams(seed: int, epoch: int, record: str) -> Streams:
+    return lambda purpose: generator(seed, "reader", purpose, epoch, record)
