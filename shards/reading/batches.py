@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ def example_rows(batch: Arrays, i: int) -> Arrays:
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of anything that starts on the boundary."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     first = -raw.ctypes.data % ALIGNMENT
     return raw[first : first + size].view(dtype).reshape(shape)
@@ -75,12 +76,12 @@ def batch_arrays(memory: np.ndarray, spec: Spec, rows: int) -> Arrays:
     """The arrays of a batch in `memory uint8 [n]`, which starts on the boundary."""
     arrays, first = {}, 0
     for name, (shape, dtype) in spec.items():
-        size = rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = rows * math.prod(shape) * np.dtype(dtype).itemsize
         arrays[name] = memory[first : first + size].view(dtype).reshape((rows, *shape))
         first += _array_bytes(shape, dtype, rows)
     return arrays
 
 
 def _array_bytes(shape: tuple[int, ...], dtype: np.dtype, rows: int) -> int:
-    size = rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = rows * math.prod(shape) * np.dtype(dtype).itemsize
     return -(-size // ALIGNMENT) * ALIGNMENT
