@@ -13,7 +13,14 @@ from pipelines.beam_flags import FLAGS
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"python -m ((?:pipelines|shards|train)[\w.]*)((?: [^\s`|#…]+)*)")
-WITH_SUBCOMMANDS = {"shards", "train.compile", "train.evaluate", "train.finetune", "train.pretrain", "pipelines.zeroshot"}
+WITH_SUBCOMMANDS = {
+    "shards",
+    "train.compile",
+    "train.evaluate",
+    "train.finetune",
+    "train.pretrain",
+    "pipelines.zeroshot",
+}
 
 
 def documented():
