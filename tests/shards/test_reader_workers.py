@@ -280,7 +280,7 @@ def test_workers_and_their_memory_go_with_the_process_however_it_ends(numbers, e
         workers = workers_of(program.pid)
         assert len(workers) == 2
         # Files without a name: the kernel frees them with the last process that has them open.
-        opened = [os.readlink(file) for file in Path(f"/proc/{program.pid}/fd").iterdir()]
+        opened = [str(file.readlink()) for file in Path(f"/proc/{program.pid}/fd").iterdir()]
         assert any("memfd:reader-batches (deleted)" in target for target in opened)
         # A fork keeps the channels open: then the workers must see that their parent is gone.
         program.send_signal(signal.Signals[ending[:7]])
