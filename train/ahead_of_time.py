@@ -200,14 +200,16 @@ def print_report(report: Report, as_json: bool) -> None:
         "arguments (state and batch)": f"{report.argument_bytes / _MIB:,.0f} MiB",
         "temporaries": f"{report.temporary_bytes / _MIB:,.0f} MiB",
         "peak": f"{report.peak_bytes / _MIB:,.0f} MiB of {report.memory_bytes / _MIB:,.0f}",
-        "operations": f"{report.flops / 1e12:.2f} TFLOP ({report.model_flops / 1e12:.2f} of the model)",
-        "bytes moved": f"{sum(report.moved.values()) / 1e9:.1f} GB",
-        **{f"  {part}": f"{size / 1e9:.1f} GB" for part, size in sorted(report.moved.items(), key=lambda p: -p[1])},
-        **{f"{one.kind} x {one.count}": f"{one.bytes / 1e6:,.0f} MB sent" for one in report.collectives},
-        "arithmetic": f"{report.compute_seconds * 1e3:.0f} ms",
-        "memory bandwidth": f"{report.memory_seconds * 1e3:.0f} ms",
-        "network": f"{report.network_seconds * 1e3:.0f} ms",
-        "step, at least": f"{report.step_seconds * 1e3:.0f} ms, limited by {report.limit}",
+        "operations": f"{_figure(report.flops / 1e12)} TFLOP ({_figure(report.model_flops / 1e12)} of the model)",
+        "bytes moved": f"{_figure(sum(report.moved.values()) / 1e9)} GB",
+        **{
+            f"  {part}": f"{_figure(size / 1e9)} GB" for part, size in sorted(report.moved.items(), key=lambda p: -p[1])
+        },
+        **{f"{one.kind} x {one.count}": f"{_figure(one.bytes / 1e6)} MB sent" for one in report.collectives},
+        "arithmetic": f"{_figure(report.compute_seconds * 1e3)} ms",
+        "memory bandwidth": f"{_figure(report.memory_seconds * 1e3)} ms",
+        "network": f"{_figure(report.network_seconds * 1e3)} ms",
+        "step, at least": f"{_figure(report.step_seconds * 1e3)} ms, limited by {report.limit}",
         "utilisation, at most": f"{report.utilisation:.0%}",
         "tracing and lowering": f"{report.lower_seconds:.0f} s",
         "compiling": f"{report.compile_seconds:.0f} s",
@@ -215,6 +217,11 @@ def print_report(report: Report, as_json: bool) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console(width=100).print(table)
+
+
+def _figure(value: float) -> str:
+    """A figure with three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _digest(program: str, topology: str, mesh: Mesh) -> str:
