@@ -6,8 +6,9 @@ All read the same shard again and again in batches of 8 with random zoom, all ei
 one reader with threads, one reader with worker processes, two readers side by side in processes of their own, which
 show what a second core of this machine can give at all, and the obvious `tf.io`, `tf.image` and `tf.ragged` graph with
 AUTOTUNE everywhere. CPU is that of all processes; the coordinator is the process that takes the batches. Rows are
-measured in turns and the median counts, because other work on the machine shows in every figure. The CPU time of each
-stage follows, and the distance to the cost of decoding the JPEG pictures alone, which no reader can avoid.
+measured in turns and their medians count, of the quiet rounds where there are any: those in which other processes used
+less than a tenth of a core. The CPU time of each stage follows, and the distance to the cost of decoding the JPEG
+pictures alone, which no reader can avoid.
 """
 
 from __future__ import annotations
@@ -38,29 +39,34 @@ from shards.records.pretraining import Example, example_of, parse_example
 from shards.vocabulary import published
 
 BATCH = 8
+_QUIET = 0.1
 CONFIG = ReaderConfig(random_text_spans=38, matching_audio_rate=0.5, image_dtype="bfloat16", audio_dtype="bfloat16")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Milliseconds of CPU per example, of all processes and of the one that takes the batches; examples a second."""
+    """Milliseconds of CPU per example, of all processes and of the one that takes the batches; examples a second.
+
+    `others` is how many cores other processes used.
+    """
 
     cpu: float
     coordinator: float
     rate: float
+    others: float
 
 
 def measure(batches: Iterator, count: int, warm: int = 6) -> Cost:
     """The cost of `count` batches after `warm` others."""
     for _ in range(warm):
         next(batches)
-    wall, cpu, children = time.perf_counter(), time.process_time(), _cpu_of_children()
+    before = time.perf_counter(), time.process_time(), _cpu_of_children(), _cpu_of_all()
     for _ in range(count):
         next(batches)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    examples = count * BATCH
-    both = cpu + _cpu_of_children() - children
-    return Cost(both / examples * 1e3, cpu / examples * 1e3, examples / wall)
+    after = time.perf_counter(), time.process_time(), _cpu_of_children(), _cpu_of_all()
+    wall, cpu, children, everyone = (b - a for a, b in zip(before, after, strict=True))
+    examples, both = count * BATCH, cpu + children
+    return Cost(both / examples * 1e3, cpu / examples * 1e3, examples / wall, (everyone - both) / wall)
 
 
 def _cpu_of_children() -> float:
@@ -68,10 +74,20 @@ def _cpu_of_children() -> float:
     return sum(one.user + one.system for one in times)
 
 
+def _cpu_of_all() -> float:
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+
+
+def quiet(costs: list[Cost]) -> list[Cost]:
+    """The rounds in which other processes left the cores alone."""
+    return [cost for cost in costs if cost.others < _QUIET]
+
+
 def median(costs: list[Cost]) -> Cost:
-    """The median of every figure."""
+    """The median of every figure, over the quiet rounds if there are any."""
     fields = (field.name for field in dataclasses.fields(Cost))
-    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in fields))
+    return Cost(*(statistics.median(getattr(cost, name) for cost in quiet(costs) or costs) for name in fields))
 
 
 def ours(shard: str, batches: int, threads: int = 1, workers: int = 0) -> Cost:
@@ -102,8 +118,9 @@ def side_by_side(shard: str, batches: int, processes: int) -> Cost:
     with ProcessPoolExecutor(processes, context, _wait_at, (barrier,)) as pool:
         jobs = [pool.submit(ours, shard, batches) for _ in range(processes)]
         costs = [job.result() for job in jobs]
-    cpu = statistics.mean(cost.cpu for cost in costs)
-    return Cost(cpu, cpu, sum(cost.rate for cost in costs))
+    cpu, rate = statistics.mean(cost.cpu for cost in costs), sum(cost.rate for cost in costs)
+    others = statistics.mean(cost.others for cost in costs) - cpu * rate / 1e3 * (processes - 1) / processes
+    return Cost(cpu, cpu, rate, others)
 
 
 def baseline(shard: str, config: ReaderConfig) -> Iterator:
@@ -297,21 +314,21 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     plain = measure(baseline(shard, CONFIG), batches)
     cores = len(os.sched_getaffinity(0))
-    columns = ("", "threads", "worker processes", "CPU ms per example", "coordinator ms per example", "examples/s")
-    table = Table(*columns, title=f"batches of {BATCH}, {cores} cores, median of {chosen.rounds}")
+    columns = ("", "threads", "workers", "CPU ms per example", "of it coordinator", "examples/s", "quiet rounds")
+    table = Table(*columns, title=f"batches of {BATCH}, {cores} cores")
     for name, cost in medians.items():
         threads, workers, _ = kinds[name]
         coordinator = f"{cost.coordinator:.2f}" if workers else ""
-        table.add_row(name, str(threads), str(workers), f"{cost.cpu:.1f}", coordinator, f"{cost.rate:.1f}")
-    table.add_row("tf graph", "AUTOTUNE", "0", f"{plain.cpu:.1f}", "", f"{plain.rate:.1f}")
+        rounds = f"{len(quiet(costs[name]))} of {chosen.rounds}"
+        table.add_row(name, str(threads), str(workers), f"{cost.cpu:.1f}", coordinator, f"{cost.rate:.1f}", rounds)
+    table.add_row("tf graph", "AUTOTUNE", "0", f"{plain.cpu:.1f}", "", f"{plain.rate:.1f}", "")
     console.print(table)
     first = "one reader, 1 thread"
-    for name, found in costs.items():
+    for name, cost in medians.items():
         base = f"one reader, {chosen.workers[0]} worker" if "worker" in name else first
         base = base if base in costs else first
         if name != base:
-            ratios = [one.rate / other.rate for one, other in zip(found, costs[base], strict=True)]
-            console.print(f"examples/s, {name} / {base}: {statistics.median(ratios):.2f}")
+            console.print(f"examples/s, {name} / {base}: {cost.rate / medians[base].rate:.2f}")
     console.print(f"CPU per example, tf graph / {first}: {plain.cpu / medians[first].cpu:.2f}")
     for name, cost in medians.items():
         if kinds[name][1]:
