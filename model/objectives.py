@@ -34,9 +34,9 @@ Outputs = dict[str, dict[str, jax.Array]]
 def pretraining_outputs(
     module: MerlotReserve, params: Mapping, batch: Mapping[str, jax.Array], rng: jax.Array
 ) -> Outputs:
-    """Compute the pairs of each objective (docs/spec model.md 15.8), for `model.losses.contrastive`.
+    """Compute the pairs of each objective (spec model.md 15.8), for `model.losses.contrastive`.
 
-    `batch` has the arrays of docs/spec model.md 15.1 with `b` examples in front; it is not changed. `rng` is one key,
+    `batch` has the arrays of spec model.md 15.1 with `b` examples in front; it is not changed. `rng` is one key,
     or keys `[g]` of which each makes the random choices of the next b / g examples, so that these do not depend on how
     a batch is laid over devices.
 

@@ -1,6 +1,6 @@
 """The transformer stack that every encoder is made of: attention, feed-forward layers and their scan or unrolling.
 
-The names of modules and parameters are those of the published checkpoints (docs/spec model.md 6).
+The names of modules and parameters are those of the published checkpoints (spec model.md 6).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from model.objectives import batch_shapes
 from shards import filesystem
 from shards.errors import UsageError, UserError
 from shards.fetch import cache_folder
+from train.compiling import announce
 from train.config import TrainConfig
 from train.devices import chip
 from train.gpu_targets import GPU_TARGETS
@@ -41,8 +42,8 @@ _MISSING = (
     "the {compiler} compiler is not installed; install the extra `{extra}` (uv sync --inexact --extra {extra}, or pip"
     " install 'reservoir[{extra}]')"
 )
-_MIB = 2**20
-_FORMAT = 2
+_MIB, _GIB = 2**20, 2**30
+_FORMAT = 3
 """Changes when a report means something else than before."""
 
 
@@ -128,7 +129,7 @@ def _gpus(name: str, target: str, count: str) -> Sequence[jax.Device]:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
     try:
         return topologies.get_topology_desc(name, platform="cuda", topology=shape, target_config=target).devices
-    except (RuntimeError, NotImplementedError):
+    except NotImplementedError:
         raise UserError(_MISSING.format(compiler="GPU", extra="gpu")) from None
 
 
@@ -148,8 +149,8 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     lower_seconds = time.perf_counter() - begun
     path = cache_folder() / "compiled-steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"
     if path.exists():
-        return _from_json(json.loads(path.read_text()))
-    Console(stderr=True, highlight=False).print(f"compiling for {len(devices)} {known.kind} devices, minutes ...")
+        return _fitting(_from_json(json.loads(path.read_text())), config, mesh, known.kind)
+    announce(Console(stderr=True, highlight=False), f"the training step for {len(devices)} devices {known.kind}")
     begun = time.perf_counter()
     try:
         # Autotuning would run kernels.
@@ -168,7 +169,7 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
         batch_size=config.batch_size,
         argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
-        peak_bytes=memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
+        peak_bytes=memory.peak_memory_in_bytes,
         memory_bytes=known.memory,
         flops=flops,
         model_flops=3 * sum(pretraining_flops(config.model).values()) * config.batch_size / mesh.size,
@@ -182,7 +183,7 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     filesystem.write_bytes(str(path), json.dumps(dataclasses.asdict(report)).encode())
-    return report
+    return _fitting(report, config, mesh, known.kind)
 
 
 def print_report(report: Report, as_json: bool) -> None:
@@ -235,14 +236,26 @@ def _from_json(values: dict) -> Report:
     return Report(**{**values, "collectives": tuple(Collective(**one) for one in values["collectives"])})
 
 
+def _fitting(report: Report, config: TrainConfig, mesh: Mesh, kind: str) -> Report:
+    """Return the report. Raises `UserError` for what does not fit a GPU, whose compiler does not look at that."""
+    if report.peak_bytes > report.memory_bytes:
+        needed, given = (f"{size / _GIB:.1f}G" for size in (report.peak_bytes, report.memory_bytes))
+        raise UserError(_too_large(needed, given, config, mesh, kind))
+    return report
+
+
 def _refusal(reason: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
     """Say in one sentence why the compiler refused a program."""
     used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", reason)
     used = used or re.search(r"HLO temporaries \(([\d.]+\w)\) exceeds available HBM \(([\d.]+\w)\)", reason)
     if used is None:
         return f"the compiler refused the step: {' '.join(reason.split())[:300]}"
+    return _too_large(used[1], used[2], config, mesh, kind)
+
+
+def _too_large(needed: str, given: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
     each = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
     return (
-        f"the step needs {used[1]} of the {used[2]} of a {kind} with {each} examples on each device; lower"
-        " --batch-size, recompute more (--model.remat.joint full), or set --microbatches or --mesh.fsdp"
+        f"the step needs {needed} of the {given} of a {kind} with {each} examples on each device; lower --batch-size,"
+        " recompute more (--model.remat.joint full), or set --microbatches or --mesh.fsdp"
     )

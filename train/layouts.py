@@ -28,7 +28,7 @@ class Layout:
     remat: RematPolicy
     fsdp: int = 1
     unroll: bool = False
-    """Write the loop over layers out: GPUs then do not copy what the backward pass needs, and compile in minutes."""
+    """Write the loop over layers out, so that GPUs do not copy what the backward pass needs."""
 
 
 LAYOUTS = {

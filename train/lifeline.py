@@ -151,6 +151,6 @@ class Lifeline:
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-    """Send a line; whoever is gone or does not listen needs none."""
+    """Send a line; a peer that is gone is noticed by its connection."""
     with contextlib.suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")

@@ -20,7 +20,7 @@ from shards.reading.batches import aligned_empty, batch_arrays
 from shards.reading.examples import Arrays, Spec
 
 _COPIED_BYTES = 1 << 20
-"""Arrays of up to this size leave a slot as copies: whoever keeps the ids of a batch must not keep its images."""
+"""Arrays of up to this size leave a slot as copies, so that keeping the ids of a batch does not keep its images."""
 
 
 @dataclass(frozen=True)
