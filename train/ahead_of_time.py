@@ -150,7 +150,10 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     path = cache_folder() / "compiled-steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"
     if path.exists():
         return _fitting(_from_json(json.loads(path.read_text())), config, mesh, known.kind)
-    announce(Console(stderr=True, highlight=False), f"the training step for {len(devices)} devices {known.kind}")
+    announce(
+        Console(stderr=True, highlight=False, soft_wrap=True),
+        f"the training step for {len(devices)} devices {known.kind}",
+    )
     begun = time.perf_counter()
     try:
         # Autotuning would run kernels.
@@ -256,6 +259,6 @@ def _refusal(reason: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
 def _too_large(needed: str, given: str, config: TrainConfig, mesh: Mesh, kind: str) -> str:
     each = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
     return (
-        f"the step needs {needed} of the {given} of a {kind} with {each} examples on each device; lower --batch-size,"
+        f"the step needs {needed} of the {given} of one {kind} with {each} examples on each device; lower --batch-size,"
         " recompute more (--model.remat.joint full), or set --microbatches or --mesh.fsdp"
     )

@@ -142,7 +142,7 @@ def test_a_step_compiles_for_tpus(tpu):
         (
             ["--topology", "v5e:2x2", "--batch-size", "32768", *NARROW],
             1,
-            "of the 15.75G of a TPU v5 lite with 8192 examples on each device; lower --batch-size",
+            "of the 15.75G of one TPU v5 lite with 8192 examples on each device; lower --batch-size",
         ),
     ],
 )
