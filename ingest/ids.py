@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from ingest.raw import RawError, decode_text
+from ingest.raw import RawError
 from shards import filesystem
 from shards.errors import StorageError
 
@@ -17,29 +18,39 @@ _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _HOSTS = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"))
 _PATHS = frozenset(("shorts", "embed", "live", "v"))
 COLUMN = "video_id"
+_PIECE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class IdList:
-    """The ids of a list in order, each once, and the entries that are no ids."""
+def read_entries(path: str) -> Iterator[str]:
+    """The entries of a list of any length, in order, repeated ones too; a line ends wherever Unicode has one end.
 
-    ids: list[str]
-    bad: list[str]
-
-
-def read_ids(path: str) -> IdList:
-    """The ids in a file. Raises `RawError` if it cannot be read, is empty, or is a CSV without the column."""
+    Raises `RawError` if the list cannot be read, is empty, or is a CSV without the column.
+    """
     try:
-        text = decode_text(filesystem.read_bytes(path))
+        encoding = _encoding(path)
+        with filesystem.open_read(path) as file:
+            text = io.TextIOWrapper(file, encoding, errors="replace")
+            listed = entries(itertools.chain.from_iterable(map(str.splitlines, text)), path)
+            first = next(listed, None)
+            if first is None:
+                raise RawError(f"the list of ids {path!r} is empty")
+            yield first
+            yield from listed
     except StorageError as error:
         raise RawError(f"the list of ids cannot be read: {error}") from None
-    found = {entry: video_id(entry) for entry in entries(iter(text.splitlines()), path)}
-    if not found:
-        raise RawError(f"the list of ids {path!r} is empty")
-    return IdList(
-        list(dict.fromkeys(i for i in found.values() if i)),
-        [entry for entry, i in found.items() if i is None],
-    )
+
+
+def _encoding(path: str) -> str:
+    """How a list is encoded: UTF-8 or UTF-16 by their marks, else Latin-1, going by its first megabyte."""
+    with filesystem.open_read(path) as file:
+        piece = file.read(_PIECE_BYTES)
+    if piece[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    try:
+        codecs.getincrementaldecoder("utf-8-sig")().decode(piece)
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8-sig"
 
 
 def entries(lines: Iterator[str], path: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 CAPTION_FORMS = ("json3", "vtt", "srt")
 """Forms that can be read, the one that keeps most of the times first."""
 
+_INFO_SUFFIX = ".info.json"
 _CAPTION_FILE = re.compile(r"\.(?P<code>[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)\.(?P<form>vtt|srt|json3)$")
 
 
@@ -70,20 +72,55 @@ def list_folder(folder: str) -> list[str]:
     return found
 
 
-def from_folder(media: str) -> RawVideo:
-    """The raw video of a media file, with the captions and the `NAME.info.json` beside it."""
+def list_folder_with_companions(folder: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The media files of a folder of videos, each with the names of its captions and its metadata, by one listing.
+
+    Raises `RawError` as `list_folder` does.
+    """
+    media = list_folder(folder)
+    companions: dict[str, list[str]] = {}
+    for path in filesystem.list_files(folder):
+        name = path.rpartition("/")[2]
+        if (stem := _stem_of_companion(name)) is not None:
+            companions.setdefault(stem, []).append(name)
+    for path in media:
+        yield path, tuple(companions.get(stem_of(path), ()))
+
+
+def stem_of(media: str) -> str:
+    """The id of a video: the name of its media file without the ending."""
+    return Path(media).stem
+
+
+def _stem_of_companion(name: str) -> str | None:
+    """The name of the video that a file of captions or metadata belongs to; `None` for any other file."""
+    if name.endswith(_INFO_SUFFIX):
+        return name.removesuffix(_INFO_SUFFIX)
+    match = _CAPTION_FILE.search(name)
+    return name[: match.start()] if match else None
+
+
+def from_folder(media: str, companions: Sequence[str] | None = None) -> RawVideo:
+    """The raw video of a media file, with the captions and the `NAME.info.json` beside it.
+
+    `companions` are the names of these, if the folder was listed already.
+    """
     path = Path(media)
-    tracks = []
-    for sibling in sorted(path.parent.iterdir()):
-        match = _CAPTION_FILE.match(sibling.name.removeprefix(path.stem)) if sibling.name != path.name else None
-        if match and sibling.name.startswith(path.stem) and sibling.is_file():
-            code, form = match["code"], match["form"]
-            # yt-dlp writes ASR tracks as vtt; an srt beside a video was put there by a person.
-            if form == "srt" and not code.endswith("-manual"):
-                code = f"{code}-manual"
-            tracks.append(CaptionTrack(code, form, decode_text(sibling.read_bytes())))
-    info_file = path.with_name(f"{path.stem}.info.json")
-    info = parse_info(info_file.read_bytes()) if info_file.is_file() else {}
+    if companions is None:
+        names = (sibling.name for sibling in path.parent.iterdir() if sibling.is_file())
+        companions = [name for name in names if _stem_of_companion(name) == path.stem]
+    tracks, info = [], {}
+    for name in sorted(companions):
+        content = path.with_name(name).read_bytes()
+        if name.endswith(_INFO_SUFFIX):
+            info = parse_info(content)
+            continue
+        match = _CAPTION_FILE.search(name)
+        code, form = match["code"], match["form"]
+        # yt-dlp writes ASR tracks as vtt; an srt beside a video was put there by a person.
+        if form == "srt" and not code.endswith("-manual"):
+            code = f"{code}-manual"
+        tracks.append(CaptionTrack(code, form, decode_text(content)))
     return RawVideo(path.stem, str(path), tracks, info)
 
 
@@ -95,24 +132,23 @@ class LayoutPaths:
     info: Path
 
 
-def stage(media: str, scratch: str) -> str:
-    """Copy a media file in a bucket, with the captions and metadata beside it, into `scratch`; its path there."""
+def stage(media: str, companions: Sequence[str], scratch: str) -> str:
+    """Copy a media file in a bucket, with the files beside it, into the folder `scratch`; its path there."""
     folder, _, name = media.rpartition("/")
-    for path in filesystem.list_files(folder):
-        beside = path.rpartition("/")[2]
-        if beside == name or beside.startswith(f"{Path(name).stem}."):
-            _copy(path, Path(scratch) / beside)
+    for beside in (*companions, name):
+        filesystem.copy_to(filesystem.join(folder, beside), Path(scratch) / beside)
     return str(Path(scratch) / name)
 
 
-def stage_layout(folder: str, video_id: str, scratch: str) -> None:
-    """Copy the files of one video in the raw layout in a bucket into the same layout under `scratch`."""
-    there, here = layout_paths(folder, video_id), layout_paths(scratch, video_id)
-    here.media.parent.mkdir(parents=True)
-    for path, target in ((there.media, here.media), (there.info, here.info)):
-        remote = filesystem.join(folder, *path.parts[-3:])
-        if filesystem.exists(remote):
-            _copy(remote, target)
+def stage_layout(folder: str, video_id: str, scratch: str) -> bool:
+    """Copy the files of one video in the raw layout in a bucket into the same layout under `scratch`.
+
+    Returns whether the media are there.
+    """
+    here = layout_paths(scratch, video_id)
+    here.media.parent.mkdir(parents=True, exist_ok=True)
+    found = [filesystem.copy_to(filesystem.join(folder, *path.parts[-3:]), path) for path in (here.info, here.media)]
+    return found[1]
 
 
 def store_layout(scratch: str, video_id: str, folder: str) -> None:
@@ -122,11 +158,6 @@ def store_layout(scratch: str, video_id: str, folder: str) -> None:
         if path.is_file():
             with path.open("rb") as source, filesystem.create(filesystem.join(folder, *path.parts[-3:])) as file:
                 shutil.copyfileobj(source, file, 8 << 20)
-
-
-def _copy(path: str, target: Path) -> None:
-    with filesystem.open_read(path) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 8 << 20)
 
 
 def layout_paths(folder: str, video_id: str) -> LayoutPaths:

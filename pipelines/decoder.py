@@ -10,8 +10,10 @@ import errno
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 
@@ -48,6 +50,7 @@ def serve(lifeline: int, memory_bytes: int) -> None:
 
 def _die_with_parent(lifeline: int) -> None:
     os.read(lifeline, 1)
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 

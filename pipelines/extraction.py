@@ -1,4 +1,4 @@
-"""Decoding is a guest: it runs in a child process with limits of time and memory.
+"""Decode in a sandboxed subprocess with limits of time and memory.
 
 A worker keeps one child and hands it video after video. A video that hangs, crashes or eats memory takes the child
 with it and nothing else: its outcome says so and the next video gets a new child. The child dies with its worker,
@@ -24,8 +24,11 @@ from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.result import Result
 from pipelines.limits import Limits
-from shards.filesystem import TEMPORARY_PREFIX, StorageError
+from shards.filesystem import StorageError
 from shards.segments import VideoText
+
+DECODER_PREFIX = "reservoir-decoder-"
+"""How the temporary folders of decoders are named."""
 
 _PIECE_BYTES = 1 << 18
 _ERROR_BYTES = 2000
@@ -51,11 +54,11 @@ class Extracted:
 class Extractor:
     """One child process, started when first needed and again after each that was lost.
 
-    Its temporary files live in a folder of its own under `scratch`, which goes with it.
+    Its temporary files live in a folder of its own in the temporary folder, which goes with it.
     """
 
-    def __init__(self, config: VideoConfig, limits: Limits, scratch: str | None = None):
-        self.config, self.limits, self.scratch = config, limits, scratch
+    def __init__(self, config: VideoConfig, limits: Limits):
+        self.config, self.limits = config, limits
         self._child: _Child | None = None
 
     def __call__(self, raw: RawVideo) -> Extracted:
@@ -64,7 +67,7 @@ class Extractor:
         Raises `StorageError` when there is no room for its temporary files.
         """
         if self._child is None:
-            self._child = _Child(self.limits, self.scratch)
+            self._child = _Child(self.limits)
         try:
             extracted = self._child.ask((raw, self.config), self.limits.seconds)
         except TimeoutError:
@@ -91,10 +94,10 @@ class Extractor:
 class _Child:
     """A process running `python -m pipelines.decoder`, spoken to through pipes."""
 
-    def __init__(self, limits: Limits, scratch: str | None):
+    def __init__(self, limits: Limits):
         # The child holds the reading end of a pipe that nobody writes to: its end is the end of this process.
         self._lifeline, lifeline = os.pipe()[::-1]
-        self._scratch = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=scratch)
+        self._scratch = tempfile.TemporaryDirectory(prefix=DECODER_PREFIX)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.decoder", str(lifeline), str(limits.memory_bytes)],
@@ -130,7 +133,9 @@ class _Child:
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            # Not after it was waited for: its id could be another process' by now.
+            if self.process.returncode is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self._lifeline)
         self._errors.close()

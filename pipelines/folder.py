@@ -43,7 +43,7 @@ def lock_path(out: str) -> str:
 
 def manifest_of(data: str) -> Manifest | None:
     """What the folder holds, `None` before its first generation."""
-    return manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
+    return manifest.find(data)
 
 
 def vocabulary_of(out: str) -> str:
@@ -51,7 +51,7 @@ def vocabulary_of(out: str) -> str:
     return vocabulary.digest(filesystem.join(out, TOKENIZER_NAME))
 
 
-def settle_config(options: PreprocessOptions) -> str:
+def commit_config(options: PreprocessOptions) -> str:
     """Store the config of a new data folder, or check that it is the same. Returns its digest."""
     resolved = {
         "video": options.video.resolved(),

@@ -53,16 +53,16 @@ class PreprocessOptions:
     """The name of the split, the first part of the shards' names."""
     stage: Stage = "all"
     """Stop after this step: extract commits segments, assemble only packs what is committed."""
-    wave: int | None = None
-    """Work in waves of so many videos, each committed by itself; several jobs may work on one data folder then."""
+    slice: str | None = None
+    """Work on a part of the list, as 3/20: of twenty slices the third; each video belongs to one by its id."""
     limit: int | None = None
-    """Take only so many of the videos."""
+    """Maximum number of videos, the first of the list (of the slice, if one is given)."""
     blocklist: str | None = None
     """A file of ids that must not be used, as for --ids."""
     dry_run: bool = False
     """Process a sample, print the funnel and the cost of all, write nothing."""
     retry_failed: bool = False
-    """Run again what failed for a reason that may pass."""
+    """Retry videos that failed with a retryable error."""
     keep_segments: bool = False
     """Keep the committed segments after the manifest is written, for repair."""
     shard_bytes: int = 128 << 20
@@ -94,8 +94,7 @@ class PreprocessOptions:
             raise UsageError("give exactly one source: --videos DIR, --raw PATH, or --ids FILE (with or without --raw)")
         if self.stage == "download" and not (self.ids and self.raw):
             raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
-        if self.wave and self.stage != "all":
-            raise UsageError(f"--wave {self.wave} commits whole waves; leave --stage {self.stage} out")
+        _ = self.part
         if self.prices.save_cost and not self.dry_run:
             raise UsageError(f"--save-cost {self.prices.save_cost!r} needs --dry-run, which makes the estimate")
         self.prices.check()
@@ -103,7 +102,7 @@ class PreprocessOptions:
         self.text.check()
         if not (self.split.isascii() and self.split.isalnum()):
             raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
-        least_of = {"shard_bytes": 1, "segments_per_example": 1, "decode_memory_mb": 256, "limit": 1, "wave": 1}
+        least_of = {"shard_bytes": 1, "segments_per_example": 1, "decode_memory_mb": 256, "limit": 1}
         for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -132,6 +131,16 @@ class PreprocessOptions:
         for flag, (path, *names) in files.items():
             if path not in names:
                 command_line.require_file(flag, path)
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The slice as (number from 1, of). Raises `UsageError` if it is not a slice."""
+        if self.slice is None:
+            return None
+        number, _, of = self.slice.partition("/")
+        if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+            raise UsageError(f"--slice {self.slice!r} must be NUMBER/OF, such as 3/20")
+        return int(number), int(of)
 
     @property
     def keep_media(self) -> bool:
@@ -193,9 +202,7 @@ def _check_launch(ours: PreprocessOptions, theirs: BeamFlags) -> None:
     if beam_flags.runner(theirs) != DATAFLOW:
         raise UsageError(f"--template_location needs --runner={DATAFLOW}")
     refused = {
-        f"--wave {ours.wave}": ours.wave is not None,
         "--stage download": ours.stage == "download",
-        "--text": bool(ours.text.text),
         "--dry-run": ours.dry_run,
     }
     if named := [flag for flag, given in refused.items() if given]:

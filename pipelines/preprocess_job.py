@@ -1,28 +1,27 @@
-"""The main job, stage by stage: which videos, extraction, assembly, and what became of them."""
+"""The main job: the graph of the stages that a command names, run to its end, and how its videos ended."""
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+from typing import Any
 
 from rich.console import Console
 
 from ingest.models import check_config
 from ingest.outcomes import Kind, Outcome
 from pipelines import beam_flags, embedders
-from pipelines.assembly import assemble
-from pipelines.breaker import Breaker
-from pipelines.execution import prepare_workers
-from pipelines.folder import keep_log, lock_path, log_path, manifest_of, settle_config
-from pipelines.intake import download, extract, require_tried
-from pipelines.items import list_items
+from pipelines.execution import new_pipeline, prepare_workers, run_to_end
+from pipelines.folder import commit_config, keep_log, lock_path, log_path, manifest_of
 from pipelines.options import BeamFlags, PreprocessOptions, is_launch
+from pipelines.preprocessing import graph
+from pipelines.preprocessing.commit_generation import REPORT
+from pipelines.preprocessing.listing import list_of
+from pipelines.preprocessing.mix_text import described
+from pipelines.progress import StoreProgress
 from pipelines.status import note_start
-from pipelines.transforms import Item
-from shards import dataset, filesystem, waves
+from shards import dataset, filesystem
 from shards.errors import UserError
-from shards.inspection import card, stats
-from shards.ledger import Ledger
-from shards.manifest import Manifest
+from shards.inspection import stats
 
 
 def run(options: PreprocessOptions, flags: BeamFlags) -> int:
@@ -33,58 +32,70 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
         check_config(options.video)
         embedders.load(options.video.embedder)
     prepare_workers(beam_options)
-    if options.wave and not options.dry_run:
-        from pipelines.wave_job import run_waves
-
-        return run_waves(options, beam_options, console)
-    items = [] if options.stage == "assemble" else list_items(options)
+    if options.stage != "assemble" and not filesystem.is_remote(options.ids or options.videos or options.raw):
+        # One look at the list: a mistake in its name is better told now.
+        next(list_of(options).read())
     if options.dry_run:
         from pipelines import dry_run
 
-        return dry_run.report(items, options, console)
+        return dry_run.report(options, console)
     filesystem.make_folder(options.out)
-    if is_launch(flags):
-        from pipelines.launch import launch
-
-        return launch(items, options, beam_options, console)
     with filesystem.exclusive(lock_path(options.out)):
-        waves.require_finished(options.out)
         keep_log(log_path(options.out))
         filesystem.remove_temporary_files(options.out)
-        config = settle_config(options)
-        Breaker(options.out).close()
-        if options.stage == "download":
-            return download(items, options, config, beam_options, console)
-        if options.stage in ("extract", "all"):
-            note_start(options.out, len(items), options.command)
-            extract(items, options, config, beam_options, console)
-        if options.stage in ("assemble", "all"):
-            assemble(options, config, beam_options, console)
-        return summarize(items, options, console)
+        config = commit_config(options)
+        note_start(options.out, options.command)
+        pipeline = new_pipeline(beam_options, log_path(options.out))
+        graph.build(pipeline, options, config)
+        if is_launch(flags):
+            pipeline.run()
+            console.print(f"the job's graph is {beam_flags.value(flags, 'template_location')}")
+            return 0
+        filesystem.remove(filesystem.join(options.out, REPORT))
+        with StoreProgress(options.out, console) as progress:
+            run_to_end(pipeline, progress.tick)
+        return summarize(options, console)
 
 
-def summarize(items: list[Item], options: PreprocessOptions, console: Console) -> int:
-    """Print the outcomes of the items and the totals of the folder; return 1 if no video ever became segments."""
-    entries = Ledger(options.out).entries()
-    named = [entries[item.id] for item in items if item.id in entries] if items else list(entries.values())
-    reasons = Counter((e.kind, e.outcome) for e in named if e.kind != Kind.DONE.value)
-    for (kind, outcome), count in sorted(reasons.items()):
-        example = next(e for e in named if e.outcome == outcome)
-        sentence = Outcome(outcome).sentence
-        more = "" if example.detail == sentence else f" {example.detail}"
-        console.print(f"{count} {kind}: {outcome}. {sentence} For example {example.id!r}.{more}")
-    require_tried(options, len(items) - len(named))
-    if not any(e.kind == Kind.DONE.value for e in entries.values()):
-        raise UserError("no video became segments; the reasons are above and in the ledger")
-    if held := manifest_of(options.out):
-        console.print(f"{options.out}: {_totals(held, options.out)}")
-        card.write(dataset.open_data(options.out))
+def summarize(options: PreprocessOptions, console: Console) -> int:
+    """Print how the videos of the run ended and the totals of the folder.
+
+    Raises `UserError` if videos were not tried, or if none ever became segments.
+    """
+    report = json.loads(filesystem.read_bytes(filesystem.join(options.out, REPORT)))
+    known, new = sum(report["known"].values()), sum(count for _, _, count in report["outcomes"])
+    console.print(f"{known + new} videos: {known} finished before, {new} finished now")
+    for source, counts in sorted(report["text"].items()):
+        console.print(f"text {source!r}: {described(counts)}")
+    for kind, outcome, count in report["outcomes"]:
+        if kind != Kind.DONE.value:
+            example = report["samples"][outcome][0]
+            console.print(f"{count} {kind}: {outcome}. {Outcome(outcome).sentence} For example {example!r}.")
+    committed = manifest_of(options.out)
+    if committed and committed.generations:
+        console.print(f"{options.out}: {_totals(options)}")
+    if not_tried := sum(report["not_tried"].values()):
+        raise UserError(not_tried_sentence(report, not_tried))
+    if options.stage == "all" or options.stage == "assemble":
+        done = committed and any(generation.videos for generation in committed.generations)
+        if not done:
+            raise UserError("no video became segments; the reasons are above and in the ledger")
     return 0
 
 
-def _totals(held: Manifest, data: str) -> str:
-    summary = stats.summarize(data, held)
+def not_tried_sentence(report: dict[str, Any], count: int) -> str:
+    """Why videos were not tried and what to do."""
+    reasons = ", ".join(sorted(report["not_tried"]))
+    return f"downloading stopped ({reasons}), {count} videos were not tried and what was finished is kept"
+
+
+def _totals(options: PreprocessOptions) -> str:
+    opened = dataset.open_data(options.out)
+    found = stats.summarize(opened)
+    last = opened.manifest.generations[-1]
+    waiting = sum(stop - first for _, first, stop in last.remainder)
     return (
-        f"{summary.shards} shards, {summary.counts['examples']} examples, {summary.counts['segments']} segments of"
-        f" {summary.videos} videos, {summary.seconds / 3600:.2f} hours, {summary.bytes / 1e6:.1f} MB"
+        f"{found.shards} shards, {found.counts['examples']} examples, {found.counts['segments']} segments of"
+        f" {found.videos} videos, {found.seconds / 3600:.2f} hours, {found.bytes / 1e6:.1f} MB; generation"
+        f" {last.number} has {last.videos} videos, {waiting} segments wait for the next"
     )

@@ -1,44 +1,42 @@
 """What a running job shows: a bar on a terminal, a plain line now and then elsewhere.
 
-The figures come from the ledger, the one place where every worker writes what it finished.
+The figure is the number of objects in the per-video store, the one place that every worker writes to.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from shards import filesystem, ledger
+from shards import filesystem
+from shards.video_store import VideoStore
 
 _LINE_SECONDS = 15.0
+_LOOK_SECONDS = 2.0
 
 
-class ExtractionProgress:
-    """Counts the new lines in a folder of the ledger: done, rejected, failed, video seconds per second, time left."""
+class StoreProgress:
+    """Counts the videos that are committed while a local job runs; of a bucket only the time that passes is shown."""
 
-    def __init__(self, folder: str, total: int, console: Console):
-        self.folder = folder
-        self.total, self.console = total, console
-        self.counts: Counter[str] = Counter()
-        self.video_seconds = 0.0
-        self._positions = {path: filesystem.size(path) for path in filesystem.list_files(self.folder, ".jsonl")}
+    def __init__(self, out: str, console: Console):
+        self.console = console
+        self._folder = None if filesystem.is_remote(out) else VideoStore(out).folder
         self._started = self._last_line = time.monotonic()
-        self._next_look = 0.0
+        self._next_look = self._started + _LOOK_SECONDS
+        self._before = self._committed()
         self._bar = Progress(
-            TextColumn("extract"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
+            SpinnerColumn(),
             TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("extract", total=total, said="")
+        self._task = self._bar.add_task("videos", total=None, said="videos")
 
-    def __enter__(self) -> ExtractionProgress:
+    def __enter__(self) -> StoreProgress:
         self._bar.start()
         return self
 
@@ -46,31 +44,24 @@ class ExtractionProgress:
         self._bar.stop()
 
     def tick(self) -> None:
-        """Look if it is time to: a bucket is asked less often than a disk."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + (_LINE_SECONDS if filesystem.is_remote(self.folder) else 0)
-            self.look()
-
-    def look(self) -> None:
-        """Count what the workers wrote since the last time."""
-        for path in filesystem.list_files(self.folder, ".jsonl"):
-            start = self._positions.get(path, 0)
-            complete = filesystem.read_bytes(path, start).rpartition(b"\n")[0]
-            for entry in ledger.parse_lines(complete):
-                self.counts[entry.kind.split("-")[0]] += 1
-                self.video_seconds += entry.video_seconds
-            self._positions[path] = start + len(complete) + (1 if complete else 0)
-        self._bar.update(self._task, completed=self.counts.total(), said=self.sentence())
-        if not self.console.is_terminal and time.monotonic() - self._last_line >= _LINE_SECONDS:
-            self._last_line = time.monotonic()
-            self.console.print(f"{self.counts.total()}/{self.total} videos: {self.sentence()}")
+        """Look if it is time to."""
+        now = time.monotonic()
+        if self._folder is None or now < self._next_look:
+            return
+        self._next_look = now + _LOOK_SECONDS
+        said = self.sentence()
+        self._bar.update(self._task, said=said)
+        if not self.console.is_terminal and now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            self.console.print(said)
 
     def sentence(self) -> str:
         """The figures in words."""
-        elapsed = max(time.monotonic() - self._started, 1e-3)
-        done = self.counts.total()
-        left = elapsed / done * (self.total - done) if done else 0
-        return (
-            f"{self.counts['done']} done, {self.counts['rejected']} rejected, {self.counts['failed']} failed,"
-            f" {self.video_seconds / elapsed:.0f} s of video per s, {left / 60:.0f} min left"
-        )
+        committed = max(self._committed() - self._before, 0)
+        minutes = max(time.monotonic() - self._started, 1e-3) / 60
+        return f"{committed} videos committed, {committed / minutes:.1f} a minute"
+
+    def _committed(self) -> int:
+        if self._folder is None or not filesystem.exists(self._folder):
+            return 0
+        return sum(len(files) for _, _, files in os.walk(self._folder))

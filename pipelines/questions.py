@@ -29,7 +29,7 @@ from pipelines.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.folder import keep_log, log_path
 from pipelines.preparers import Preparer, Records
 from pipelines.question_options import TEST, QuestionOptions
-from shards import filesystem, manifest, writer
+from shards import dataset, filesystem, manifest, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
 from shards.inspection import stats
@@ -92,7 +92,7 @@ class WriteQuestions(beam.DoFn):
         """Write one shard; nothing is committed where a question of a strict split cannot be prepared."""
         sums = QuestionSums()
         try:
-            yield writer.write_records(self.job.out, work.name, work.digest, self._payloads(work, sums), sums)
+            yield writer.write_records(self.job.out, work.name, work.digest, self._payloads(work, sums), sums)[0]
         except IncompleteShardError:
             Metrics.counter("job", "incomplete_shards").inc()
 
@@ -256,7 +256,7 @@ def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None
         first = next(entry for entry in entries if entry.outcome == reason)
         console.print(f"{count} {reason}, for example {first.id}: {first.detail}")
     found = [writer.finished_shard(job.out, work.name, work.digest) for work in works]
-    shards = [shard for shard in found if shard is not None]
+    shards = [finished[0] for finished in found if finished is not None]
     if len(shards) < len(works):
         if reasons and job.strict:
             raise UserError(
@@ -273,7 +273,7 @@ def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None
     tokenizer = vocabulary.digest(filesystem.join(job.out, TOKENIZER_NAME))
     committed = Manifest(job.preparer.segments, config, tokenizer, generations)
     manifest.save(job.out, committed)
-    summary = stats.summarize(job.out, committed, job.split)
+    summary = stats.summarize(dataset.DataSet(job.out, [], committed), job.split)
     console.print(
         f"{job.out}: {prepared} questions of the split {job.split!r} in {summary.shards} shards,"
         f" {summary.counts['examples']} records, {summary.bytes / 1e6:.1f} MB"

@@ -6,42 +6,25 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ingest.config import FilterConfig, VideoConfig
-from ingest.filters import broken_rule
-from ingest.outcomes import Kind, Outcome
 from pipelines import beam_flags, folder
 from pipelines.options import PreprocessOptions
+from pipelines.preprocessing.replay_rules import Replay
 from pipelines.thresholds import changed
-from shards import filesystem
+from shards import filesystem, ledger, manifest, removal
 from shards.errors import UsageError, UserError
-from shards.ledger import Entry, Ledger
-from shards.segments import SegmentStore, segments_folder
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.refilter import Options
-
-RULES = frozenset(
-    (
-        Outcome.TOO_LONG,
-        Outcome.CATEGORY,
-        Outcome.SPARSE_SPEECH,
-        Outcome.OTHER_LANGUAGE,
-        Outcome.BAD_WORDS,
-        Outcome.UNEVEN_WORDS,
-        Outcome.TOO_ALIKE,
-        Outcome.TOO_EMPTY,
-    )
-)
-"""Reasons that a threshold decides about."""
 
 _EXAMPLES = 3
 
@@ -52,98 +35,91 @@ def refilter(options: Options, flags: Sequence[str]) -> int:
     config = _read_config(options.data)
     filters = changed(_filters(config["video"]["filters"]), options.changes)
     language = config["video"]["language"].split("-")[0]
-    played = replay(Ledger(options.data).entries().values(), language, filters)
-    console.print(report(played))
-    if played.regained:
-        console.print(
-            f"{len(played.regained)} would be extracted by a new run with these thresholds; here they are not"
-        )
+    committed = manifest.load(options.data)
+    ledgers = tuple(path for g in committed.generations for path in ledger.parts_of(options.data, g))
+    withdrawn = frozenset(removal.withdrawn(options.data))
+    replay = Replay(options.data, ledgers, language, filters, withdrawn)
+    counts = tally(replay)
+    console.print(report(counts))
+    if counts.regained:
+        count = counts.regained.total()
+        console.print(f"{count} would be extracted by a new run with these thresholds; here they are not")
     if options.out:
-        assemble(options, config, filters, played, beam_flags.beam_options(flags), console)
+        assemble(options, config, replay, counts, beam_flags.beam_options(flags), console)
     return 0
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What other thresholds say of the items of a ledger, each list in the order of their ids.
+@dataclass
+class Counts:
+    """How many videos other thresholds keep, by split, drop, by rule, and would extract, by the outcome they had.
 
-    `kept` were extracted and still pass, `dropped` were extracted and break the rule named, `regained` were rejected
-    and now pass what is known of them: they must be extracted.
+    `samples` are some ids by (decision, rule or outcome).
     """
 
-    kept: list[Entry]
-    dropped: list[tuple[Entry, Outcome]]
-    regained: list[Entry]
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    regained: Counter[str] = field(default_factory=Counter)
+    samples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
 
-def replay(entries: Iterable[Entry], language: str, filters: FilterConfig) -> Replay:
-    """What these thresholds say of every item that came as far as a rule with a threshold."""
-    played = Replay([], [], [])
-    rules = {rule.value for rule in RULES}
-    for entry in sorted(entries, key=lambda e: e.id):
-        broken = broken_rule(entry.scores, language, filters)
-        if entry.kind == Kind.DONE.value:
-            if broken:
-                played.dropped.append((entry, broken))
-            else:
-                played.kept.append(entry)
-        elif entry.outcome in rules and not broken:
-            played.regained.append(entry)
-    return played
+def tally(replay: Replay) -> Counts:
+    """What these thresholds say of every video that came as far as a rule with a threshold."""
+    counts = Counts()
+    for entry in replay.entries():
+        decision, rule = replay.decide(entry)
+        if decision in ("kept", "dropped", "regained"):
+            name = entry.split if decision == "kept" else rule.value if rule else entry.outcome
+            getattr(counts, decision)[name] += 1
+            ids = counts.samples.setdefault((decision, name), [])
+            if len(ids) < _EXAMPLES:
+                ids.append(entry.id)
+    return counts
 
 
-def report(played: Replay) -> Table:
+def report(counts: Counts) -> Table:
     """What would change, by rule."""
     table = Table("", "rule", "videos", "for example", title="with these thresholds")
-    table.add_row("still kept", "", str(len(played.kept)), "")
-    dropped = Counter(outcome.value for _, outcome in played.dropped)
-    for rule, count in dropped.most_common():
-        table.add_row("dropped", rule, str(count), _some(e for e, o in played.dropped if o.value == rule))
-    regained = Counter(entry.outcome for entry in played.regained)
-    for rule, count in regained.most_common():
-        table.add_row("no longer rejected", rule, str(count), _some(e for e in played.regained if e.outcome == rule))
+    table.add_row("still kept", "", str(counts.kept.total()), "")
+    for title, decision in (("dropped", "dropped"), ("no longer rejected", "regained")):
+        for name, count in getattr(counts, decision).most_common():
+            table.add_row(title, name, str(count), ", ".join(counts.samples[decision, name]))
     return table
 
 
 def assemble(
     options: Options,
     config: dict[str, Any],
-    filters: FilterConfig,
-    played: Replay,
+    replay: Replay,
+    counts: Counts,
     beam_options: PipelineOptions,
     console: Console,
 ) -> None:
     """Make the new data folder. Raises `UserError` if it is in use or the segments were not kept."""
-    from pipelines import assembly, preprocess_job
-    from pipelines.execution import prepare_workers
+    from pipelines import preprocess_job
+    from pipelines.execution import new_pipeline, prepare_workers, run_to_end
+    from pipelines.preprocessing import graph
 
     if filesystem.exists(filesystem.join(options.out, folder.CONFIG_NAME)):
         raise UserError(f"{options.out!r} holds data already; choose another --out")
-    if not played.kept:
+    if not counts.kept:
         raise UserError("these thresholds keep no video; nothing is made")
-    rules = dataclasses.asdict(filters) | {"excluded_categories": list(filters.excluded_categories)}
+    rules = dataclasses.asdict(replay.filters) | {"excluded_categories": list(replay.filters.excluded_categories)}
     config = config | {"video": config["video"] | {"filters": rules}, "text": options.text.resolved()}
     digest = hashlib.sha256(json.dumps(config["video"], sort_keys=True).encode()).hexdigest()
-    old, new = SegmentStore(segments_folder(options.data)), SegmentStore(segments_folder(options.out))
     tokenizer = filesystem.read_bytes(filesystem.join(options.data, folder.TOKENIZER_NAME))
     prepare_workers(beam_options)
     filesystem.make_folder(options.out)
-    with filesystem.exclusive(filesystem.join(options.out, ".lock")):
+    with filesystem.exclusive(folder.lock_path(options.out)):
         folder.keep_log(folder.log_path(options.out))
-        ledger = Ledger(options.out, "refilter")
-        for entry in played.kept:
-            video = old.get(entry.id)
-            new.commit(video.text, old.read(video, 0, len(video.spans)), digest, video.scores)
-            ledger.append(entry)
-        for entry, broken in played.dropped:
-            ended = {"outcome": broken.value, "kind": broken.kind.value, "detail": broken.sentence, "segments": 0}
-            ledger.append(dataclasses.replace(entry, **ended))
         filesystem.write_bytes(filesystem.join(options.out, folder.TOKENIZER_NAME), tokenizer)
         content = f"{json.dumps(config, indent=1)}\n".encode()
         filesystem.write_bytes(filesystem.join(options.out, folder.CONFIG_NAME), content)
-        for split in sorted({entry.split for entry in played.kept}):
-            assembly.assemble(_job(options, config, split), digest, beam_options, console)
-        preprocess_job.summarize([], _job(options, config, "train"), console)
+        for split in sorted(counts.kept):
+            job = _job(options, config, split)
+            pipeline = new_pipeline(beam_options, folder.log_path(options.out))
+            graph.build_refiltered(pipeline, job, digest, replay)
+            run_to_end(pipeline, lambda: None)
+            preprocess_job.summarize(job, console)
 
 
 def _job(options: Options, config: dict[str, Any], split: str) -> PreprocessOptions:
@@ -180,7 +156,3 @@ def _read_config(data: str) -> dict[str, Any]:
 
 def _filters(held: dict[str, Any]) -> FilterConfig:
     return FilterConfig(**(held | {"excluded_categories": tuple(held["excluded_categories"])}))
-
-
-def _some(entries: Iterable[Entry]) -> str:
-    return ", ".join([entry.id for entry in entries][:_EXAMPLES])

@@ -1,64 +1,73 @@
-"""The sums of shards, read by a Beam job where a worker is and added here."""
+"""The statistics of shards, each read where a worker is, and added up by the runner."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
+from pipelines.preprocessing.assemble_shards import SumFn
 from shards import dataset, filesystem
-from shards.errors import UserError
 from shards.inspection import outliers, scanning, stats, stats_tables
-from shards.inspection.stats import ShardSums
+from shards.inspection.sums import Sums
 
 if TYPE_CHECKING:
     from pipelines.stats import Stats
+
+_MOST_PROBLEMS = 100
 
 
 def run(options: Stats, flags: Sequence[str]) -> int:
     """Print the statistics; the exit status is 1 if a shard has a problem."""
     opened = dataset.open_data(options.data, options.split)
     with tempfile.TemporaryDirectory() as folder:
-        shards = collect(opened.shards, options.scratch or folder, PipelineOptions([*flags]))
-    summary, found = stats.of_shards(opened, shards, options.split), outliers.outliers(shards)
-    problems = [shard.problem for shard in shards if shard.problem]
+        found, problems = collect(opened.shards, options.scratch or folder, PipelineOptions([*flags]))
+    found.add(stats.items_of(opened, options.split))
+    summary, strange = stats.summary_of(found, opened.manifest, options.split), outliers.outliers(found)
     console = Console()
     if options.json:
-        lists = {"outliers": [dataclasses.asdict(outlier) for outlier in found], "problems": problems}
+        lists = {"outliers": [dataclasses.asdict(outlier) for outlier in strange], "problems": problems}
         console.print_json(json.dumps(dataclasses.asdict(summary) | lists))
     else:
-        for table in stats_tables.tables(summary, found):
+        for table in stats_tables.tables(summary, strange):
             console.print(table)
         for problem in problems:
             console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)
     return 1 if problems else 0
 
 
-def collect(paths: list[str], scratch: str, options: PipelineOptions) -> list[ShardSums]:
-    """The sums of the shards, in order; workers leave them as lines in the folder `scratch`, which ends empty.
-
-    Raises `UserError` if the job ends without having seen every shard.
-    """
+def collect(paths: list[str], scratch: str, options: PipelineOptions) -> tuple[Sums, list[str]]:
+    """The sums of the shards, and sentences on those that cannot be read; both pass through the folder `scratch`."""
+    place = filesystem.join(scratch, "sums.json")
     with beam.Pipeline(options=options) as pipeline:
-        _ = (
+        scanned = (
             pipeline
             | "Name the shards" >> beam.Create(paths, reshuffle=False)
             | "Spread them over the workers" >> beam.Reshuffle()
-            | "Sum each up" >> beam.Map(lambda path: json.dumps([path, *scanning.read_sidecar(path)]))
-            | "Write the sums" >> beam.io.WriteToText(filesystem.join(scratch, "sums"), file_name_suffix=".jsonl")
+            | "Read each shard" >> beam.Map(scanning.scan_shard)
         )
-    found: dict[str, ShardSums] = {}
-    for part in filesystem.list_files(scratch, ".jsonl"):
-        for line in filesystem.read_bytes(part).splitlines():
-            path, size, content, problem = json.loads(line)
-            found[path] = scanning.sums_of(path, size, content, problem)
-        filesystem.remove(part)
-    if missing := [path for path in paths if path not in found]:
-        raise UserError(f"the job ended without the sums of {len(missing)} shards, the first is {missing[0]!r}")
-    return [found[path] for path in paths]
+        problems = (
+            scanned
+            | "Keep what is wrong" >> beam.FlatMap(lambda pair: [pair[1]] if pair[1] else [])
+            | "Some of it" >> beam.combiners.Top.Smallest(_MOST_PROBLEMS)
+        )
+        _ = (
+            scanned
+            | "Keep the sums" >> beam.Map(lambda pair: pair[0])
+            | "Sum up" >> beam.CombineGlobally(SumFn())
+            | "Write the sums" >> beam.Map(_write, beam.pvalue.AsSingleton(problems), place)
+        )
+    written = json.loads(filesystem.read_bytes(place))
+    filesystem.remove(place)
+    return Sums.from_json(written["sums"]), written["problems"]
+
+
+def _write(found: Sums, problems: Iterable[str], place: str) -> None:
+    content = {"sums": found.to_json(), "problems": sorted(problems)}
+    filesystem.write_bytes(place, json.dumps(content, ensure_ascii=False).encode())

@@ -1,7 +1,7 @@
 """How a job is doing: `python -m pipelines.status DATA`, while it runs or after it.
 
-Everything comes from the ledger, the manifest and the note that the job leaves at its start; nothing is asked of the
-job itself.
+Everything comes from the manifest, the statistics of its generations, the per-video store and the note that the job
+leaves at its start; nothing is asked of the job itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import shlex
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,17 +20,19 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.outcomes import Kind, Outcome
-from shards import command_line, filesystem, manifest, tally, waves
+from shards import command_line, filesystem, manifest
+from shards.dataset import DataSet
 from shards.errors import UsageError, run_command
-from shards.tally import Tally
+from shards.inspection import stats
+from shards.inspection.sums import Sums
+from shards.video_store import VideoStore
 
 NOTE = "job.json"
-_SAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of the videos of a data folder so far."""
+    """How the videos of a data folder ended so far."""
 
     data: Annotated[str, tyro.conf.Positional]
     """A data folder, on a disk or in a bucket."""
@@ -51,26 +52,25 @@ class Reason:
 
 @dataclass(frozen=True)
 class Report:
-    """A job in numbers; `per_hour` and `hours_left` are None where nothing was finished since its start.
+    """A data folder in numbers.
 
-    `retry` is the command that tries again what failed for now, None if nothing did.
+    `finished` videos have an outcome in a committed generation; `in_store` are committed in the per-video store, by a
+    job that runs or was stopped, or because they wait to be packed. `hours` have passed since the last job began.
+    `retry` is the command that retries what failed with a retryable error, `None` if nothing did.
     """
 
-    listed: int | None
     finished: int
-    per_hour: float | None
-    hours_left: float | None
-    seconds_since_last: float | None
+    in_store: int
+    hours: float | None
     reasons: list[Reason]
-    unfinished_waves: list[int]
     generations: int
     examples: int
     retry: str | None
 
 
-def note_start(out: str, items: int, command: Sequence[str] = ()) -> None:
-    """Leave word of how many videos a job was given, when it began, and with which words."""
-    note = {"items": items, "started": time.time(), "retry": retry_command(command) if command else None}
+def note_start(out: str, command: Sequence[str] = ()) -> None:
+    """Leave word of when a job began, and with which words."""
+    note = {"started": time.time(), "retry": retry_command(command) if command else None}
     filesystem.write_bytes(filesystem.join(out, NOTE), json.dumps(note).encode())
 
 
@@ -92,58 +92,39 @@ def retry_command(command: Sequence[str]) -> str:
 
 
 def report(data: str, now: float) -> Report:
-    """How the job of a data folder is doing. Raises `UsageError` if there never was one."""
-    found = tally.of_data(data)
-    finished = found.ids.size
-    path = filesystem.join(data, NOTE)
-    note = json.loads(filesystem.read_bytes(path)) if filesystem.exists(path) else {}
-    held = manifest.load(data) if filesystem.exists(filesystem.join(data, manifest.NAME)) else None
-    if not finished and not note and held is None:
-        raise UsageError(f"{data!r} has no ledger and no manifest: no job ever worked there")
+    """How the jobs of a data folder are doing. Raises `UsageError` if there never was one."""
+    note = json.loads(filesystem.read_existing(filesystem.join(data, NOTE)) or b"{}")
+    committed = manifest.find(data)
+    if not note and committed is None:
+        raise UsageError(f"{data!r} has no manifest and no note of a job: no job ever worked there")
+    found = stats.sums_of(DataSet(data, [], committed)) if committed else Sums()
     ended = reasons(found)
-    started, listed = note.get("started"), note.get("items")
-    since = found.at[found.at >= int(started)] if started else found.at[:0]
-    rate = 3600 * since.size / max(int(since.max()) - started, 1.0) if since.size else None
-    left = (listed - finished) / rate if rate and listed is not None and listed > finished else None
     return Report(
-        listed,
-        finished,
-        rate,
-        left,
-        now - int(since.max()) if since.size else None,
+        found.outcomes.total(),
+        sum(1 for _ in VideoStore(data).paths()),
+        (now - note["started"]) / 3600 if note else None,
         ended,
-        waves.unfinished(data),
-        len(held.generations) if held else 0,
-        sum(g.examples for g in held.generations) if held else 0,
+        len(committed.generations) if committed else 0,
+        sum(g.examples for g in committed.generations) if committed else 0,
         note.get("retry") if any(r.kind == Kind.FAILED_RETRYABLE.value for r in ended) else None,
     )
 
 
-def reasons(found: Tally) -> list[Reason]:
+def reasons(found: Sums) -> list[Reason]:
     """Outcomes by kind and number, with samples."""
-    counts: Counter[tuple[str, str]] = Counter()
-    samples: defaultdict[str, list[str]] = defaultdict(list)
-    for reason, count in found.counts().items():
-        counts[reason.kind, reason.outcome] += count
-    for reason, names in found.sampled().items():
-        samples[reason.outcome] += names
     order = [kind.value for kind in Kind]
-    ranked = sorted(counts, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), -counts[key]))
-    return [Reason(outcome, kind, counts[kind, outcome], samples[outcome][:_SAMPLES]) for kind, outcome in ranked]
+    counted = [(kind, outcome, n) for (kind, outcome), n in found.outcomes.items() if n > 0]
+    ranked = sorted(counted, key=lambda c: (order.index(c[0]) if c[0] in order else len(order), -c[2], c[1]))
+    return [Reason(outcome, kind, n, found.samples.get(outcome, [])) for kind, outcome, n in ranked]
 
 
 def tables(found: Report) -> list[Table]:
     """The report for a terminal."""
     head = Table("", "", show_header=False, title="job")
-    total = "" if found.listed is None else f" of {found.listed:,}"
-    head.add_row("videos with an outcome", f"{found.finished:,}{total}")
-    if found.per_hour is not None:
-        head.add_row("videos per hour", f"{found.per_hour:,.0f}")
-        head.add_row("seconds since the last one", f"{found.seconds_since_last:,.0f}")
-    if found.hours_left is not None:
-        head.add_row("hours left", f"{found.hours_left:,.2f}")
-    if found.unfinished_waves:
-        head.add_row("waves that are not finished", f"{len(found.unfinished_waves):,}")
+    head.add_row("videos with an outcome in a generation", f"{found.finished:,}")
+    head.add_row("videos in the per-video store", f"{found.in_store:,}")
+    if found.hours is not None:
+        head.add_row("hours since the last job began", f"{found.hours:,.2f}")
     head.add_row("generations, examples", f"{found.generations}, {found.examples:,}")
     rows = Table("kind", "outcome", "videos", "for example", "meaning")
     known = {outcome.value: outcome.sentence for outcome in Outcome}

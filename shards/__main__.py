@@ -27,7 +27,7 @@ CORES = len(os.sched_getaffinity(0))
 
 @dataclass(frozen=True)
 class Stats:
-    """What the data set holds, in numbers, from the sidecars."""
+    """What the data set holds, in numbers, from the statistics that its jobs left."""
 
     data: Data
     """A data folder."""
@@ -36,7 +36,7 @@ class Stats:
     json: bool = False
     """Print JSON instead of tables."""
     recompute: bool = False
-    """Read the shards instead of the sidecars."""
+    """Read the shards instead of the statistics."""
     processes: int = CORES
     """Shards read at the same time with --recompute."""
 
@@ -47,19 +47,18 @@ class Stats:
         opened = dataset.open_data(self.data, self.split)
         if opened.manifest is None and not self.recompute:
             raise UsageError(f"{self.data!r} has no manifest and so no statistics; --recompute reads its shards")
-        shards = list(
-            scanning.scan(opened, self.processes)
-            if self.recompute
-            else stats.read_sidecars(opened.folder, opened.manifest, self.split)
-        )
-        held = stats.of_shards(opened, shards, self.split)
-        found = outliers.outliers(shards)
-        problems = [shard.problem for shard in shards if shard.problem]
+        if self.recompute:
+            sums, problems = scanning.scan(opened, self.processes)
+            sums.add(stats.items_of(opened, self.split))
+        else:
+            sums, problems = stats.sums_of(opened, self.split), []
+        summary = stats.summary_of(sums, opened.manifest, self.split)
+        found = outliers.outliers(sums)
         if self.json:
             lists = {"outliers": [dataclasses.asdict(outlier) for outlier in found], "problems": problems}
-            console.print_json(json.dumps(dataclasses.asdict(held) | lists))
+            console.print_json(json.dumps(dataclasses.asdict(summary) | lists))
             return 1 if problems else 0
-        for table in stats_tables.tables(held, found):
+        for table in stats_tables.tables(summary, found):
             console.print(table)
         for problem in problems:
             console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)

@@ -25,7 +25,8 @@ class Duplicates:
     """Frames beyond the first of their kind.
 
     `exact` are equal byte for byte, `near` look like a frame of another video. The search for near ones compares each
-    frame with its closest neighbours in four orders of the hashes, so it can miss some and never invents one.
+    frame with its closest neighbours in four orders of the hashes, so it can miss some and never invents one. Of very
+    many frames both are estimated from a sample.
     """
 
     frames: int
@@ -52,16 +53,6 @@ def encode(hashes: list[int]) -> str:
 def decode(text: str) -> np.ndarray:
     """The hashes behind the text: `uint64 [n]`. Raises `TypeError` or `ValueError` if it is no such text."""
     return np.frombuffer(base64.b64decode(text, validate=True), "<u8")
-
-
-def count(digests: np.ndarray, hashes: np.ndarray, videos: np.ndarray) -> Duplicates:
-    """Count duplicates among frames; all three arrays are `[frames]`, `videos` any number per video.
-
-    Flat pictures (all cells alike) have no perceptual hash and are left out of the near ones.
-    """
-    ordered = np.sort(digests)
-    exact = int(np.count_nonzero(ordered[1:] == ordered[:-1]))
-    return Duplicates(digests.size, exact, int(np.count_nonzero(near(hashes, videos))))
 
 
 def near(hashes: np.ndarray, videos: np.ndarray) -> np.ndarray:

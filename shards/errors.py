@@ -18,6 +18,10 @@ class StorageError(UserError, OSError):
     """A path could not be read or written; the message names it and says what to do."""
 
 
+class ExistsError(StorageError):
+    """A file that must be new is there already; the message names it."""
+
+
 class BusyError(StorageError):
     """Another job holds a lock; the message names the place."""
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
 
 from shards import local_files
-from shards.errors import BusyError, StorageError
+from shards.errors import BusyError, ExistsError, StorageError
 from shards.local_files import TEMPORARY_PREFIX
 
-__all__ = ["TEMPORARY_PREFIX", "BusyError", "StorageError"]
+__all__ = ["TEMPORARY_PREFIX", "BusyError", "ExistsError", "StorageError"]
 
 _BUCKETS = "gs://"
 _LOOK_SECONDS = 0.5
+_ANY_LENGTH = 1 << 40
 
 
 def is_remote(path: str) -> bool:
@@ -70,6 +72,21 @@ def read_bytes(path: str, start: int = 0, length: int | None = None) -> bytes:
     return _layer(path).read_bytes(path, start, length)
 
 
+def read_end(path: str, length: int) -> bytes | None:
+    """The last `length` bytes of a file, all of it if it is shorter; `None` if there is no file. One request."""
+    return _layer(path).read_end(path, length)
+
+
+def read_existing(path: str) -> bytes | None:
+    """The bytes of a file, or `None` if there is no file. One request."""
+    return read_end(path, _ANY_LENGTH)
+
+
+def copy_to(path: str, target: Path) -> bool:
+    """Copy a file to this machine, in one request; whether there is one."""
+    return _layer(path).copy_to(path, target)
+
+
 def list_files(folder: str, suffix: str = "") -> list[str]:
     """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
     return _layer(folder).list_files(folder, suffix)
@@ -87,6 +104,19 @@ def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     the block began, else `StorageError` is raised.
     """
     return _layer(path).create(path)
+
+
+def create_new(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Write a file as `create` does, but only if there is none. Raises `ExistsError` if there is one, at the end."""
+    return _layer(path).create_new(path)
+
+
+def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Replace a file's content by `change(content)`, with nobody else's change in between.
+
+    `change` gets `None` where there is no file. It may be called again if another process changed the file meanwhile.
+    """
+    _layer(path).update(path, change)
 
 
 def write_bytes(path: str, data: bytes) -> None:

@@ -1,8 +1,8 @@
-"""What became of every item: one line per outcome, appended and never changed.
+"""How every item ended: one JSON line per item.
 
-Each process appends to a file of its own, so that lines never mix; of several lines for one item the newest counts. A
-line torn by a killed process is skipped, and its item simply runs again. A part of a large data set has a folder of its
-own in the ledger while it is worked on.
+A generation of videos has a ledger of its own, written once, in parts of limited size. Jobs of questions append to one
+file per process instead; of several lines for one item the newest counts, and a line torn by a killed process is
+skipped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards import filesystem
+from shards.manifest import Generation
 
 FOLDER = "ledger"
 SUFFIX = ".jsonl"
@@ -25,7 +26,8 @@ class Entry:
 
     `outcome` and `kind` are names of `ingest.outcomes`; `detail` is the sentence with what is special to this item;
     `scores` every number a filter looked at; `segments` how many were committed; `video_seconds` its duration,
-    `cpu_seconds` the cost; `at` seconds since 1970.
+    `cpu_seconds` the cost; `at` seconds since 1970. `earlier` is how the item ended before, as `kind/outcome`, if this
+    entry takes the place of one in another generation.
     """
 
     id: str
@@ -38,43 +40,59 @@ class Entry:
     video_seconds: float = 0.0
     cpu_seconds: float = 0.0
     at: float = 0.0
+    earlier: str = ""
 
 
 _NAMES = frozenset(f.name for f in dataclasses.fields(Entry))
 
 
-class Ledger:
-    """The ledger of a data folder, or a part of it, written by this process under `writer`, which no other one uses."""
+def line(entry: Entry) -> bytes:
+    """An entry as a line of the ledger, without a line break."""
+    text = json.dumps(dataclasses.asdict(entry), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text.encode()
 
-    def __init__(self, data: str, writer: str = "main", part: str | None = None):
-        self.folder = filesystem.join(data, FOLDER, *([part] if part else []))
+
+def part_path(data: str, split: str, generation: int, number: int, count: int) -> str:
+    """Where one of the `count` parts of a generation's ledger is."""
+    name = f"{split}-g{generation:04d}-{number:05d}of{count:05d}{SUFFIX}"
+    return filesystem.join(data, FOLDER, name)
+
+
+def parts_of(data: str, generation: Generation) -> list[str]:
+    """The files of a generation's ledger."""
+    count = generation.ledger
+    return [part_path(data, generation.split, generation.number, number, count) for number in range(count)]
+
+
+def removals_path(data: str) -> str:
+    """The file that names the videos that were taken out on request."""
+    return filesystem.join(data, FOLDER, f"removals{SUFFIX}")
+
+
+def read_removals(data: str) -> list[Entry]:
+    """The entries of the videos that were taken out on request."""
+    return list(parse_lines(filesystem.read_existing(removals_path(data)) or b""))
+
+
+class Ledger:
+    """The ledger of a data folder, appended to by this process under `writer`, which no other one uses."""
+
+    def __init__(self, data: str, writer: str = "main"):
+        self.folder = filesystem.join(data, FOLDER)
         self._file = filesystem.join(self.folder, f"{writer}{SUFFIX}")
-        self._closed = closed_path(data, part) if part else None
 
     def append(self, entry: Entry) -> None:
         """Record an outcome; it is on the disk when this returns."""
-        line = json.dumps(dataclasses.asdict(entry), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        filesystem.append_line(self._file, line.encode())
-
-    def files(self) -> list[str]:
-        """Every file of lines, those of parts that are worked on last; of a part, first the one it was closed in."""
-        closed = [self._closed] if self._closed and filesystem.exists(self._closed) else []
-        folders = [filesystem.join(self.folder, name) for name in filesystem.list_folders(self.folder)]
-        opened = [path for folder in (self.folder, *folders) for path in filesystem.list_files(folder, SUFFIX)]
-        return closed + opened
+        filesystem.append_line(self._file, line(entry))
 
     def entries(self) -> dict[str, Entry]:
         """The newest entry of every item, keyed by id."""
-        return newest(entry for path in self.files() for entry in read_lines(path))
+        files = filesystem.list_files(self.folder, SUFFIX)
+        return newest(entry for path in files for entry in read_lines(path))
 
     def own_entries(self) -> dict[str, Entry]:
         """The newest entries among those that were written under this name."""
         return newest(read_lines(self._file)) if filesystem.exists(self._file) else {}
-
-
-def closed_path(data: str, part: str) -> str:
-    """The one file that the lines of a part are in when it is closed."""
-    return filesystem.join(data, FOLDER, f"{part}{SUFFIX}")
 
 
 def newest(entries: Iterable[Entry]) -> dict[str, Entry]:

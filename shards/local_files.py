@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from shards.errors import BusyError, StorageError
+from shards.errors import BusyError, ExistsError, StorageError
 
 TEMPORARY_PREFIX = ".incomplete-"
 
@@ -44,6 +45,27 @@ def read_bytes(path: str, start: int, length: int | None) -> bytes:
         return file.read() if length is None else file.read(length)
 
 
+def read_end(path: str, length: int) -> bytes | None:
+    """The last `length` bytes of a file, all of it if it is shorter; `None` if there is no file."""
+    with _named(path):
+        try:
+            with Path(path).open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - length, 0))
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+
+def copy_to(path: str, target: Path) -> bool:
+    """Copy a file; whether there is one."""
+    with _named(path):
+        try:
+            shutil.copyfile(path, target)
+        except FileNotFoundError:
+            return False
+    return True
+
+
 def list_files(folder: str, suffix: str) -> list[str]:
     """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
     place = Path(folder)
@@ -62,12 +84,31 @@ def list_folders(folder: str) -> list[str]:
         return sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir()) if exists(folder) else []
 
 
-@contextlib.contextmanager
-def create(path: str) -> Iterator[BinaryIO]:
+def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     """Write a file that appears under its name only if the block ends without an exception.
 
     Parent folders are made. An existing file is replaced in one step.
     """
+    return _written(path, lambda temporary, target: temporary.replace(target))
+
+
+def create_new(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Write a file as `create` does, if there is none. Raises `ExistsError` if there is one when the block ends."""
+
+    def place(temporary: Path, target: Path) -> None:
+        try:
+            # Unlike a rename, a link is refused where there is a file.
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            raise ExistsError(f"{path!r} is there already") from None
+        temporary.unlink()
+
+    return _written(path, place)
+
+
+@contextlib.contextmanager
+def _written(path: str, place: Callable[[Path, Path], object]) -> Iterator[BinaryIO]:
+    """Write a temporary file beside a path, and when it is on the disk, let `place` give it its name."""
     target = Path(path)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name[-180:]}")
     with _named(path):
@@ -79,11 +120,26 @@ def create(path: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         with _named(path):
-            temporary.replace(target)
+            place(temporary, target)
             _sync_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Replace a file's content by `change(content)` under a lock of its folder."""
+    folder = Path(path).parent
+    with _named(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        content = change(read_bytes(path, 0, None) if exists(path) else None)
+        with create(path) as file:
+            file.write(content)
+    finally:
+        os.close(descriptor)
 
 
 def append_line(path: str, line: bytes) -> None:
@@ -151,8 +207,6 @@ def exclusive(path: str, watch: bool) -> Iterator[None]:
 
     The kernel drops the lock with the process, however it ends, so there is nothing to `watch`.
     """
-    import fcntl
-
     del watch
     target = Path(path)
     with _named(path):

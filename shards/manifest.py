@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,15 @@ FORMAT = "reservoir-shards"
 VERSION = 1
 
 
-def shard_name(split: str, generation: int, index: int, count: int) -> str:
-    """`train-g0000-00000of00001.tfrecord`."""
-    return f"{split}-g{generation:04d}-{index:05d}of{count:05d}.tfrecord"
+def shard_name(split: str, generation: int, index: int, count: int, tag: str = "") -> str:
+    """`train-g0000-5b2e61-00000of00001.tfrecord`, without the tag `train-g0000-00000of00001.tfrecord`."""
+    parts = [split, f"g{generation:04d}", *([tag] if tag else []), f"{index:05d}of{count:05d}"]
+    return f"{'-'.join(parts)}.tfrecord"
+
+
+def rest_name(split: str, generation: int, index: int, count: int, tag: str) -> str:
+    """A shard of what the others left over: `train-g0000-5b2e61-rest-00000of00001.tfrecord`."""
+    return shard_name(split, generation, index, count, f"{tag}-rest")
 
 
 def index_path(shard: str) -> str:
@@ -31,6 +38,11 @@ def index_path(shard: str) -> str:
 def stats_path(shard: str) -> str:
     """Where a shard's statistics are."""
     return shard.removesuffix(".tfrecord") + ".stats.json"
+
+
+def generation_stats_path(data: str, generation: Generation) -> str:
+    """Where the statistics of a whole generation are."""
+    return filesystem.join(data, f"{generation.split}-g{generation.number:04d}.stats.json")
 
 
 class ManifestError(UserError):
@@ -51,8 +63,9 @@ class Shard:
 class Generation:
     """The shards that one run added to a split, and how many videos and segments are in them.
 
-    `took` are the numbers of the generations whose left-over segments it packed; `None` in older manifests means all
-    before it. `text` counts the sequences that they took from each source of text.
+    `took` are the numbers of the generations whose left-over segments it packed, `remainder` the runs of segments, as
+    (video, first, stop), that it leaves over itself. `text` counts the sequences that its examples took from each
+    source of text, `ledger` is the number of files that say how its videos ended.
     """
 
     number: int
@@ -60,8 +73,10 @@ class Generation:
     videos: int
     segments: int
     shards: list[Shard]
-    took: list[int] | None = None
+    took: list[int] = field(default_factory=list)
     text: dict[str, int] = field(default_factory=dict)
+    remainder: list[list[Any]] = field(default_factory=list)
+    ledger: int = 0
 
     @property
     def examples(self) -> int:
@@ -82,11 +97,15 @@ class Manifest:
         """The shards of a split (all of them without one), oldest generation first."""
         return [s for g in self.generations if split in (None, g.split) for s in g.shards]
 
-    def taken_up(self, generation: Generation) -> list[int]:
-        """The numbers of the generations whose left-over segments a generation packed."""
-        if generation.took is not None:
-            return generation.took
-        return [g.number for g in self.generations if g.split == generation.split and g.number < generation.number]
+    def waiting(self, split: str) -> list[Generation]:
+        """The generations of a split whose left-over segments no other took up."""
+        ours = [g for g in self.generations if g.split == split]
+        taken = {number for g in ours for number in g.took}
+        return [g for g in ours if g.number not in taken]
+
+    def next_number(self) -> int:
+        """The number of a generation after all others."""
+        return max((g.number for g in self.generations), default=-1) + 1
 
     def splits(self) -> list[str]:
         """The names of the splits, in order of appearance."""
@@ -121,14 +140,23 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _are_runs(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(run, list) and len(run) == 3 and isinstance(run[0], str) and all(map(_is_count, run[1:]))
+        for run in value
+    )
+
+
 def _checked_generation(values: dict[str, Any]) -> Generation:
     generation = Generation(**{**values, "shards": [_checked_shard(s) for s in values["shards"]]})
     if not isinstance(generation.split, str) or "/" in generation.split:
         raise ManifestError(f"{generation.split!r} is not the name of a split")
     if not all(map(_is_count, (generation.number, generation.videos, generation.segments))):
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
-    if generation.took is not None and not all(map(_is_count, generation.took)):
+    if not isinstance(generation.took, list) or not all(map(_is_count, generation.took)):
         raise ManifestError(f"the generations that generation {generation.number} took up are not numbers")
+    if not _is_count(generation.ledger) or not _are_runs(generation.remainder):
+        raise ManifestError(f"what generation {generation.number} leaves over, or its ledger, cannot be read")
     if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
         raise ManifestError(f"the texts of a generation of {generation.split!r} are not counts by name")
     return generation
@@ -145,11 +173,21 @@ def _checked_shard(values: dict[str, Any]) -> Shard:
 
 def load(data: str) -> Manifest:
     """The manifest of a data folder. Raises `ManifestError` if there is none or it is damaged."""
-    path = filesystem.join(data, NAME)
-    if not filesystem.exists(path):
+    found = find(data)
+    if found is None:
         raise ManifestError(f"{data!r} holds no {NAME}: it is not a finished data set")
+    return found
+
+
+def find(data: str) -> Manifest | None:
+    """The manifest of a data folder, `None` before its first generation. Raises `ManifestError` if it is damaged."""
+    path = filesystem.join(data, NAME)
+    return _parsed(path, filesystem.read_bytes(path)) if filesystem.exists(path) else None
+
+
+def _parsed(path: str, content: bytes) -> Manifest:
     try:
-        return Manifest.from_json(filesystem.read_bytes(path).decode())
+        return Manifest.from_json(content.decode())
     except (ManifestError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from None
 
@@ -157,3 +195,19 @@ def load(data: str) -> Manifest:
 def save(data: str, manifest: Manifest) -> None:
     """Write the manifest in one step."""
     filesystem.write_bytes(filesystem.join(data, NAME), manifest.to_json().encode())
+
+
+def update(data: str, change: Callable[[Manifest | None], Manifest]) -> Manifest:
+    """Replace the manifest by `change(manifest)`, with nobody else's change in between, and return the new one.
+
+    `change` gets `None` before the first generation, and may be called again if another job was faster.
+    """
+    path = filesystem.join(data, NAME)
+    changed: list[Manifest] = []
+
+    def written(content: bytes | None) -> bytes:
+        changed.append(change(None if content is None else _parsed(path, content)))
+        return changed[-1].to_json().encode()
+
+    filesystem.update(path, written)
+    return changed[-1]

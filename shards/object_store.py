@@ -12,12 +12,14 @@ import functools
 import io
 import json
 import os
+import random
 import socket
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
@@ -26,7 +28,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
 
-from shards.errors import BusyError, StorageError
+from shards.errors import BusyError, ExistsError, StorageError
 
 LEASE_SECONDS = 60.0
 _RENEW_SECONDS = 15.0
@@ -54,6 +56,13 @@ def _blob(path: str) -> storage.Blob:
     if not bucket or not name:
         raise StorageError(f"{path!r} names no object; write gs://BUCKET/NAME")
     return _client(os.getpid()).bucket(bucket).blob(name, chunk_size=_CHUNK_BYTES)
+
+
+def _whole(path: str) -> storage.Blob:
+    """An object that is read by one request, however large it is."""
+    blob = _blob(path)
+    blob.chunk_size = None
+    return blob
 
 
 @contextlib.contextmanager
@@ -129,7 +138,7 @@ def read_bytes(path: str, start: int, length: int | None) -> bytes:
     """A range of an object."""
     if length == 0:
         return b""
-    blob = _blob(path)
+    blob = _whole(path)
     end = None if length is None else start + length - 1
     with _named(path):
         try:
@@ -139,6 +148,32 @@ def read_bytes(path: str, start: int, length: int | None) -> bytes:
             if getattr(error, "code", None) == 416:
                 return b""
             raise
+
+
+def read_end(path: str, length: int) -> bytes | None:
+    """The last bytes of an object, or `None` if there is none: one request."""
+    # Only a blob without a chunk size takes a range from the end.
+    blob = _whole(path)
+    with _named(path):
+        try:
+            return blob.download_as_bytes(start=-length, retry=_RETRY, raw_download=True)
+        except NotFound:
+            return None
+        except GoogleAPIError as error:
+            if getattr(error, "code", None) == 416:
+                return b""
+            raise
+
+
+def copy_to(path: str, target: Path) -> bool:
+    """Download an object as one stream; whether there is one."""
+    with _named(path):
+        try:
+            _whole(path).download_to_filename(str(target), retry=_RETRY, raw_download=True)
+        except NotFound:
+            target.unlink(missing_ok=True)
+            return False
+    return True
 
 
 def list_files(folder: str, suffix: str) -> list[str]:
@@ -184,6 +219,35 @@ def create(path: str) -> Iterator[BinaryIO]:
         yield file
         with _named(path):
             _upload(blob, file, expected)
+
+
+@contextlib.contextmanager
+def create_new(path: str) -> Iterator[BinaryIO]:
+    """Write an object where there is none, by one request. Raises `ExistsError` if there is one when the block ends."""
+    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
+        yield file
+        with _named(path):
+            try:
+                _upload(_blob(path), file, 0)
+            except PreconditionFailed:
+                raise ExistsError(f"{path!r} is there already") from None
+
+
+def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Replace an object's content by `change(content)`, again if another writer was faster."""
+    while True:
+        blob = _whole(path)
+        with _named(path):
+            try:
+                content = blob.download_as_bytes(retry=_RETRY, raw_download=True)
+                expected = blob.generation
+            except NotFound:
+                content, expected = None, 0
+            changed = change(content)
+            with contextlib.suppress(PreconditionFailed):
+                _upload(_blob(path), io.BytesIO(changed), expected)
+                return
+        time.sleep(random.uniform(0, _LOOK_SECONDS))
 
 
 def _upload(blob: storage.Blob, file: BinaryIO, expected: int) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from shards.dataset import DataSet
 from shards.errors import UserError
-from shards.segments import SegmentStore, segments_folder
 from shards.sidecar import read_contents
 from shards.text_store import TextStore
+from shards.video_store import VideoStore
 from shards.writer import examples_of, write_shard
 
 
@@ -24,17 +24,18 @@ def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
     """Yields the name of every shard of `damaged` after writing it again.
 
     Raises `RepairError` if what is needed is gone or gives other bytes, `SidecarError` if nobody knows what it was, and
-    `SegmentStoreError` if segments were not kept.
+    `VideoStoreError` if segments were not kept.
     """
     if data.manifest is None:
         raise RepairError(f"{data.folder!r} has no manifest, so nobody knows what its shards were; nothing is repaired")
-    store = SegmentStore(segments_folder(data.folder))
+    store = VideoStore(data.folder)
     for shard in data.manifest.shards():
         if shard.name in damaged:
             plan, groups, texts, judged = read_contents(data.folder, shard.name)
             read = TextStore(data.folder).read(texts) if texts else None
-            examples = examples_of(store, groups, read)
-            written = write_shard(data.folder, shard.name, plan, groups, examples, texts, judged)
+            tables = {run.video_id: store.get(run.video_id) for group in groups for run in group}
+            examples = examples_of(store, groups, tables, read)
+            written, _ = write_shard(data.folder, shard.name, plan, groups, examples, texts, judged)
             if written != shard:
                 raise RepairError(
                     f"{shard.name} comes out differently from what the manifest says; the segments changed"

@@ -1,26 +1,22 @@
 """Web text as packed token sequences: the store that examples take their text from, and who takes which.
 
 Every file of a source is packed by itself and committed in one step, so that sequences have a fixed number in their
-source: its files in order, one after the other. Sources are mixed by weight and start over when they are used up.
+source: its files in order, one after the other.
 """
 
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from shards import filesystem
 from shards.errors import UserError
-from shards.generations import GenerationPlan, TextRef
 from shards.manifest import Manifest
-from shards.randomness import generator
-from shards.writer import plan_digest
+from shards.planning import TextRef
 
 SEQUENCE_LENGTH = 1536
 
@@ -30,15 +26,6 @@ _ROW_BYTES = SEQUENCE_LENGTH * _ROW.itemsize
 
 class TextStoreError(UserError):
     """Packed text is missing or damaged; the message names it."""
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """One source of a mixture: its name, its weight, and how many sequences it holds."""
-
-    name: str
-    weight: float
-    sequences: int
 
 
 class TextStore:
@@ -101,40 +88,9 @@ class TextStore:
         return filesystem.join(self.folder, source, f"{file:06d}.json")
 
 
-def with_texts(
-    plan: GenerationPlan,
-    mixture: list[Mixed],
-    per_example: int,
-    taken: Mapping[str, int],
-    every: int,
-    *,
-    seed: int,
-    config: str,
-) -> GenerationPlan:
-    """The plan with `per_example` sequences on every example, each from a source drawn by weight.
-
-    Of each source it begins with sequence number `taken` and goes on by `every`, from its end to its start. `config` is
-    the digest of all that the shards are made with, the packed text among it.
-    """
-    rng = generator(seed, "text", plan.split, plan.number)
-    following = dict(taken)
-    weights = np.array([mixed.weight for mixed in mixture], float)
-    shards = []
-    for shard in plan.shards:
-        drawn = rng.choice(len(mixture), (len(shard.groups), per_example), p=weights / weights.sum())
-        texts: list[list[TextRef]] = []
-        for row in drawn.tolist():
-            refs = []
-            for source in (mixture[i] for i in row):
-                refs.append((source.name, following[source.name] % source.sequences))
-                following[source.name] += every
-            texts.append(refs)
-        digest = plan_digest(config, shard.groups, texts)
-        shards.append(dataclasses.replace(shard, digest=digest, texts=texts))
-    return dataclasses.replace(plan, shards=shards)
-
-
-def used(held: Manifest | None, source: str, before: int) -> int:
-    """How many sequences of a source the generations before number `before` took, counting again those taken again."""
-    generations = held.generations if held else []
-    return sum(generation.text.get(source, 0) for generation in generations if generation.number < before)
+def used(committed: Manifest | None) -> dict[str, int]:
+    """How many sequences of each source the generations took, counting again those taken again."""
+    taken: Counter[str] = Counter()
+    for generation in committed.generations if committed else []:
+        taken.update(generation.text)
+    return dict(taken)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from shards import filesystem, sidecar
+from shards.errors import StorageError
 from shards.manifest import Shard, index_path, stats_path
 from shards.packing import Group
 from shards.records.pretraining import Example, arrange
-from shards.segments import Segment, SegmentStore, VideoText
+from shards.segments import Segment, VideoText
 from shards.tfrecord import frame
+from shards.video_store import VideoStore, VideoTable
 
 
 class Sums(Protocol):
@@ -36,8 +38,8 @@ def write_shard(
     examples: Iterable[Example],
     texts: Iterable[list[tuple[str, int]]] = (),
     judged: Sequence[dict[str, Any]] = (),
-) -> Shard:
-    """Write a shard, its index and its sidecar into the folder `data`.
+) -> tuple[Shard, dict[str, Any]]:
+    """Write a shard, its index and its sidecar into the folder `data`; returns the shard and the sidecar's content.
 
     `groups` say where the examples come from, `texts` where their texts do, if they have any. `judged` says how every
     group fared that the visual filter looked at, those left out among them.
@@ -53,8 +55,13 @@ def write_shard(
     return write_records(data, name, plan, payloads(), collected)
 
 
-def write_records(data: str, name: str, plan: str, payloads: Iterable[bytes], collected: Sums) -> Shard:
-    """Write a shard of any records, its index, and a sidecar with what `collected` says in the end."""
+def write_records(
+    data: str, name: str, plan: str, payloads: Iterable[bytes], collected: Sums
+) -> tuple[Shard, dict[str, Any]]:
+    """Write a shard of any records, its index, and a sidecar with what `collected` says in the end.
+
+    Returns the shard and the sidecar's content.
+    """
     path = filesystem.join(data, name)
     offsets, sha256 = [0], hashlib.sha256()
     with filesystem.create(path) as file:
@@ -67,35 +74,33 @@ def write_records(data: str, name: str, plan: str, payloads: Iterable[bytes], co
     shard = Shard(name, len(offsets) - 1, offsets[-1], sha256.hexdigest())
     content = {"plan": plan, "shard": vars(shard)} | collected.result()
     filesystem.write_bytes(stats_path(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
-    return shard
+    return shard, content
 
 
-def finished_shard(data: str, name: str, plan: str) -> Shard | None:
-    """The shard if an earlier run wrote it from the same plan, else `None`."""
+def finished_shard(data: str, name: str, plan: str) -> tuple[Shard, dict[str, Any]] | None:
+    """The shard and its sidecar's content if an earlier run wrote it from the same plan, else `None`."""
     path = filesystem.join(data, name)
-    if not (filesystem.exists(path) and filesystem.exists(stats_path(path))):
+    sidecar_bytes = filesystem.read_existing(stats_path(path))
+    if sidecar_bytes is None:
         return None
     try:
-        held = json.loads(filesystem.read_bytes(stats_path(path)))
-        shard, written = Shard(**held["shard"]), held["plan"]
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(sidecar_bytes)
+        shard, written = Shard(**content["shard"]), content["plan"]
+        return (shard, content) if written == plan and filesystem.size(path) == shard.bytes else None
+    except (StorageError, ValueError, KeyError, TypeError):
         return None
-    return shard if written == plan and filesystem.size(path) == shard.bytes else None
-
-
-def plan_digest(config: str, groups: list[Group], texts: Sequence[list[tuple[str, int]]] = ()) -> str:
-    """Digest of what a shard will hold: the config, every run in order, and every text if there are any."""
-    held: list[Any] = [config, [[[r.video_id, r.first, r.stop] for r in group] for group in groups]]
-    return hashlib.sha256(json.dumps([*held, texts] if texts else held).encode()).hexdigest()
 
 
 def examples_of(
-    store: SegmentStore, groups: Iterable[Group], texts: Iterator[list[np.ndarray]] | None = None
+    store: VideoStore,
+    groups: Iterable[Group],
+    tables: Mapping[str, VideoTable],
+    texts: Iterator[list[np.ndarray]] | None = None,
 ) -> Iterable[Example]:
-    """The examples of the groups, read from the committed segments one group at a time, each with its next `texts`."""
+    """The examples of the groups, read from the per-video store one group at a time, each with its next `texts`."""
     for group in groups:
         runs: list[tuple[VideoText, list[Segment]]] = []
         for run in group:
-            video = store.get(run.video_id)
-            runs.append((video.text, store.read(video, run.first, run.stop)))
+            table = tables[run.video_id]
+            runs.append((table.text, store.read(table, run.first, run.stop)))
         yield arrange(runs, next(texts) if texts else [])

@@ -28,7 +28,7 @@ import psutil
 ROOT = Path(__file__).parent.parent
 PRELOADED = {
     "pipelines": (
-        *("pipelines.preprocess_job", "pipelines.wave_job", "pipelines.text_corpus", "pipelines.questions"),
+        *("pipelines.preprocess_job", "pipelines.questions"),
         *("pipelines.refiltering", "pipelines.status"),
     ),
     "shards": ("shards.__main__", "shards.inspection.verify", "shards.inspection.report"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
-
-from shards.inspection.stats import ShardSums
+from shards.inspection.sums import Sums
 
 FAR = 6.0
 """A shard is an outlier if it is more than so many deviations from the median."""
@@ -26,33 +26,30 @@ class Outlier:
     median: float
 
 
-def rates(shard: ShardSums) -> dict[str, float]:
-    """What is compared between shards, each per segment (bytes, tokens, shares) or per minute (words)."""
-    segments = shard.counts.get("segments", 0)
-    if not segments:
-        return {}
-    return {
-        "bytes per segment": shard.bytes / segments,
-        "tokens per segment": shard.counts["tokens"] / segments,
-        "words per minute": 60 * shard.counts["words"] / shard.seconds if shard.seconds else 0.0,
-        "silent share": shard.counts["silent"] / segments,
-        "near-black share": shard.counts["near_black"] / segments,
-    }
+def outliers(found: Sums) -> list[Outlier]:
+    """The shards that are far from the median in some quantity, the farthest first.
 
-
-def outliers(shards: Sequence[ShardSums]) -> list[Outlier]:
-    """The shards that are far from the median in some quantity, the farthest first."""
-    rated = [(shard.name, rates(shard)) for shard in shards]
-    rated = [(name, values) for name, values in rated if values]
-    if len(rated) < _FEWEST_SHARDS:
-        return []
-    found: list[tuple[float, Outlier]] = []
-    for quantity in rated[0][1]:
-        values = np.array([held[quantity] for _, held in rated])
-        median = float(np.median(values))
+    Of each quantity only the shards with the smallest and the largest values can be named.
+    """
+    ranked: list[tuple[float, Outlier]] = []
+    for quantity, counted in found.rates.items():
+        if counted.total() < _FEWEST_SHARDS:
+            continue
+        middle = median(counted)
+        distances = Counter()
+        for value, count in counted.items():
+            distances[abs(value - middle)] += count
         # 1.4826 turns the median deviation into a normal one; the floor keeps nearly equal shards from standing out.
-        spread = max(1.4826 * float(np.median(np.abs(values - median))), 0.02 * abs(median), 0.005)
-        for i in np.flatnonzero(np.abs(values - median) > FAR * spread):
-            far = abs(float(values[i]) - median) / spread
-            found.append((far, Outlier(rated[i][0], quantity, float(values[i]), median)))
-    return [outlier for _, outlier in sorted(found, key=lambda pair: (-pair[0], pair[1].shard))]
+        spread = max(1.4826 * median(distances), 0.02 * abs(middle), 0.005)
+        for value, shard in found.ends[quantity]:
+            if abs(value - middle) > FAR * spread:
+                ranked.append((abs(value - middle) / spread, Outlier(shard, quantity, value, middle)))
+    return [outlier for _, outlier in sorted(ranked, key=lambda pair: (-pair[0], pair[1].shard))]
+
+
+def median(counted: Counter[float]) -> float:
+    """The median of values of which each is there so many times."""
+    ordered = sorted(counted.items())
+    ends = list(itertools.accumulate(count for _, count in ordered))
+    low, high = (ordered[bisect.bisect_right(ends, rank)][0] for rank in ((ends[-1] - 1) // 2, ends[-1] // 2))
+    return (low + high) / 2

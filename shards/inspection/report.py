@@ -1,4 +1,4 @@
-"""One HTML page that shows a data set: numbers, charts, the way of the items, examples, and a table of the shards.
+"""One HTML page that shows a data set: numbers, charts, the filter funnel, examples, and a table of the shards.
 
 The page holds everything it needs, so it opens from a disk and asks no server for anything. Text that came with the
 videos travels as JSON and is only ever set as text.
@@ -6,6 +6,7 @@ videos travels as JSON and is only ever set as text.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import json
@@ -18,7 +19,9 @@ from shards.dataset import DataSet
 from shards.errors import StorageError
 from shards.inspection import funnel, gallery, outliers, scanning, show, stats, stats_tables
 from shards.inspection.show import Decode
-from shards.inspection.stats import ShardSums, Summary
+from shards.inspection.stats import Summary
+from shards.inspection.sums import Sums
+from shards.manifest import ManifestError
 from shards.randomness import generator
 from shards.records.example import RecordError
 from shards.vocabulary import Vocabulary, of_data
@@ -42,45 +45,76 @@ _CHARTS = (
 _MOST_BARS = 80
 
 
+_MOST_SHARDS = 5000
+"""Rows of the table of shards; of more the first are listed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One example: its shard's number in the data set, its number in the shard, and why it is shown."""
+    """One example: its shard's name, its number in the shard, and why it is shown."""
 
-    shard: int
+    shard: str
     record: int
     tags: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRow:
+    """One shard of the table: its name, examples, and bytes."""
+
+    name: str
+    examples: int
+    bytes: int
 
 
 def write(data: DataSet, out: str, examples: int = 200, split: str | None = None, processes: int = 1) -> str:
     """Write the page into the folder `out` and return its path.
 
-    Shards without a sound sidecar are read; what cannot be read is listed on the page and the rest is shown.
+    The shards of a data set without a manifest, or whose statistics are damaged, are read; what cannot be read is
+    listed on the page and the rest is shown.
     """
-    shards = sums(data, split, processes)
-    content = collect(data, shards, stats.of_shards(data, shards, split), examples)
+    found, problems = sums(data, split, processes)
+    summary = stats.summary_of(found, data.manifest, split)
+    content = collect(data, found, summary, problems, examples, split)
     path = filesystem.join(out, PAGE)
     filesystem.write_bytes(path, render(content).encode())
     return path
 
 
-def sums(data: DataSet, split: str | None, processes: int) -> list[ShardSums]:
-    """The sums of every shard: from its sidecar, or from the shard where that is missing or damaged."""
-    if data.manifest is None:
-        return list(scanning.scan(data, processes))
-    held = [stats.read_sidecar(data.folder, shard) for shard in data.manifest.shards(split)]
-    lost = [i for i, shard in enumerate(held) if shard.problem]
-    again = scanning.scan(dataclasses.replace(data, shards=[data.shards[i] for i in lost]), processes)
-    for i, found in zip(lost, again, strict=True):
-        problem = f"{held[i].problem}; " + (found.problem or "its numbers were read from the shard")
-        held[i] = dataclasses.replace(found, bytes=held[i].bytes, problem=problem)
-    return held
+def sums(data: DataSet, split: str | None, processes: int) -> tuple[Sums, list[str]]:
+    """The sums of all shards, and sentences on what is wrong."""
+    problems: list[str] = []
+    if data.manifest is not None:
+        try:
+            return stats.sums_of(data, split), problems
+        except ManifestError as error:
+            problems.append(f"{str(error).partition(';')[0]}; its numbers were read from the shards")
+    found, unread = scanning.scan(data, processes)
+    return found, problems + unread
 
 
-def collect(data: DataSet, shards: Sequence[ShardSums], summary: Summary, examples: int) -> dict[str, Any]:
+def rows(data: DataSet, split: str | None) -> list[ShardRow]:
+    """The shards by name, as the manifest says, or else their indexes."""
+    if data.manifest is not None:
+        return [ShardRow(shard.name, shard.examples, shard.bytes) for shard in data.manifest.shards(split)]
+    listed = []
+    for path in data.shards:
+        try:
+            offsets = show.record_offsets(path)
+            listed.append(ShardRow(path.rpartition("/")[2], len(offsets) - 1, offsets[-1]))
+        except (RecordError, StorageError):
+            listed.append(ShardRow(path.rpartition("/")[2], 0, filesystem.size(path)))
+    return listed
+
+
+def collect(
+    data: DataSet, found: Sums, summary: Summary, problems: Sequence[str], examples: int, split: str | None
+) -> dict[str, Any]:
     """Everything the page shows, as JSON-able values."""
-    problems = [{"where": shard.name, "what": shard.problem} for shard in shards if shard.problem]
-    drawn, broken = _gallery(data, choose(shards, examples))
-    strange = outliers.outliers(shards)
+    listed = rows(data, split)
+    drawn, broken = _gallery(data, choose(found, listed, examples))
+    unlike = outliers.outliers(found)
+    strange = [f"{one.shard}: {one.quantity} {one.value:.3g}, the median is {one.median:.3g}" for one in unlike]
     return {
         "name": data.folder.rstrip("/").rpartition("/")[2] or data.folder,
         "tiles": stats_tables.totals(summary),
@@ -89,22 +123,18 @@ def collect(data: DataSet, shards: Sequence[ShardSums], summary: Summary, exampl
         "funnel": [dataclasses.asdict(step) for step in funnel.steps(summary)],
         "segments": summary.counts["segments"],
         "examples": summary.counts["examples"],
-        "outcomes": [[kind, reason, n] for kind, held in summary.outcomes.items() for reason, n in held.items()],
-        "problems": problems + broken,
-        "outliers": [dataclasses.asdict(outlier) for outlier in strange],
+        "outcomes": [[kind, reason, n] for kind, counts in summary.outcomes.items() for reason, n in counts.items()],
+        "problems": [{"where": "statistics", "what": problem} for problem in problems] + broken,
+        "outliers": [dataclasses.asdict(outlier) for outlier in unlike],
         "gallery": drawn,
-        "columns": ["shard", "examples", "segments", "MB", *_RATES, "problem"],
-        "shards": [_row(shard) for shard in shards],
+        "columns": ["shard", "examples", "MB", "problem"],
+        "shards": [_row(row, [*problems, *strange]) for row in listed[:_MOST_SHARDS]],
     }
 
 
-_RATES = ("bytes per segment", "tokens per segment", "words per minute", "silent share", "near-black share")
-
-
-def _row(shard: ShardSums) -> list[Any]:
-    rated = outliers.rates(shard)
-    numbers = [shard.counts.get("examples", 0), shard.counts.get("segments", 0), round(shard.bytes / 1e6, 3)]
-    return [shard.name, *numbers, *(round(rated.get(name, 0.0), 3) for name in _RATES), shard.problem]
+def _row(row: ShardRow, problems: Sequence[str]) -> list[Any]:
+    problem = next((text for text in problems if row.name in text), "")
+    return [row.name, row.examples, round(row.bytes / 1e6, 3), problem]
 
 
 def _chart(summary: Summary, name: str, title: str, unit: str) -> dict[str, Any] | None:
@@ -123,31 +153,24 @@ def _chart(summary: Summary, name: str, title: str, unit: str) -> dict[str, Any]
     return {"title": title, "unit": unit, "x": [v for v, _ in ranked], "y": [n for _, n in ranked], "numbers": False}
 
 
-def choose(shards: Sequence[ShardSums], count: int) -> list[Place]:
+def choose(found: Sums, listed: Sequence[ShardRow], count: int) -> list[Place]:
     """The examples of the gallery: the worst of their kind first, then a sample over all shards."""
-    places: list[Place] = []
-    for fault, tag in _FAULTS.items():
-        sign = 1 if fault == "words" else -1
-        ranked = sorted(
-            (sign * number, i, record)
-            for i, shard in enumerate(shards)
-            for record, number in shard.worst.get(fault, ())
-        )
-        places += [Place(i, record, (tag,)) for _, i, record in ranked[:_MOST_OFFENDERS]]
-    sizes = [shard.counts.get("examples", 0) for shard in shards]
-    total = sum(sizes)
-    starts = list(itertools.accumulate(sizes, initial=0))
+    names = {row.name for row in listed}
+    places = [
+        Place(shard, record, (tag,))
+        for fault, tag in _FAULTS.items()
+        for _, shard, record in [place for place in found.worst.get(fault, ()) if place[1] in names][:_MOST_OFFENDERS]
+    ]
+    starts = list(itertools.accumulate((row.examples for row in listed), initial=0))
     rng = generator(0, "report", "gallery")
-    chosen = sorted(rng.choice(total, min(count, total), replace=False).tolist()) if total else []
-    shard = 0
+    chosen = sorted(rng.choice(starts[-1], min(count, starts[-1]), replace=False).tolist()) if starts[-1] else []
     for number in chosen:
-        while starts[shard + 1] <= number:
-            shard += 1
-        places.append(Place(shard, number - starts[shard], ("sample",)))
-    merged: dict[tuple[int, int], Place] = {}
+        shard = bisect.bisect_right(starts, number) - 1
+        places.append(Place(listed[shard].name, number - starts[shard], ("sample",)))
+    merged: dict[tuple[str, int], Place] = {}
     for place in places:
-        held = merged.get((place.shard, place.record))
-        tags = (*(held.tags if held else ()), *place.tags)
+        known = merged.get((place.shard, place.record))
+        tags = (*(known.tags if known else ()), *place.tags)
         merged[place.shard, place.record] = dataclasses.replace(place, tags=tags)
     return list(merged.values())[:count]
 
@@ -160,9 +183,9 @@ def _gallery(data: DataSet, places: Sequence[Place]) -> tuple[list[dict[str, Any
         return drawn, broken
     vocabulary, decode = _vocabulary(data), gallery.decoder(data.folder)
     budget = _PICTURE_BYTES // len(places)
+    paths = {path.rpartition("/")[2]: path for path in data.shards}
     for place in places:
-        path = data.shards[place.shard]
-        name = path.rpartition("/")[2]
+        name, path = place.shard, paths[place.shard]
         try:
             payload = show.read_payload(path, place.record)
             drawn.append(gallery.entry(payload, (name, place.record), list(place.tags), vocabulary, decode, budget))

@@ -13,7 +13,7 @@ from shards import filesystem, tfrecord
 from shards.dataset import DataSet
 from shards.errors import StorageError
 from shards.inspection.question_stats import QuestionSums
-from shards.inspection.stats import ShardSums
+from shards.inspection.sums import Sums
 from shards.packing import Group, Run
 from shards.records import example as record
 from shards.records.example import RecordError
@@ -21,24 +21,28 @@ from shards.records.pretraining import Example, example_of
 from shards.sidecar import Collector
 
 
-def scan(data: DataSet, processes: int = 1) -> Iterator[ShardSums]:
-    """The sums of every shard, in order."""
-    if processes == 1 or len(data.shards) < 2:
-        yield from map(scan_shard, data.shards)
+def scan(data: DataSet, processes: int = 1) -> tuple[Sums, list[str]]:
+    """The sums of all shards, and a sentence for each that is damaged or holds other records."""
+    found, problems = Sums(), []
+    for sums, problem in _scanned(data.shards, processes):
+        found.add(sums)
+        problems += [problem] if problem else []
+    return found, problems
+
+
+def _scanned(paths: list[str], processes: int) -> Iterator[tuple[Sums, str]]:
+    if processes == 1 or len(paths) < 2:
+        yield from map(scan_shard, paths)
     else:
-        with ProcessPoolExecutor(min(processes, len(data.shards))) as pool:
-            yield from pool.map(scan_shard, data.shards)
+        with ProcessPoolExecutor(min(processes, len(paths))) as pool:
+            yield from pool.map(scan_shard, paths)
 
 
-def scan_shard(path: str) -> ShardSums:
-    """The sums of one shard; if it is damaged or holds other records, the sentence that says so."""
-    return sums_of(path, *read_sidecar(path))
-
-
-def sums_of(path: str, size: int, content: dict[str, Any], problem: str) -> ShardSums:
-    """The sums behind what `read_sidecar` gave for a shard."""
+def scan_shard(path: str) -> tuple[Sums, str]:
+    """The sums of one shard; if it is damaged or holds other records, none and the sentence that says so."""
+    size, content, problem = read_sidecar(path)
     name = path.rpartition("/")[2]
-    return ShardSums(name, size, problem=problem) if problem else ShardSums.of(name, size, content)
+    return (Sums(), problem) if problem else (Sums.of_shard(name, size, content), "")
 
 
 def read_sidecar(path: str) -> tuple[int, dict[str, Any], str]:

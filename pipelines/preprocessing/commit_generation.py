@@ -1,0 +1,310 @@
+"""The end of the graph: the ledger, the statistics, and last the manifest, which makes a generation data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+
+from ingest.outcomes import Kind
+from pipelines.metering import JOB, count, timed
+from pipelines.preprocessing.assemble_shards import Assembled, Assembly, SumFn
+from shards import dataset, filesystem, generations, ledger, manifest, removal
+from shards.errors import UserError
+from shards.generations import waiting_runs
+from shards.inspection import card
+from shards.inspection.sums import Sums
+from shards.ledger import Entry
+from shards.manifest import Generation, Shard, generation_stats_path
+from shards.randomness import digest
+from shards.text_store import TextStore
+from shards.video_store import VideoStore, VideoTable
+
+REPORT = "report.json"
+"""What the last run did, in the data folder."""
+
+_UNDROPPED = ".undropped"
+_LEDGER_LINES = 50_000
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """What is committed beside the shards: digests of the config and the vocabulary, and what is dropped afterwards.
+
+    `withdrawn` is the digest of the list of videos that were taken out when the job began. `undropped` are the ledgers
+    of generations whose objects in the per-video store an interrupted job did not drop.
+    """
+
+    assembly: Assembly
+    config: str
+    tokenizer: str
+    withdrawn: str
+    keep_segments: bool = False
+    text_sources: tuple[str, ...] = ()
+    undropped: tuple[str, ...] = ()
+
+
+class CommitGeneration(beam.PTransform):
+    """Packed tables of all videos of a run, and what was assembled of them -> the committed generation.
+
+    `known` are the kinds of outcome of listed videos that earlier generations hold, `not_tried` the reasons of those
+    that were not tried. Nothing is committed where no video is new.
+    """
+
+    def __init__(
+        self, commitment: Commitment, assembled: Assembled, known: beam.PCollection, not_tried: beam.PCollection
+    ):
+        super().__init__()
+        self.commitment, self.assembled, self.known, self.not_tried = commitment, assembled, known, not_tried
+
+    def expand(self, tables: beam.PCollection) -> beam.PCollection:
+        """The committed generation, if there is one."""
+        assembly, made = self.commitment.assembly, self.assembled
+        parts = AsSingleton(
+            tables
+            | "Count the videos" >> beam.combiners.Count.Globally()
+            | "Decide the parts of the ledger" >> beam.Map(lambda n: math.ceil(n / _LEDGER_LINES))
+        )
+        entries = tables | "Say how each ended" >> beam.Map(_entry, assembly.split)
+        written = (
+            entries
+            | "Deal them to parts" >> beam.Map(lambda e, n: (_part_of(e.id, n), e), parts)
+            | "Bring each part together" >> beam.GroupByKey()
+            | "Write the ledger" >> beam.ParDo(WriteLedger(assembly), parts)
+        )
+        items = entries | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
+        committed = (
+            tables.pipeline
+            | "Begin the commit" >> beam.Create([None], reshuffle=False)
+            | "Write the manifest last"
+            >> beam.ParDo(
+                WriteManifest(self.commitment),
+                AsIter(made.shards),
+                AsIter(made.remainder),
+                AsSingleton(made.sums),
+                AsSingleton(items),
+                AsIter(written),
+                AsDict(self.known | "Count the known" >> beam.combiners.Count.PerElement()),
+                AsDict(self.not_tried | "Count what was not tried" >> beam.combiners.Count.PerElement()),
+                AsSingleton(made.text_taken),
+                AsSingleton(made.text_packed),
+            )
+        )
+        if not self.commitment.keep_segments:
+            self._drop(entries, committed)
+        return committed
+
+    def _drop(self, entries: beam.PCollection, committed: beam.PCollection) -> None:
+        """Remove the objects of videos that a generation holds; those that wait to be packed stay."""
+        waited = {video for video, _, _ in self.commitment.assembly.waiting}
+        earlier = (
+            entries.pipeline
+            | "Name the ledgers of what was not dropped"
+            >> beam.Create(list(self.commitment.undropped), reshuffle=False)
+            | "Read them" >> beam.FlatMap(ledger.read_lines)
+        )
+        dropped = (
+            (
+                entries | "Name the videos" >> beam.Map(lambda entry: entry.id),
+                earlier | "Name their videos" >> beam.Map(lambda entry: entry.id),
+                entries.pipeline | "Name what waited" >> beam.Create(sorted(waited), reshuffle=False),
+            )
+            | "What can be dropped" >> beam.Flatten()
+            | "Drop packed videos" >> beam.ParDo(DropVideo(self.commitment), AsIter(committed))
+            | "Count the dropped" >> beam.combiners.Count.Globally()
+        )
+        _ = (
+            entries.pipeline
+            | "Begin the end" >> beam.Create([None], reshuffle=False)
+            | "Note that all are dropped" >> beam.ParDo(NoteDropped(self.commitment), AsSingleton(dropped))
+        )
+
+
+def entry_of(table: VideoTable, split: str) -> Entry:
+    """The line of the ledger for a video."""
+    return Entry(
+        id=table.id,
+        outcome=table.outcome,
+        kind=table.kind,
+        detail=table.detail,
+        scores=table.scores,
+        split=split,
+        segments=len(table.spans),
+        video_seconds=table.scores.get("duration") or 0.0,
+        cpu_seconds=table.cpu_seconds,
+        at=table.at,
+        earlier=table.earlier,
+    )
+
+
+def _entry(table: bytes, split: str) -> Entry:
+    return entry_of(VideoTable.unpack(table), split)
+
+
+def _part_of(video_id: str, parts: int) -> int:
+    return int.from_bytes(digest(0, "ledger", video_id)[:8], "little") % parts
+
+
+class WriteLedger(beam.DoFn):
+    """(number, entries) -> number: one part of the ledger, in the order of ids."""
+
+    def __init__(self, assembly: Assembly):
+        self.assembly = assembly
+
+    def process(self, element: tuple[int, Iterable[Entry]], parts: int) -> Iterator[int]:
+        """Write one part."""
+        number, entries = element
+        ours = self.assembly
+        lines = {entry.id: ledger.line(entry) for entry in entries}
+        content = b"".join(lines[video] + b"\n" for video in sorted(lines))
+        filesystem.write_bytes(ledger.part_path(ours.out, ours.split, ours.number, number, parts), content)
+        yield number
+
+
+class ItemsFn(SumFn):
+    """Entries of a ledger -> their sums."""
+
+    def add_input(self, total: Sums, one: Entry) -> Sums:
+        """Add one entry."""
+        return total.add(Sums.of_items([one]))
+
+
+class WriteManifest(beam.DoFn):
+    """Nothing -> the committed generation, or nothing if no video is new; leaves a report of the run in any case."""
+
+    def __init__(self, commitment: Commitment):
+        self.commitment = commitment
+
+    def process(
+        self,
+        _: None,
+        shards: Iterable[Shard],
+        remainder: Iterable[Any],
+        shard_sums: Sums,
+        item_sums: Sums,
+        parts: Iterable[int],
+        known: dict[str, int],
+        not_tried: dict[str, int],
+        text_taken: dict[str, int],
+        text_packed: dict[str, Counter[str]],
+    ) -> Iterator[Generation]:
+        """Commit; a repeated call changes nothing. Raises `UserError` if another job was faster."""
+        ours, out = self.commitment.assembly, self.commitment.assembly.out
+        numbers = list(parts)
+        with timed("commit-generation"):
+            if numbers:
+                if removal.withdrawn_digest(out) != self.commitment.withdrawn:
+                    raise UserError("videos were taken out while the job ran; run the same command again")
+                written = sorted(shards, key=lambda shard: shard.name)
+                generation = Generation(
+                    ours.number,
+                    ours.split,
+                    sum(n for (kind, _), n in item_sums.outcomes.items() if kind == Kind.DONE.value),
+                    sum(shard.examples for shard in written) * ours.packing.segments_per_example,
+                    written,
+                    took=list(ours.took),
+                    text=dict(text_taken),
+                    remainder=sorted([run.video_id, run.first, run.stop] for run in remainder),
+                    ledger=len(numbers),
+                )
+                self._commit(generation, item_sums.add(shard_sums))
+                yield generation
+            write_report(out, item_sums, known, not_tried, text_packed)
+
+    def _commit(self, generation: Generation, sums: Sums) -> None:
+        ours, out = self.commitment.assembly, self.commitment.assembly.out
+        filesystem.write_bytes(generation_stats_path(out, generation), sums.to_json().encode())
+        if not self.commitment.keep_segments:
+            filesystem.write_bytes(_undropped_path(out, generation.number), b"")
+        size = ours.packing.segments_per_example
+        committed = generations.commit(out, generation, size, self.commitment.config, self.commitment.tokenizer)
+        count(JOB, "generations")
+        generations.sweep(out, committed, generation)
+        card.write(dataset.open_data(out))
+
+
+def write_report(
+    out: str, items: Sums, known: dict[str, int], not_tried: dict[str, int], text: dict[str, Counter[str]]
+) -> None:
+    """Leave word of what a run did, for the command that started it, if it waits, and for people."""
+    report = {
+        "known": known,
+        "not_tried": not_tried,
+        "outcomes": [[kind, outcome, n] for (kind, outcome), n in sorted(items.outcomes.items()) if n > 0],
+        "samples": items.samples,
+        "text": text,
+    }
+    filesystem.write_bytes(filesystem.join(out, REPORT), (json.dumps(report, ensure_ascii=False) + "\n").encode())
+
+
+class ReportRun(beam.PTransform):
+    """Packed tables of the videos of a run that makes no shards -> its report."""
+
+    def __init__(self, out: str, known: beam.PCollection, not_tried: beam.PCollection):
+        super().__init__()
+        self.out, self.known, self.not_tried = out, known, not_tried
+
+    def expand(self, tables: beam.PCollection) -> beam.PCollection:
+        """The report is written."""
+        items = (
+            tables
+            | "Say how each ended" >> beam.Map(_entry, "")
+            | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
+        )
+        return items | "Write the report" >> beam.Map(
+            lambda found, known, not_tried: write_report(self.out, found, known, not_tried, {}),
+            AsDict(self.known | "Count the known" >> beam.combiners.Count.PerElement()),
+            AsDict(self.not_tried | "Count what was not tried" >> beam.combiners.Count.PerElement()),
+        )
+
+
+class DropVideo(beam.DoFn):
+    """id -> id: the video's object goes, unless some of its segments wait to be packed."""
+
+    def __init__(self, commitment: Commitment):
+        self.commitment = commitment
+
+    def start_bundle(self) -> None:
+        """What waits is read when the manifest is written."""
+        self.waiting: frozenset[str] | None = None
+
+    def process(self, video_id: str, committed: Iterable[Generation]) -> Iterator[str]:
+        """Drop one object. The side input is waited for."""
+        out = self.commitment.assembly.out
+        if self.waiting is None:
+            found = manifest.find(out)
+            runs = (run for split in (found.splits() if found else []) for run in waiting_runs(found, split))
+            self.waiting = frozenset(run.video_id for run in runs)
+        if video_id not in self.waiting:
+            VideoStore(out).remove(video_id)
+            yield video_id
+
+
+class NoteDropped(beam.DoFn):
+    """Nothing -> nothing: forget that there is something to drop, and drop the packed text."""
+
+    def __init__(self, commitment: Commitment):
+        self.commitment = commitment
+
+    def process(self, _: None, dropped: int) -> None:
+        """Remove the notes and the text. The side input is waited for."""
+        out = self.commitment.assembly.out
+        TextStore(out).drop(self.commitment.text_sources)
+        for number in undropped(out):
+            filesystem.remove(_undropped_path(out, number))
+
+
+def undropped(out: str) -> list[int]:
+    """The numbers of the generations whose objects in the per-video store an interrupted job did not drop."""
+    paths = filesystem.list_files(out, _UNDROPPED)
+    return [int(path.rpartition("/")[2].removesuffix(_UNDROPPED)[1:]) for path in paths]
+
+
+def _undropped_path(out: str, number: int) -> str:
+    return filesystem.join(out, f"g{number:04d}{_UNDROPPED}")

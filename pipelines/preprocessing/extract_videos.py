@@ -1,0 +1,334 @@
+"""From listed videos to committed ones: each ends as one object of the per-video store.
+
+Whatever an element raises becomes its outcome. A bundle that is retried, a second launch and a restarted job meet the
+objects that are there and repeat nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+
+from ingest import raw as raw_videos
+from ingest.config import DownloadConfig, VideoConfig
+from ingest.ids import video_id
+from ingest.outcomes import Kind, Outcome
+from ingest.raw import RawError, RawVideo
+from ingest.result import Result
+from pipelines.breaker import Breaker
+from pipelines.budget import Budget, Politeness
+from pipelines.extraction import Extracted, Extractor
+from pipelines.limits import Limits
+from pipelines.metering import JOB, OUTCOME, count, spent, timed
+from pipelines.preprocessing.listing import ListedVideo, Source
+from shards import filesystem
+from shards.segments import VideoText
+from shards.video_store import VideoStore, VideoTable
+
+if TYPE_CHECKING:
+    from ingest.download import Downloader
+
+STAGED_PREFIX = "reservoir-staged-"
+"""How the folders of copies from a bucket are named; a copy goes as soon as its video is done."""
+
+TO_DO, NOT_TRIED = "to-do", "not-tried"
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How videos are fetched and extracted.
+
+    `config_digest` names how segments are made. `retry_before` makes retryable failures that were committed before this
+    time be tried again, in seconds since 1970. `run` names this run of the job. `keep_media` is false for downloads
+    that no folder was given for.
+    """
+
+    out: str
+    config: VideoConfig
+    config_digest: str
+    download: DownloadConfig
+    politeness: Politeness
+    limits: Limits
+    run: str
+    keep_media: bool = True
+    retry_before: float = 0.0
+
+
+class ExtractVideos(beam.PTransform):
+    """Listed videos -> the packed tables of those that have ended, all committed; and why others were not tried."""
+
+    def __init__(self, extraction: Extraction):
+        super().__init__()
+        self.extraction = extraction
+
+    def expand(self, videos: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+        """The tables, and the reasons of videos that were not tried."""
+        looked_up = videos | "Look up what is committed" >> beam.ParDo(LookUp(self.extraction)).with_outputs(
+            TO_DO, main="committed"
+        )
+        fetched = looked_up[TO_DO] | "Fetch media, captions and metadata" >> beam.ParDo(
+            Fetch(self.extraction)
+        ).with_outputs(NOT_TRIED, main="fetched")
+        extracted = (
+            fetched.fetched
+            | "Extract segments in a sandboxed process" >> beam.ParDo(Extract(self.extraction))
+            | "Commit each video as one object" >> beam.ParDo(Commit(self.extraction))
+        )
+        return (looked_up.committed, extracted) | "Old and new together" >> beam.Flatten(), fetched[NOT_TRIED]
+
+
+class DownloadVideos(beam.PTransform):
+    """Listed videos -> the committed tables of those that cannot be had, packed; and `NOT_TRIED`, by reason.
+
+    What arrived is in the raw folder and waits for extraction.
+    """
+
+    def __init__(self, extraction: Extraction):
+        super().__init__()
+        self.extraction = extraction
+
+    def expand(self, videos: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+        """The tables, and the reasons of videos that were not tried."""
+        looked_up = videos | "Look up what is committed" >> beam.ParDo(LookUp(self.extraction)).with_outputs(
+            TO_DO, main="committed"
+        )
+        fetched = looked_up[TO_DO] | "Fetch media, captions and metadata" >> beam.ParDo(
+            Fetch(self.extraction)
+        ).with_outputs(NOT_TRIED, main="fetched")
+        failed = (
+            fetched.fetched
+            | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched.video, Extracted))
+            | "Commit what did not" >> beam.ParDo(Commit(self.extraction))
+        )
+        return (looked_up.committed, failed) | "Old and new together" >> beam.Flatten(), fetched[NOT_TRIED]
+
+
+class LookUp(beam.DoFn):
+    """ListedVideo -> the packed table of a video that is committed; on `TO_DO` one that is not, or is tried again."""
+
+    def __init__(self, extraction: Extraction):
+        self.extraction = extraction
+
+    def setup(self) -> None:
+        """Open the store."""
+        self.store = VideoStore(self.extraction.out)
+
+    def process(self, video: ListedVideo) -> Iterator[bytes | beam.pvalue.TaggedOutput]:
+        """Ask for one object."""
+        if video.blocked:
+            text = VideoText(video.id)
+            outcome = Outcome.BLOCKED
+            blocked = Extracted(Result(outcome, outcome.sentence, {}, text), 0.0)
+            yield _table(blocked, self.extraction, video.earlier).pack()
+            return
+        table = self.store.find(video.id)
+        if table is None or table.config != self.extraction.config_digest:
+            yield beam.pvalue.TaggedOutput(TO_DO, (video, table is not None))
+        elif table.kind == Kind.FAILED_RETRYABLE.value and table.at < self.extraction.retry_before:
+            yield beam.pvalue.TaggedOutput(TO_DO, (video, True))
+        else:
+            count(JOB, "reused")
+            yield table.pack()
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A raw video, or the result that it has; `replace` if an older object is written over, `earlier` as listed."""
+
+    video: RawVideo | Extracted
+    replace: bool
+    earlier: str
+
+
+class Fetch(beam.DoFn):
+    """(ListedVideo, replace) -> Fetched.
+
+    A machine stops downloading as soon as one of its workers is asked for proof of a person or several times to slow
+    down, and where the day's downloads of its address are used up; videos that were not tried have no outcome and are
+    tried by the next run. Their reasons go to `NOT_TRIED`.
+    """
+
+    def __init__(self, extraction: Extraction):
+        self.extraction = extraction
+
+    def setup(self) -> None:
+        """Nothing is opened before the first download."""
+        self.downloaders: dict[str, Downloader] = {}
+        self.scratch: str | None = None
+        self.breaker = Breaker(self.extraction.out)
+        self.budget = Budget(self.extraction.out, self.extraction.politeness)
+
+    def process(self, element: tuple[ListedVideo, bool]) -> Iterator[Fetched | beam.pvalue.TaggedOutput]:
+        """Read captions and metadata; download them and the media where they are not here yet."""
+        video, replace = element
+        with timed("fetch"):
+            fetched = self._fetched(video)
+        if isinstance(fetched, str):
+            count(JOB, "not-tried")
+            yield beam.pvalue.TaggedOutput(NOT_TRIED, fetched)
+        else:
+            yield Fetched(fetched, replace, video.earlier)
+
+    def _fetched(self, video: ListedVideo) -> RawVideo | Extracted | str:
+        """A raw video or how it ended, or why no more may be downloaded."""
+        try:
+            if video.source is Source.YOUTUBE:
+                if video_id(video.id) != video.id:
+                    return _ended(video, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
+                return self._stored(video) or self._downloaded(video)
+            return self._stored(video) or _ended(video, Outcome.MEDIA_MISSING, Outcome.MEDIA_MISSING.sentence)
+        except filesystem.StorageError:
+            # Not this video's fault: the job cannot write.
+            raise
+        except (RawError, OSError) as error:
+            return _ended(video, Outcome.MEDIA_UNREADABLE, str(error))
+
+    def _stored(self, video: ListedVideo) -> RawVideo | None:
+        """A raw video that is on a disk, or a copy of one in a bucket, which goes when it has been extracted."""
+        if video.source is Source.FOLDER:
+            if not filesystem.is_remote(video.place):
+                return raw_videos.from_folder(video.place, video.beside)
+            folder = tempfile.mkdtemp(dir=self._scratch())
+            return raw_videos.from_folder(raw_videos.stage(video.place, video.beside, folder), video.beside)
+        kept = raw_folder(video, self.extraction.out)
+        if not filesystem.is_remote(kept):
+            here = raw_videos.layout_paths(kept, video.id).media.is_file()
+            return raw_videos.from_layout(kept, video.id) if here or video.source is Source.LAYOUT else None
+        folder = tempfile.mkdtemp(dir=self._scratch())
+        if raw_videos.stage_layout(kept, video.id, folder) or video.source is Source.LAYOUT:
+            return raw_videos.from_layout(folder, video.id)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def _downloaded(self, video: ListedVideo) -> RawVideo | Extracted | str:
+        """What a download gives, or why no more may be downloaded."""
+        if self.breaker.is_open():
+            return self.breaker.reason().value
+        with self.budget.turn() as allowed:
+            # While this worker waited for its turn, another may have been told to stop.
+            if self.breaker.is_open():
+                return self.breaker.reason().value
+            if not allowed:
+                return "daily-limit"
+            kept = raw_folder(video, self.extraction.out)
+            folder = self._scratch() if filesystem.is_remote(kept) else kept
+            fetched = self._downloader(folder)(video.id)
+        if isinstance(fetched, Result):
+            self.breaker.note(fetched.outcome)
+            return Extracted(fetched, 0.0)
+        if filesystem.is_remote(video.place):
+            raw_videos.store_layout(folder, video.id, video.place)
+        return fetched
+
+    def _scratch(self) -> str:
+        """The folder of this worker's copies, made when it is first needed."""
+        self.scratch = self.scratch or tempfile.mkdtemp(prefix=STAGED_PREFIX)
+        return self.scratch
+
+    def teardown(self) -> None:
+        """Leave nothing on this machine."""
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _downloader(self, folder: str) -> Downloader:
+        # What downloads, and what screens the downloaded, cost a second to import, which jobs on files should not pay.
+        from ingest.download import Downloader
+        from ingest.video import screen
+
+        config = self.extraction.config
+        if folder not in self.downloaders:
+            self.downloaders[folder] = Downloader(
+                folder, self.extraction.download, config.language, lambda raw: screen(raw, config)
+            )
+        return self.downloaders[folder]
+
+
+class Extract(beam.DoFn):
+    """Fetched -> Fetched with the result of its video, from a child process with limits."""
+
+    def __init__(self, extraction: Extraction):
+        self.extraction = extraction
+
+    def setup(self) -> None:
+        """Prepare the child; it starts with the first video."""
+        self.extractor = Extractor(self.extraction.config, self.extraction.limits)
+
+    def process(self, fetched: Fetched) -> Iterator[Fetched]:
+        """The result of one video; downloaded media that nobody wants to keep go at once."""
+        raw = fetched.video
+        if isinstance(raw, Extracted):
+            yield fetched
+            return
+        with timed("extract"):
+            extracted = self.extractor(raw)
+        spent("extract-cpu", extracted.cpu_seconds)
+        yield dataclasses.replace(fetched, video=extracted)
+        if raw.media:
+            if _is_copy(raw.media):
+                shutil.rmtree(Path(raw.media).parent, ignore_errors=True)
+            elif not self.extraction.keep_media:
+                Path(raw.media).unlink(missing_ok=True)
+
+    def teardown(self) -> None:
+        """End the child."""
+        self.extractor.close()
+
+
+class Commit(beam.DoFn):
+    """Fetched with a result -> the packed table of the committed object."""
+
+    def __init__(self, extraction: Extraction):
+        self.extraction = extraction
+
+    def setup(self) -> None:
+        """Open the store."""
+        self.store = VideoStore(self.extraction.out)
+
+    def process(self, fetched: Fetched) -> Iterator[bytes]:
+        """Commit one video in one step; where another worker was faster, go on with what that one committed."""
+        table = _table(fetched.video, self.extraction, fetched.earlier)
+        with timed("commit"):
+            table = self.store.commit(table, fetched.video.result.segments, fetched.replace)
+        count(OUTCOME, table.outcome)
+        count(JOB, "segments", len(table.spans))
+        yield table.pack()
+
+
+def raw_folder(video: ListedVideo, out: str) -> str:
+    """The folder in the raw layout that holds the downloads of a video."""
+    return video.place or filesystem.join(out, "raw")
+
+
+def _is_copy(media: str) -> bool:
+    """Whether a media file is our own copy in the temporary folder, which nobody else needs."""
+    folder = Path(tempfile.gettempdir())
+    path = Path(media)
+    return path.is_relative_to(folder) and path.relative_to(folder).parts[0].startswith(STAGED_PREFIX)
+
+
+def _ended(video: ListedVideo, outcome: Outcome, detail: str) -> Extracted:
+    return Extracted(Result(outcome, detail, {}, VideoText(video.id)), 0.0)
+
+
+def _table(extracted: Extracted, extraction: Extraction, earlier: str) -> VideoTable:
+    """The table of a result, without its spans."""
+    result = extracted.result
+    return VideoTable(
+        result.text,
+        extraction.config_digest,
+        result.outcome.value,
+        result.outcome.kind.value,
+        result.detail,
+        result.scores,
+        cpu_seconds=round(extracted.cpu_seconds, 3),
+        at=round(time.time(), 3),
+        earlier=earlier,
+    )

@@ -1,0 +1,149 @@
+"""The job as one Beam graph, the same on every runner: from the list of videos to the manifest.
+
+The size of the graph and what is read to build it do not depend on the number of videos.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+
+import apache_beam as beam
+
+from ingest.outcomes import Kind
+from pipelines.folder import TOKENIZER_NAME, manifest_of, vocabulary_of
+from pipelines.options import PreprocessOptions
+from pipelines.preprocessing.assemble_shards import AssembleShards, Assembly
+from pipelines.preprocessing.commit_generation import CommitGeneration, Commitment, ReportRun, undropped
+from pipelines.preprocessing.extract_videos import DownloadVideos, Extraction, ExtractVideos
+from pipelines.preprocessing.listing import list_of
+from pipelines.preprocessing.mix_text import MixText, TextMixture, list_pieces
+from pipelines.preprocessing.replay_rules import Replay, ReplayRules
+from pipelines.preprocessing.select_videos import ReadCommitted, SelectVideos
+from shards import filesystem, ledger, removal, text_store
+from shards.generations import waiting_runs
+from shards.manifest import Manifest
+from shards.planning import Packing
+from shards.video_store import VideoTable
+
+
+def build(pipeline: beam.Pipeline, options: PreprocessOptions, config: str) -> None:
+    """Add the stages of the job that `options` name; `config` is the digest of how segments are made."""
+    committed = manifest_of(options.out)
+    ledgers = ledgers_of(options.out, committed)
+    if options.stage == "assemble":
+        tables = pipeline | "Read what is committed" >> ReadCommitted(options.out, config, ledgers)
+        nothing = pipeline | "No list" >> beam.Create([], reshuffle=False)
+        _assemble(tables, nothing, nothing, options, config, committed)
+        return
+    selecting = SelectVideos(list_of(options), options.blocklist, ledgers, options.retry_failed)
+    videos, known = pipeline | "Select videos" >> selecting
+    extraction = extraction_of(options, config)
+    if options.stage == "download":
+        tables, not_tried = videos | "Download videos" >> DownloadVideos(extraction)
+    else:
+        tables, not_tried = videos | "Extract videos" >> ExtractVideos(extraction)
+    if options.stage == "all":
+        _assemble(tables, known, not_tried, options, config, committed)
+    else:
+        _ = tables | "Report" >> ReportRun(options.out, known, not_tried)
+
+
+def build_refiltered(pipeline: beam.Pipeline, options: PreprocessOptions, config: str, replay: Replay) -> None:
+    """Add the stages that make a new data folder from the kept segments of another, under other thresholds."""
+    tables = pipeline | "Replay the rules" >> ReplayRules(replay, options.out, config, options.split)
+    nothing = pipeline | "No list" >> beam.Create([], reshuffle=False)
+    _assemble(tables, nothing, nothing, options, config, manifest_of(options.out))
+
+
+def _assemble(
+    tables: beam.PCollection,
+    known: beam.PCollection,
+    not_tried: beam.PCollection,
+    options: PreprocessOptions,
+    config: str,
+    committed: Manifest | None,
+) -> None:
+    """From the tables of videos to a committed generation."""
+    assembly = assembly_of(options, config, committed)
+    mixture = mixture_of(options, committed)
+    with_segments = tables | "Keep videos with segments" >> beam.Filter(
+        lambda table: VideoTable.unpack(table).kind == Kind.DONE.value
+    )
+    assembled = with_segments | "Assemble shards" >> AssembleShards(assembly, MixText(mixture) if mixture else None)
+    commitment = Commitment(
+        assembly,
+        config,
+        vocabulary_of(options.out),
+        removal.withdrawn_digest(options.out),
+        options.keep_segments,
+        tuple(source.name for source in options.text.sources()),
+        _undropped_ledgers(options.out, committed),
+    )
+    _ = tables | "Commit the generation" >> CommitGeneration(commitment, assembled, known, not_tried)
+
+
+def ledgers_of(out: str, committed: Manifest | None) -> tuple[str, ...]:
+    """The files that say how videos ended in all generations, and which were taken out."""
+    found = [path for g in (committed.generations if committed else []) for path in ledger.parts_of(out, g)]
+    removals = ledger.removals_path(out)
+    return tuple(found + ([removals] if committed and filesystem.exists(removals) else []))
+
+
+def _undropped_ledgers(out: str, committed: Manifest | None) -> tuple[str, ...]:
+    numbers = set(undropped(out))
+    generations = [g for g in (committed.generations if committed else []) if g.number in numbers]
+    return tuple(path for generation in generations for path in ledger.parts_of(out, generation))
+
+
+def assembly_of(options: PreprocessOptions, config: str, committed: Manifest | None) -> Assembly:
+    """The generation that a command makes after those that are committed."""
+    split, rules = options.split, options.group_rules
+    packing = Packing(
+        options.video.seed,
+        config,
+        options.segments_per_example,
+        options.shard_bytes,
+        repr(rules) if rules.active else "",
+    )
+    return Assembly(
+        options.out,
+        split,
+        committed.next_number() if committed else 0,
+        packing,
+        rules,
+        tuple((run.video_id, run.first, run.stop) for run in waiting_runs(committed, split)),
+        tuple(generation.number for generation in (committed.waiting(split) if committed else [])),
+    )
+
+
+def mixture_of(options: PreprocessOptions, committed: Manifest | None) -> TextMixture | None:
+    """The corpora that a command names. Raises `UserError` for one without files."""
+    if not options.text.text:
+        return None
+    words = filesystem.join(options.out, TOKENIZER_NAME)
+    pieces = list_pieces(options.text, words, options.video.seed)
+    return TextMixture(options.out, words, options.video.seed, options.text, pieces, text_store.used(committed))
+
+
+def extraction_of(options: PreprocessOptions, config: str) -> Extraction:
+    """How a command fetches and extracts videos."""
+    return Extraction(
+        options.out,
+        _for_workers(options),
+        config,
+        options.download,
+        options.politeness,
+        options.limits,
+        run=uuid.uuid4().hex[:12],
+        keep_media=options.keep_media,
+        retry_before=time.time() if options.retry_failed else 0.0,
+    )
+
+
+def _for_workers(options: PreprocessOptions):
+    """The config with the vocabulary where every worker finds it: workers elsewhere have no local files."""
+    if not filesystem.is_remote(options.out):
+        return options.video
+    return dataclasses.replace(options.video, tokenizer=filesystem.join(options.out, TOKENIZER_NAME))

@@ -1,0 +1,108 @@
+"""The videos of a finished data folder under other thresholds: decided from the scores in its ledger, without media."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from ingest.config import FilterConfig
+from ingest.filters import broken_rule
+from ingest.outcomes import Kind, Outcome
+from shards.ledger import Entry, read_lines
+from shards.segments import VideoText
+from shards.video_store import VideoStore, VideoTable
+
+RULES = frozenset(
+    (
+        Outcome.TOO_LONG,
+        Outcome.CATEGORY,
+        Outcome.SPARSE_SPEECH,
+        Outcome.OTHER_LANGUAGE,
+        Outcome.BAD_WORDS,
+        Outcome.UNEVEN_WORDS,
+        Outcome.TOO_ALIKE,
+        Outcome.TOO_EMPTY,
+    )
+)
+"""Reasons that a threshold decides about."""
+
+_RULES = frozenset(rule.value for rule in RULES)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Other thresholds for the videos of the data folder `data`; `withdrawn` ones are left out."""
+
+    data: str
+    ledgers: tuple[str, ...]
+    language: str
+    filters: FilterConfig
+    withdrawn: frozenset[str]
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of all ledgers."""
+        for path in self.ledgers:
+            yield from read_lines(path)
+
+    def decide(self, entry: Entry) -> tuple[str, Outcome | None]:
+        """What becomes of a video: `kept`, `dropped` by a rule, `regained` (it must be extracted), or as it was."""
+        if entry.id in self.withdrawn:
+            return "withdrawn", None
+        broken = broken_rule(entry.scores, self.language, self.filters)
+        if entry.kind == Kind.DONE.value:
+            return ("dropped", broken) if broken else ("kept", None)
+        return ("regained", None) if entry.outcome in _RULES and not broken else ("as before", None)
+
+
+class ReplayRules(beam.PTransform):
+    """Nothing -> the packed tables of one split under other thresholds, copied into the per-video store of `out`."""
+
+    def __init__(self, replay: Replay, out: str, config_digest: str, split: str):
+        super().__init__()
+        self.replay, self.out, self.config_digest, self.split = replay, out, config_digest, split
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        """The tables."""
+        split = self.split
+        return (
+            begin
+            | "Name the ledgers" >> beam.Create(list(self.replay.ledgers), reshuffle=False)
+            | "Read how videos ended" >> beam.FlatMap(read_lines)
+            | "Keep the split" >> beam.Filter(lambda entry: entry.split == split)
+            | "Spread them over the workers" >> beam.Reshuffle()
+            | "Copy what passes the rules" >> beam.ParDo(CopyVideo(self.replay, self.out, self.config_digest))
+        )
+
+
+class CopyVideo(beam.DoFn):
+    """Entry -> the packed table of the video in the new store; videos that must be extracted are left out."""
+
+    def __init__(self, replay: Replay, out: str, config_digest: str):
+        self.replay, self.out, self.config_digest = replay, out, config_digest
+
+    def process(self, entry: Entry) -> Iterator[bytes]:
+        """Decide about one video. Raises `VideoStoreError` if its segments were not kept."""
+        decision, rule = self.replay.decide(entry)
+        if decision == "kept":
+            old = VideoStore(self.replay.data)
+            table = old.get(entry.id)
+            segments = old.read(table, 0, len(table.spans))
+            table = dataclasses.replace(table, config=self.config_digest)
+            yield VideoStore(self.out).commit(table, segments).pack()
+        elif decision in ("dropped", "as before"):
+            outcome = rule or Outcome(entry.outcome)
+            detail = rule.sentence if rule else entry.detail
+            yield VideoTable(
+                VideoText(entry.id),
+                self.config_digest,
+                outcome.value,
+                outcome.kind.value,
+                detail,
+                entry.scores,
+                cpu_seconds=entry.cpu_seconds,
+                at=entry.at,
+                earlier=entry.earlier,
+            ).pack()
