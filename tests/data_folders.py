@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shards import filesystem
 
-ENDINGS = (".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json", "config.json")
+ENDINGS = (".tfrecord", ".index", ".stats.json", "CARD.md", "manifest.json", "config.json")
 
 
 def content(folder: object) -> dict[str, bytes]:

@@ -26,9 +26,7 @@ DETERMINISTIC = (
     ".tfrecord",
     ".index",
     ".stats.json",
-    ".videos",
     "manifest.json",
-    "remainder.json",
     "config.json",
 )
 
@@ -46,7 +44,7 @@ def test_videos_become_verified_shards(data, run):
     held = manifest.load(str(data))
     assert held.segments_per_example == 4
     assert len(held.shards()) > 1
-    summary = summarize(str(data), held)
+    summary = summarize(dataset.open_data(str(data)))
     assert summary.videos == 6
     assert summary.counts["segments"] == 4 * summary.counts["examples"] >= 40
     ran = run("shards", "verify", data)
@@ -105,19 +103,19 @@ def test_more_videos_add_a_generation(tmp_path, run, corpus, quick):
     copy(names[2:4])
     ran = run.preprocess("--videos", folder, "--out", out, *quick)
     assert ran.status == 0, ran.err
-    assert "2 finished before, 2 to do" in ran.err
+    assert "2 finished before, 2 finished now" in ran.err
     held = manifest.load(str(out))
     assert [g.videos for g in held.generations] == [2, 2]
     assert all((out / name).read_bytes() == content for name, content in first.items())
-    total = summarize(str(out), held).counts["segments"]
-    waiting = json.loads((out / "remainder.json").read_text())["1"]
+    total = summarize(dataset.open_data(str(out))).counts["segments"]
+    waiting = held.generations[1].remainder
     committed = sum(e.segments for e in Ledger(str(out)).entries().values())
     assert total + sum(stop - first for _, first, stop in waiting) == committed
-    assert {p.stem for p in (out / "segments").rglob("*.segments")} == {run[0] for run in waiting}
+    assert {p.stem for p in (out / "videos").rglob("*.video")} == {run[0] for run in waiting}
 
     ran = run.preprocess("--videos", folder, "--out", out, *quick)
     assert ran.status == 0
-    assert "4 finished before, 0 to do" in ran.err
+    assert "4 finished before, 0 finished now" in ran.err
     assert manifest.load(str(out)) == held
     assert run("shards", "verify", out).status == 0
 
@@ -182,8 +180,7 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--split", "a/b"], 2, "must be letters and digits"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--save-cost", "c.json"], 2, "needs --dry-run"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--core-hour-price", "-1"], 2, "must not be negative"),
-        (["--out", "{tmp}/o", "--videos", "{corpus}", "--wave", "0"], 2, "--wave 0 must be at least 1"),
-        (["--out", "{tmp}/o", "--videos", "{corpus}", "--wave", "9", "--stage", "extract"], 2, "commits whole waves"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--slice", "21/20"], 2, "--slice '21/20' must be NUMBER/OF"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--downloads-per-day", "0"], 2, "must be at least 1"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--shard-bytes", "0"], 2, "--shard-bytes 0 must be at least 1"),
         (["--out", "{file}/o", "--videos", "{corpus}", "{settings}"], 1, "cannot access"),

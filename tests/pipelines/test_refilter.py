@@ -12,7 +12,7 @@ from shards.errors import UsageError
 from shards.ledger import Entry, Ledger
 from tests.pipelines.test_preprocess import bytes_of
 
-SAME = (".tfrecord", ".index", ".stats.json", ".videos", "remainder.json")
+SAME = (".tfrecord", ".index", ".stats.json")
 
 
 @pytest.fixture(scope="module")
