@@ -7,6 +7,8 @@ through both steps by itself. Whatever stops the job, the same command continues
 
 from __future__ import annotations
 
+import sys
+
 from pipelines.command import run_and_leave
 from pipelines.options import parse
 
@@ -15,7 +17,11 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, flags = parse(argv)
     options.check_paths()
+    from pipelines import worker_image
     from pipelines.preprocess_job import run
+
+    if note := worker_image.check_launch(options.video, flags):
+        sys.stderr.write(f"note: {note}\n")
 
     return run(options, flags)
 

@@ -33,6 +33,7 @@ from pipelines.budget import Budget, Politeness
 from pipelines.extraction import Extracted, Extractor
 from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
+from pipelines.worker_image import require_extras
 from shards import filesystem, writer
 from shards.generations import ShardPlan
 from shards.ledger import Entry, Ledger
@@ -194,6 +195,7 @@ class Extract(beam.DoFn):
 
     def setup(self) -> None:
         """Prepare the child; it starts with the first video."""
+        require_extras(self.config)
         self.extractor = Extractor(self.config, self.limits, self.scratch)
 
     def process(self, element: RawVideo | Extracted) -> Iterator[Extracted]:
