@@ -5,7 +5,12 @@ A role is an extra of the distribution: `worker` for Beam jobs, `train`, `ask`, 
 
 from __future__ import annotations
 
+import importlib.util
+
 from shards.errors import UsageError
+
+ROLES = ("worker", "train", "ask", "view")
+"""The roles, each an extra of this name."""
 
 EXTRAS = {
     "apache_beam": ("worker",),
@@ -35,6 +40,12 @@ EXTRAS = {
     "zstandard": ("worker",),
 }
 """The extras that a package is part of, by the name under which it is imported; a test compares pyproject.toml."""
+
+
+def installed_roles() -> list[str]:
+    """The roles whose packages are all installed."""
+    found = {package for package in EXTRAS if importlib.util.find_spec(package) is not None}
+    return [role for role in ROLES if all(package in found for package, extras in EXTRAS.items() if role in extras)]
 
 
 class MissingPackageError(UsageError):

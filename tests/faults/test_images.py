@@ -104,12 +104,15 @@ def test_extras_are_a_build_argument_that_the_image_records(worker, tmp_path):
     assert (worker.variables["RESERVOIR_EXTRAS"], image.variables["RESERVOIR_EXTRAS"]) == ("", "asr")
     packages = ("faster_whisper", "pocketsphinx", "onnxruntime")
     assert (present(worker, packages), present(image, packages)) == ([], [*packages])
+    # What Beam calls before the first bundle of a worker.
     code = (
         "from ingest.config import VideoConfig\n"
-        "from pipelines.worker_image import require_extras\n"
+        "from pipelines.limits import Limits\n"
+        "from pipelines.transforms import Extract\n"
         "from shards.errors import run_command\n"
         "config = VideoConfig(asr='missing', transcript='forced', embedder='some.onnx')\n"
-        "raise SystemExit(run_command(lambda: require_extras(config) or 0))\n"
+        "extract = Extract(config, Limits(60.0, 1 << 30), None, True)\n"
+        "raise SystemExit(run_command(lambda: extract.setup() or 0))\n"
     )
     assert image("python", "-c", code).returncode == 0
     lacking = worker("python", "-c", code)
