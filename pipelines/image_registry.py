@@ -60,17 +60,16 @@ def environment(image: str) -> dict[str, str]:
         session.headers["Accept"] = ", ".join(_MANIFESTS)
         _authorize(session, reference)
         manifest = _get(session, reference.url("manifests", reference.version))
-        if "manifests" in manifest:
-            ours = [m for m in manifest["manifests"] if _PLATFORM.items() <= m.get("platform", {}).items()]
-            if not ours:
-                raise RegistryError("the image is not built for linux/amd64")
-            manifest = _get(session, reference.url("manifests", ours[0]["digest"]))
         try:
-            digest = manifest["config"]["digest"]
-        except (KeyError, TypeError):
-            raise RegistryError("the registry's answer is not an image manifest") from None
-        variables = (_get(session, reference.url("blobs", digest)).get("config") or {}).get("Env") or []
-    return dict(variable.split("=", 1) for variable in variables if "=" in variable)
+            if "manifests" in manifest:
+                ours = [m for m in manifest["manifests"] if _PLATFORM.items() <= m.get("platform", {}).items()]
+                if not ours:
+                    raise RegistryError("the image is not built for linux/amd64")
+                manifest = _get(session, reference.url("manifests", ours[0]["digest"]))
+            settings = _get(session, reference.url("blobs", manifest["config"]["digest"])).get("config") or {}
+            return dict(variable.split("=", 1) for variable in settings.get("Env") or [])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise RegistryError("the registry's answer does not describe an image") from None
 
 
 def _authorize(session: requests.Session, reference: Reference) -> None:

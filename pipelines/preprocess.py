@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     from pipelines import worker_image
     from pipelines.preprocess_job import run
 
-    if note := worker_image.check_launch(options.video, flags):
+    extracts = options.stage in ("extract", "all")
+    if extracts and (note := worker_image.check_launch(options.video, flags)):
         sys.stderr.write(f"note: {note}\n")
 
     return run(options, flags)

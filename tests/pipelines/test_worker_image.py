@@ -118,6 +118,8 @@ def test_what_a_registry_cannot_tell_is_one_sentence(registry):
     image = registry("1", [], [("linux", "arm64")])
     with pytest.raises(RegistryError, match="not built for linux/amd64"):
         image_registry.environment(image)
+    with pytest.raises(RegistryError, match="does not describe an image"):
+        image_registry.environment(registry("2", [["no", "variable"]]))
     with pytest.raises(RegistryError, match="did not answer: 404"):
         image_registry.environment(f"{image}-other")
     with pytest.raises(RegistryError, match="did not answer"):
