@@ -16,7 +16,7 @@ TASK ?= vcr
 TEST_PROCESSES ?= 2
 INIT ?= base
 REPORT ?= report
-EXTRAS ?= --extra demo --extra dev
+EXTRAS ?= --extra worker --extra train --extra ask --extra view --extra demo --extra dev
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 .DEFAULT_GOAL := help

@@ -18,6 +18,7 @@ from rich.table import Table
 from ingest.ffmpeg import ProgramMissingError, ffmpeg_path, ffprobe_path
 from shards import command_line, fetch
 from shards.errors import run_command
+from shards.extras import ROLES, installed_roles
 
 _LEAST_FREE_GB = 5
 
@@ -36,11 +37,16 @@ def checks() -> Iterator[Check]:
     """Looks at everything, one thing at a time."""
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check("Python", sys.version_info[:2] >= (3, 11), True, f"{version} at {sys.executable}")
+    roles = installed_roles()
+    lacking = [role for role in ROLES if role not in roles]
+    hint = f"; others come with uv sync --inexact --extra {' --extra '.join(lacking)}" if lacking else ""
+    yield Check("roles", bool(roles), True, (", ".join(roles) or "none") + hint)
     for name, find in (("ffmpeg", ffmpeg_path), ("ffprobe", ffprobe_path)):
+        needed = bool({"worker", "ask"} & set(roles))
         try:
-            yield Check(name, True, True, find())
+            yield Check(name, True, needed, find())
         except ProgramMissingError as error:
-            yield Check(name, False, True, str(error))
+            yield Check(name, False, needed, str(error))
     runtime = next((path for name in ("deno", "node", "bun", "qjs") if (path := _program(name))), None)
     yield Check("JavaScript runtime", bool(runtime), False, runtime or "YouTube downloads need deno; run `make setup`")
     for remote in (fetch.TOKENIZER, fetch.TIMING_MODEL):

@@ -31,9 +31,19 @@ class UsageError(UserError):
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """The exit status of `main`, or 1 or 2 after printing the sentence of a `UserError`; 130 when interrupted."""
+    """The exit status of `main`, or 1 or 2 after printing the sentence of a `UserError`; 130 when interrupted.
+
+    A package that is not installed because it belongs to another role is a usage error, which names the extra.
+    """
     try:
         return main()
+    except ModuleNotFoundError as error:
+        # Every command imports this module; what it needs of the table is read only here.
+        from shards.extras import missing_package
+
+        if (missing := missing_package(error)) is None:
+            raise
+        return _say(missing, 2)
     except UsageError as error:
         return _say(error, 2)
     except UserError as error:

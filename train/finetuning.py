@@ -17,7 +17,7 @@ from shards.reader import Reader, StreamOptions
 from shards.reading.question_config import QuestionConfig
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
-from train.compiling import announce
+from train.compiling import announce, keep_programs
 from train.journal import Journal
 from train.loop import Rhythm, run
 from train.mesh import check_batch, make_mesh
@@ -44,6 +44,7 @@ CUT = ("cut_options", "lost_subtitle_tokens")
 def start(options: Finetune, changes: list[dict[str, Any]]) -> int:
     """Do the run, or one for each of the changes of a sweep; returns the exit status."""
     stop = hosts.Stop()
+    keep_programs(options.workdir)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     silence_orbax()

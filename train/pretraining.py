@@ -20,7 +20,7 @@ from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
-from train.compiling import announce
+from train.compiling import announce, keep_programs
 from train.config import TrainConfig, fit_to_data
 from train.evaluation import Evaluator
 from train.journal import Journal
@@ -41,6 +41,7 @@ _TOKENIZER_NAME = "tokenizer.json"
 def pretrain(options: Pretrain) -> int:
     """Train, export, and say what happened; returns the exit status."""
     stop = hosts.Stop()
+    keep_programs(options.workdir)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
     config, vocabulary, tokenizer = settle(options)
     hosts.check_same(repr((config, options.data, options.workdir, options.init)).encode())

@@ -29,6 +29,7 @@ from pipelines.extraction import Extracted, Extractor
 from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
 from pipelines.preprocessing.listing import ListedVideo, Source
+from pipelines.worker_image import require_extras
 from shards import filesystem
 from shards.segments import VideoText
 from shards.video_store import VideoStore, VideoTable
@@ -259,6 +260,7 @@ class Extract(beam.DoFn):
 
     def setup(self) -> None:
         """Prepare the child; it starts with the first video."""
+        require_extras(self.extraction.config)
         self.extractor = Extractor(self.extraction.config, self.extraction.limits)
 
     def process(self, fetched: Fetched) -> Iterator[Fetched]:
