@@ -11,8 +11,11 @@ import re
 
 from shards import filesystem, manifest
 from shards.errors import UserError
-from shards.manifest import Generation, Manifest, index_path, stats_path
+from shards.ledger import FOLDER, parts_of
+from shards.manifest import Generation, Manifest, generation_stats_path, index_path, stats_path
 from shards.packing import Run
+
+_FILE = re.compile(r"[A-Za-z0-9]+-g(\d{4,})-.*\.(?:tfrecord|index|stats\.json|jsonl)$")
 
 
 def waiting_runs(committed: Manifest | None, split: str) -> list[Run]:
@@ -41,11 +44,13 @@ def commit(data: str, generation: Generation, segments_per_example: int, config:
     return manifest.update(data, added)
 
 
-def sweep(data: str, committed: Manifest, generation: Generation) -> None:
-    """Remove files under the number of a committed generation that are not part of it: an interrupted job left them."""
-    named = {name for s in committed.shards() for name in (s.name, index_path(s.name), stats_path(s.name))}
-    ours = re.compile(rf"{generation.split}-g{generation.number:04d}-.*\d{{5}}of\d{{5}}\.(tfrecord|index|stats\.json)$")
-    for path in filesystem.list_files(data):
-        name = path.rpartition("/")[2]
-        if ours.match(name) and name not in named:
+def sweep(data: str, committed: Manifest, number: int) -> None:
+    """Remove files of generations up to a committed number that are not part of them: interrupted jobs left them."""
+    paths = [filesystem.join(data, shard.name) for shard in committed.shards()]
+    named = {name for path in paths for name in (path, index_path(path), stats_path(path))}
+    for generation in committed.generations:
+        named |= {generation_stats_path(data, generation), *parts_of(data, generation)}
+    for path in (*filesystem.list_files(data), *filesystem.list_files(filesystem.join(data, FOLDER))):
+        written = _FILE.match(path.rpartition("/")[2])
+        if written and int(written[1]) <= number and path not in named:
             filesystem.remove(path)

@@ -52,16 +52,14 @@ def line(entry: Entry) -> bytes:
     return text.encode()
 
 
-def part_path(data: str, split: str, generation: int, number: int, count: int) -> str:
-    """Where one of the `count` parts of a generation's ledger is."""
-    name = f"{split}-g{generation:04d}-{number:05d}of{count:05d}{SUFFIX}"
-    return filesystem.join(data, FOLDER, name)
+def part_path(data: str, generation: Generation, number: int) -> str:
+    """Where one of the parts of a generation's ledger is."""
+    return filesystem.join(data, FOLDER, f"{generation.stem}-{number:05d}of{generation.ledger:05d}{SUFFIX}")
 
 
 def parts_of(data: str, generation: Generation) -> list[str]:
     """The files of a generation's ledger."""
-    count = generation.ledger
-    return [part_path(data, generation.split, generation.number, number, count) for number in range(count)]
+    return [part_path(data, generation, number) for number in range(generation.ledger)]
 
 
 def removals_path(data: str) -> str:

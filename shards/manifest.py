@@ -42,7 +42,7 @@ def stats_path(shard: str) -> str:
 
 def generation_stats_path(data: str, generation: Generation) -> str:
     """Where the statistics of a whole generation are."""
-    return filesystem.join(data, f"{generation.split}-g{generation.number:04d}.stats.json")
+    return filesystem.join(data, f"{generation.stem}.stats.json")
 
 
 class ManifestError(UserError):
@@ -65,7 +65,8 @@ class Generation:
 
     `took` are the numbers of the generations whose left-over segments it packed, `remainder` the runs of segments, as
     (video, first, stop), that it leaves over itself. `text` counts the sequences that its examples took from each
-    source of text, `ledger` is the number of files that say how its videos ended.
+    source of text, `ledger` is the number of files that say how its videos ended, `tag` what tells its ledger and its
+    statistics from those of a job of other videos that lost the race for its number.
     """
 
     number: int
@@ -77,6 +78,12 @@ class Generation:
     text: dict[str, int] = field(default_factory=dict)
     remainder: list[list[Any]] = field(default_factory=list)
     ledger: int = 0
+    tag: str = ""
+
+    @property
+    def stem(self) -> str:
+        """How the names of its ledger and its statistics begin."""
+        return f"{self.split}-g{self.number:04d}{f'-{self.tag}' if self.tag else ''}"
 
     @property
     def examples(self) -> int:
@@ -155,7 +162,9 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
     if not isinstance(generation.took, list) or not all(map(_is_count, generation.took)):
         raise ManifestError(f"the generations that generation {generation.number} took up are not numbers")
-    if not _is_count(generation.ledger) or not _are_runs(generation.remainder):
+    if not (
+        _is_count(generation.ledger) and isinstance(generation.tag, str) and "/" not in generation.tag
+    ) or not _are_runs(generation.remainder):
         raise ManifestError(f"what generation {generation.number} leaves over, or its ledger, cannot be read")
     if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
         raise ManifestError(f"the texts of a generation of {generation.split!r} are not counts by name")

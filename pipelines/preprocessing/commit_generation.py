@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -66,17 +67,13 @@ class CommitGeneration(beam.PTransform):
     def expand(self, tables: beam.PCollection) -> beam.PCollection:
         """The committed generation, if there is one."""
         assembly, made = self.commitment.assembly, self.assembled
-        parts = AsSingleton(
-            tables
-            | "Count the videos" >> beam.combiners.Count.Globally()
-            | "Decide the parts of the ledger" >> beam.Map(lambda n: math.ceil(n / _LEDGER_LINES))
-        )
         entries = tables | "Say how each ended" >> beam.Map(_entry, assembly.split)
+        empty = AsSingleton(entries | "Decide the parts of the ledger" >> beam.CombineGlobally(EmptyFn(assembly)))
         written = (
             entries
-            | "Deal them to parts" >> beam.Map(lambda e, n: (_part_of(e.id, n), e), parts)
+            | "Deal them to parts" >> beam.Map(lambda e, generation: (_part_of(e.id, generation.ledger), e), empty)
             | "Bring each part together" >> beam.GroupByKey()
-            | "Write the ledger" >> beam.ParDo(WriteLedger(assembly), parts)
+            | "Write the ledger" >> beam.ParDo(WriteLedger(assembly.out), empty)
         )
         items = entries | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
         committed = (
@@ -85,6 +82,7 @@ class CommitGeneration(beam.PTransform):
             | "Write the manifest last"
             >> beam.ParDo(
                 WriteManifest(self.commitment),
+                empty,
                 AsIter(made.shards),
                 AsIter(made.remainder),
                 AsSingleton(made.sums),
@@ -151,19 +149,46 @@ def _part_of(video_id: str, parts: int) -> int:
     return int.from_bytes(digest(0, "ledger", video_id)[:8], "little") % parts
 
 
-class WriteLedger(beam.DoFn):
-    """(number, entries) -> number: one part of the ledger, in the order of ids."""
+class EmptyFn(beam.CombineFn):
+    """Entries -> the generation that they belong to, without shards: how many parts its ledger has, and its tag."""
 
     def __init__(self, assembly: Assembly):
         self.assembly = assembly
 
-    def process(self, element: tuple[int, Iterable[Entry]], parts: int) -> Iterator[int]:
+    def create_accumulator(self) -> tuple[int, int]:
+        """No entry."""
+        return 0, 0
+
+    def add_input(self, total: tuple[int, int], entry: Entry) -> tuple[int, int]:
+        """Add one entry."""
+        one = digest(0, "ledger", entry.id, entry.kind, entry.outcome, entry.earlier)
+        return self.merge_accumulators([total, (1, int.from_bytes(one[:8], "little"))])
+
+    def merge_accumulators(self, totals: Iterable[tuple[int, int]]) -> tuple[int, int]:
+        """Add totals."""
+        counts, contents = zip(*totals, strict=True)
+        return sum(counts), sum(contents) % (1 << 64)
+
+    def extract_output(self, total: tuple[int, int]) -> Generation:
+        """The generation."""
+        count, content = total
+        tag = f"{content:016x}"[:6]
+        ours, parts = self.assembly, math.ceil(count / _LEDGER_LINES)
+        return Generation(ours.number, ours.split, 0, 0, [], took=list(ours.took), ledger=parts, tag=tag)
+
+
+class WriteLedger(beam.DoFn):
+    """(number, entries) -> number: one part of the ledger, in the order of ids; at least one part in all."""
+
+    def __init__(self, out: str):
+        self.out = out
+
+    def process(self, element: tuple[int, Iterable[Entry]], generation: Generation) -> Iterator[int]:
         """Write one part."""
         number, entries = element
-        ours = self.assembly
         lines = {entry.id: ledger.line(entry) for entry in entries}
         content = b"".join(lines[video] + b"\n" for video in sorted(lines))
-        filesystem.write_bytes(ledger.part_path(ours.out, ours.split, ours.number, number, parts), content)
+        filesystem.write_bytes(ledger.part_path(self.out, generation, number), content)
         yield number
 
 
@@ -184,6 +209,7 @@ class WriteManifest(beam.DoFn):
     def process(
         self,
         _: None,
+        empty: Generation,
         shards: Iterable[Shard],
         remainder: Iterable[Any],
         shard_sums: Sums,
@@ -196,22 +222,20 @@ class WriteManifest(beam.DoFn):
     ) -> Iterator[Generation]:
         """Commit; a repeated call changes nothing. Raises `UserError` if another job was faster."""
         ours, out = self.commitment.assembly, self.commitment.assembly.out
-        numbers = list(parts)
+        # The parts of the ledger are waited for.
+        _ = list(parts)
         with timed("commit-generation"):
-            if numbers:
+            if empty.ledger:
                 if removal.withdrawn_digest(out) != self.commitment.withdrawn:
                     raise UserError("videos were taken out while the job ran; run the same command again")
                 written = sorted(shards, key=lambda shard: shard.name)
-                generation = Generation(
-                    ours.number,
-                    ours.split,
-                    sum(n for (kind, _), n in item_sums.outcomes.items() if kind == Kind.DONE.value),
-                    sum(shard.examples for shard in written) * ours.packing.segments_per_example,
-                    written,
-                    took=list(ours.took),
+                generation = dataclasses.replace(
+                    empty,
+                    videos=sum(n for (kind, _), n in item_sums.outcomes.items() if kind == Kind.DONE.value),
+                    segments=sum(shard.examples for shard in written) * ours.packing.segments_per_example,
+                    shards=written,
                     text=dict(text_taken),
                     remainder=sorted([run.video_id, run.first, run.stop] for run in remainder),
-                    ledger=len(numbers),
                 )
                 self._commit(generation, item_sums.add(shard_sums))
                 yield generation
@@ -225,7 +249,7 @@ class WriteManifest(beam.DoFn):
         size = ours.packing.segments_per_example
         committed = generations.commit(out, generation, size, self.commitment.config, self.commitment.tokenizer)
         count(JOB, "generations")
-        generations.sweep(out, committed, generation)
+        generations.sweep(out, committed, generation.number)
         card.write(dataset.open_data(out))
 
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import time
 from collections import Counter
 
 import apache_beam as beam
@@ -10,14 +11,16 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines import status
-from pipelines.folder import settle_config
-from pipelines.intake import committed
-from pipelines.items import list_items
-from pipelines.launch import assembled
+from pipelines.folder import commit_config
 from pipelines.metering import JOB, MILLISECONDS, OUTCOME
 from pipelines.options import parse
-from shards import manifest
+from pipelines.preprocessing import graph
+from shards import filesystem, manifest
+from shards.inspection.sums import Sums
 from shards.ledger import Entry, Ledger
+from shards.manifest import Generation, Manifest, generation_stats_path
+from shards.segments import VideoText
+from shards.video_store import VideoStore, VideoTable
 
 
 def counters(found, namespace):
@@ -38,11 +41,9 @@ def test_every_outcome_is_counted_and_every_stage_timed(corpus, quick, tmp_path)
     out = str(tmp_path / "out")
     options = parse(["--videos", str(videos), "--out", out, *quick])[0]
     (tmp_path / "out").mkdir()
-    config = settle_config(options)
 
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    ended = committed(pipeline, list_items(options), options, config)
-    assembled(pipeline, ended, options, config)
+    graph.build(pipeline, options, commit_config(options))
     result = pipeline.run()
     result.wait_until_finish()
     found = result.metrics().query()
@@ -50,33 +51,38 @@ def test_every_outcome_is_counted_and_every_stage_timed(corpus, quick, tmp_path)
     entries = Ledger(out).entries().values()
     assert counters(found, OUTCOME) == Counter(entry.outcome for entry in entries)
     assert len({entry.outcome for entry in entries}) == 3
-    held = manifest.load(out)
+    committed = manifest.load(out)
     made = {
         "segments": sum(entry.segments for entry in entries),
-        "examples": sum(shard.examples for shard in held.shards()),
+        "examples": sum(shard.examples for shard in committed.shards()),
         "generations": 1,
     }
     assert counters(found, JOB) == made
     times = {d.key.metric.name: d.committed for d in found["distributions"] if d.key.metric.namespace == MILLISECONDS}
-    one_each = {"fetch": 3, "extract": 3, "extract-cpu": 3, "commit": 3, "plan": 1, "commit-generation": 1}
-    assert {name: spread.count for name, spread in times.items()} == one_each | {"write-shard": len(held.shards())}
+    one_each = {"fetch": 3, "extract": 3, "extract-cpu": 3, "commit": 3, "commit-generation": 1}
+    assert {name: spread.count for name, spread in times.items()} == one_each | {"write-shard": len(committed.shards())}
     assert times["extract"].sum >= times["extract-cpu"].sum / 4 > 0
     ledger_seconds = sum(entry.cpu_seconds for entry in entries)
     assert abs(times["extract-cpu"].sum - 1000 * ledger_seconds) <= 3
 
 
+def folder_with(data, *entries):
+    """A data folder whose one generation has these entries."""
+    generation = Generation(0, "train", sum(entry.kind == "done" for entry in entries), 0, [], ledger=1)
+    filesystem.write_bytes(generation_stats_path(str(data), generation), Sums.of_items(entries).to_json().encode())
+    manifest.save(str(data), Manifest(4, "config", "tokenizer", [generation]))
+
+
 def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path):
     data = tmp_path / "my data"
     command = ["--videos", "v", "--out", str(data), "--retry-failed", "--yt-dlp", "--proxy http://me:secret@there"]
-    status.note_start(str(data), 10, command)
-    ledger = Ledger(str(data), "worker")
-    for number in range(5):
-        ledger.append(Entry(f"video{number}", "network", "failed-retryable", at=2e9 + number))
-    for number in range(5, 8):
-        ledger.append(Entry(f"video{number}", "extracted", "done", at=2e9 + number))
-    found = status.report(str(data), now=2e9 + 60)
-    assert (found.finished, found.listed) == (8, 10)
-    assert found.hours_left * found.per_hour == pytest.approx(2)
+    status.note_start(str(data), command)
+    failed = [Entry(f"video{number}", "network", "failed-retryable") for number in range(5)]
+    folder_with(data, *failed, *(Entry(f"video{number}", "extracted", "done") for number in range(5, 8)))
+    VideoStore(str(data)).commit(VideoTable(VideoText("waiting"), "config", "extracted", "done"), [])
+    found = status.report(str(data), now=time.time() + 3600)
+    assert (found.finished, found.in_store) == (8, 1)
+    assert found.hours == pytest.approx(1, abs=0.1)
     assert {(r.outcome, r.videos, len(r.samples)) for r in found.reasons} == {("network", 5, 3), ("extracted", 3, 3)}
     words = shlex.split(found.retry)
     assert words == [
@@ -103,6 +109,6 @@ def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path
 
 
 def test_a_job_that_failed_nowhere_says_nothing_of_retries(tmp_path):
-    status.note_start(str(tmp_path), 1, ["--videos", "v"])
-    Ledger(str(tmp_path), "worker").append(Entry("video", "extracted", "done", at=2e9))
+    status.note_start(str(tmp_path), ["--videos", "v"])
+    folder_with(tmp_path, Entry("video", "extracted", "done"))
     assert status.report(str(tmp_path), now=2e9).retry is None

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ingest.filters import FilterConfig
+from ingest.outcomes import Outcome
 from pipelines import refilter
-from pipelines.refiltering import replay
+from pipelines.preprocessing.replay_rules import Replay
 from pipelines.thresholds import changed
 from shards.errors import UsageError
 from shards.ledger import Entry, Ledger
@@ -78,27 +79,26 @@ def test_bad_usage_is_one_sentence(data, tmp_path, capfd, flags, status, sentenc
 def test_without_kept_segments_it_says_so(data, middle, tmp_path, run):
     copied = tmp_path / "copied"
     (copied / "ledger").mkdir(parents=True)
-    for path in [data / "config.json", data / "tokenizer.json", *(data / "ledger").iterdir()]:
+    for path in [*data.glob("*.json"), *(data / "ledger").iterdir()]:
         (copied / path.relative_to(data)).write_bytes(path.read_bytes())
     ran = run("pipelines.refilter", copied, "--set", f"max_similarity={middle}", "--out", tmp_path / "new")
     assert ran.status == 1
     assert "are gone from the store; extract the video again" in ran.err
 
 
-def test_rules_are_played_in_the_order_of_the_job():
+def test_rules_are_replayed_in_the_order_of_the_job():
     scores = {"duration": 100.0, "words": 40, "words_per_30s": 30, "language": "en", "language_probability": 0.7}
     kept = Entry("kept", "extracted", "done", scores=scores | {"similarity": 0.95})
     sparse = Entry("sparse", "sparse-speech", "rejected", scores=scores | {"language_probability": 0.99})
     broken = Entry("broken", "media-unreadable", "rejected", scores=scores)
-    entries = [kept, sparse, broken]
     lax = changed(FilterConfig(), ["min_words_per_30s=20", "min_language_probability=0.6", "max_similarity=0.9"])
-    played = replay(entries, "en", lax)
-    assert played.kept == []
-    assert [(entry.id, outcome.value) for entry, outcome in played.dropped] == [("kept", "too-alike")]
-    assert played.regained == [sparse]
-    played = replay(entries, "en", FilterConfig())
-    assert [(entry.id, outcome.value) for entry, outcome in played.dropped] == [("kept", "sparse-speech")]
-    assert not played.regained
+    replay = Replay("data", (), "en", lax, frozenset())
+    assert replay.decide(kept) == ("dropped", Outcome.TOO_ALIKE)
+    assert replay.decide(sparse) == ("regained", None)
+    assert replay.decide(broken) == ("as before", None)
+    replay = Replay("data", (), "en", FilterConfig(), frozenset(["sparse"]))
+    assert replay.decide(kept) == ("dropped", Outcome.SPARSE_SPEECH)
+    assert replay.decide(sparse) == ("withdrawn", None)
 
 
 def test_other_categories_are_a_list():

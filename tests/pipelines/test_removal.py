@@ -8,6 +8,7 @@ import pytest
 from pipelines import status
 from shards import dataset, filesystem, manifest, removal, sidecar, tfrecord
 from shards.errors import StorageError, UsageError
+from shards.inspection import stats
 from shards.ledger import Ledger
 from shards.records.pretraining import parse_example
 
@@ -54,7 +55,9 @@ def test_a_video_is_gone_and_the_other_examples_are_the_same(data, run):
     assert run("shards", "stats", data).status == 0
     entries = Ledger(str(data)).entries()
     assert entries[victim].outcome == "withdrawn"
-    assert victim not in json.dumps(json.loads((data / "remainder.json").read_text()))
+    assert victim not in json.dumps([g.remainder for g in manifest.load(str(data)).generations])
+    assert {"withdrawn": 2} in stats.summarize(dataset.open_data(str(data))).outcomes.values()
+    assert stats.summarize(dataset.open_data(str(data))).outcomes["done"]["extracted"] == 5
 
 
 def test_nobody_takes_it_up_again(data, run, corpus, quick):
@@ -101,9 +104,21 @@ def test_a_removal_waits_for_no_other_job(data):
 
 def test_a_sidecar_that_says_nothing_is_named(data):
     victim = a_video(data)
-    next(data.glob("*.stats.json")).write_text("{}")
-    assert removal.remove(str(data), ["x"]).videos == 0, "shards that cannot hold the video are not looked at"
+    sidecars = {path.stem.removesuffix(".stats"): path for path in data.glob("*of*.stats.json")}
+    with_victim = {
+        stem
+        for stem, path in sidecars.items()
+        if victim in {r[0] for g in json.loads(path.read_text())["runs"] for r in g}
+    }
+    kept = {stem: path.read_text() for stem, path in sidecars.items()}
+    for stem in with_victim:
+        sidecars[stem].write_text("{}")
     with pytest.raises(sidecar.SidecarError, match="does not say what"):
+        removal.remove(str(data), [victim])
+    for stem, path in sidecars.items():
+        path.write_text(kept[stem] if stem in with_victim else "{}")
+    with pytest.raises(manifest.ManifestError, match="is damaged"):
+        # The others are not asked for the video; it is their statistics that are summed again.
         removal.remove(str(data), [victim])
 
 
@@ -120,14 +135,13 @@ def test_a_block_list_keeps_videos_out(tmp_path, run, corpus, quick):
 
 def test_the_status_of_a_job(data, run):
     found = status.report(str(data), now=(data / "manifest.json").stat().st_mtime + 10)
-    assert found.listed == found.finished == 6
-    assert found.per_hour > 0
-    assert found.hours_left is None
+    assert (found.finished, found.in_store) == (6, 0)
+    assert found.hours > 0
     assert found.reasons[0].outcome == "extracted"
     assert found.examples == len(examples(data))
     ran = run("pipelines.status", data)
     assert ran.status == 0, ran.err
-    assert "6 of 6" in ran.out
+    assert "videos with an outcome in a generation" in ran.out
     assert json.loads(run("pipelines.status", data, "--json").out)["finished"] == 6
 
 
