@@ -115,7 +115,6 @@ class PreprocessOptions:
             raise UsageError("--min-objects and --min-group-objects need an --embedder that knows objects")
         if self.segments_per_example > 100:
             raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
-        self.download.options()
 
     def check_paths(self) -> None:
         """Raises `UsageError` for an input on this machine that is not there."""
@@ -171,6 +170,7 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, BeamFlags]:
     ours = dataclasses.replace(ours, command=tuple(sys.argv[1:] if argv is None else argv))
     theirs = tuple(rest)
     _check_launch(ours, theirs)
+    ours.download.check(workers_elsewhere=beam_flags.runner(theirs) == DATAFLOW)
     if beam_flags.runner(theirs) == DATAFLOW:
         for name in ("out", "videos", "raw"):
             path = getattr(ours, name)
