@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+import uuid
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def measure(sample: list[Item], options: PreprocessOptions) -> tuple[Counter[tup
     outcomes: Counter[tuple[str, str]] = Counter()
     cpu, size = 0.0, 0
     with tempfile.TemporaryDirectory() as scratch:
-        fetch = Fetch(options.video, options.download, scratch, options.politeness)
+        fetch = Fetch(options.video, options.download, scratch, options.politeness, uuid.uuid4().hex)
         fetch.setup()
         extractor = Extractor(options.video, options.limits)
         try:

@@ -7,6 +7,8 @@ next.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import uuid
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -14,11 +16,11 @@ from rich.console import Console
 
 from ingest.config import VideoConfig
 from pipelines.breaker import Breaker
-from pipelines.budget import Budget
 from pipelines.execution import new_pipeline, run_to_end
 from pipelines.extraction import Extracted
 from pipelines.folder import TOKENIZER_NAME, log_path, manifest_of
 from pipelines.items import allowed, to_do
+from pipelines.not_tried import OUTPUT, Reason, closing_sentence
 from pipelines.options import PreprocessOptions
 from pipelines.progress import ExtractionProgress
 from pipelines.transforms import Commit, Extract, Fetch, Item, is_here
@@ -91,12 +93,20 @@ def download(
 
 def _fetched(pipeline: beam.Pipeline, pending: list[Item], options: PreprocessOptions) -> beam.PCollection:
     """The raw videos of the items, or how those ended that cannot be had."""
-    return (
+    fetch = Fetch(_for_workers(options), options.download, options.out, options.politeness, run_token())
+    outputs = (
         pipeline
         | "Name the videos" >> beam.Create(pending, reshuffle=False)
         | "Spread them over the workers" >> beam.Reshuffle()
-        | "Fetch" >> beam.ParDo(Fetch(_for_workers(options), options.download, options.out, options.politeness))
+        | "Fetch" >> beam.ParDo(fetch).with_outputs(OUTPUT, main="fetched")
     )
+    return outputs.fetched
+
+
+@functools.cache
+def run_token() -> str:
+    """What tells this run from every other one."""
+    return uuid.uuid4().hex
 
 
 def _for_workers(options: PreprocessOptions) -> VideoConfig:
@@ -120,22 +130,19 @@ def _scratch(out: str, wave: int | None) -> str | None:
 
 def require_tried(options: PreprocessOptions, untried: int) -> None:
     """Raises `UserError` if downloading stopped before every item was tried."""
-    if Breaker(options.out).is_open() or (untried > 0 and _why_stopped(options)):
+    if untried > 0 and _why_stopped(options):
         raise not_tried(options, untried)
 
 
 def not_tried(options: PreprocessOptions, count: int) -> UserError:
     """Why not every item was tried."""
-    why = _why_stopped(options) or "the job ended too early; run the same command again"
-    return UserError(f"downloading stopped, {count} videos were not tried and what was finished is kept: {why}")
+    reason = _why_stopped(options)
+    if reason is None:
+        return UserError(f"the job ended too early, {count} videos were not tried; run the same command again")
+    return UserError(closing_sentence({reason: count}))
 
 
-def _why_stopped(options: PreprocessOptions) -> str | None:
-    """Why nothing is downloaded any more and what to do, `None` where that is not so."""
-    breaker, left = Breaker(options.out), Budget(options.out, options.politeness).seconds_left()
-    if breaker.is_open():
-        return f"{breaker.reason().sentence} Run the same command again some hours later"
-    if left > 0:
-        limit = options.politeness.downloads_per_day
-        return f"{limit} a day from one address are used up; run the same command again in {left / 3600:.1f} hours"
-    return None
+def _why_stopped(options: PreprocessOptions) -> Reason | None:
+    """Why nothing is downloaded any more, `None` where that is not so; for workers on this machine."""
+    limited = options.politeness.downloads_per_day is not None
+    return Breaker(run_token()).reason() or (Reason.DAILY_LIMIT if limited else None)

@@ -14,7 +14,6 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from rich.console import Console
 
 from pipelines.assembly import finished_shards, next_plan, packing_of, written
-from pipelines.breaker import Breaker
 from pipelines.execution import new_pipeline
 from pipelines.folder import LOCK_PATIENCE, lock_path, log_path, manifest_of, settle_config, vocabulary_of
 from pipelines.intake import committed, pending_items
@@ -35,7 +34,6 @@ def launch(items: list[Item], options: PreprocessOptions, beam_options: Pipeline
     with filesystem.exclusive(lock_path(out), patience=LOCK_PATIENCE):
         waves.require_finished(out)
         config = settle_config(options)
-        Breaker(out).close()
         if options.stage != "assemble":
             note_start(out, len(items))
         pending = pending_items(items, options, config)

@@ -10,7 +10,6 @@ from ingest.models import check_config
 from ingest.outcomes import Kind, Outcome
 from pipelines import beam_flags, embedders
 from pipelines.assembly import assemble
-from pipelines.breaker import Breaker
 from pipelines.execution import prepare_workers
 from pipelines.folder import keep_log, lock_path, log_path, manifest_of, settle_config
 from pipelines.intake import download, extract, require_tried
@@ -52,7 +51,6 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
         keep_log(log_path(options.out))
         filesystem.remove_temporary_files(options.out)
         config = settle_config(options)
-        Breaker(options.out).close()
         if options.stage == "download":
             return download(items, options, config, beam_options, console)
         if options.stage in ("extract", "all"):

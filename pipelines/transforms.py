@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
 
 from ingest import raw as raw_videos
 from ingest.config import VideoConfig
@@ -27,12 +28,13 @@ from ingest.outcomes import Outcome
 from ingest.raw import RawError, RawVideo
 from ingest.result import Result
 from ingest.similarity import GroupRules, group_pictures, judge
-from pipelines import embedders
+from pipelines import embedders, not_tried
 from pipelines.breaker import Breaker
-from pipelines.budget import Budget, Politeness
+from pipelines.budget import Budget, Pace, Politeness
 from pipelines.extraction import Extracted, Extractor
 from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
+from pipelines.not_tried import NotTried, Reason
 from shards import filesystem, writer
 from shards.generations import ShardPlan
 from shards.ledger import Entry, Ledger
@@ -90,34 +92,35 @@ def _is_copy(media: str) -> bool:
 
 
 class Fetch(beam.DoFn):
-    """Item -> RawVideo, or the Extracted end of an item that cannot be had.
+    """Item -> RawVideo, or the Extracted end of an item that cannot be had; NotTried in the output `not_tried.OUTPUT`.
 
-    Downloading stops, for every worker of the job, as soon as one is asked for proof of a person or several times to
-    slow down, and where the day's downloads are used up; items that were not tried then have no outcome and are tried
-    by the next run.
+    A machine stops downloading for the rest of the run, which the token `run` names, when one of its workers meets a
+    bot check or several rate limits, and while the day's downloads of its address are used up.
     """
 
-    def __init__(self, config: VideoConfig, download: DownloadConfig, out: str, politeness: Politeness):
-        self.config, self.download, self.out, self.politeness = config, download, out, politeness
+    def __init__(self, config: VideoConfig, download: DownloadConfig, out: str, politeness: Politeness, run: str):
+        self.config, self.download, self.out, self.politeness, self.run = config, download, out, politeness, run
 
     def setup(self) -> None:
         """Nothing is opened before the first download."""
         self.downloaders: dict[str, Downloader] = {}
         self.scratch: str | None = None
-        self.breaker = Breaker(self.out)
-        self.budget = Budget(self.out, self.politeness)
+        self.breaker = Breaker(self.run)
+        self.budget = Budget(self.politeness)
+        self.pace = Pace()
 
-    def process(self, item: Item) -> Iterator[RawVideo | Extracted]:
+    def process(self, item: Item) -> Iterator[RawVideo | Extracted | TaggedOutput]:
         """Read captions and metadata; download them and the media where they are not here yet."""
         with timed("fetch"):
             fetched = self._fetched(item)
-        if fetched:
-            yield fetched
+        if isinstance(fetched, NotTried):
+            count(JOB, f"{not_tried.OUTPUT}-{fetched.reason.value}")
+            yield TaggedOutput(not_tried.OUTPUT, fetched)
         else:
-            count(JOB, "not-tried")
+            yield fetched
 
-    def _fetched(self, item: Item) -> RawVideo | Extracted | None:
-        """A raw video or how it ended; nothing where no more may be downloaded."""
+    def _fetched(self, item: Item) -> RawVideo | Extracted | NotTried:
+        """A raw video, how it ended, or why it was not tried."""
         try:
             if item.source is Source.YOUTUBE and video_id(item.id) != item.id:
                 return _ended(item, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
@@ -130,21 +133,31 @@ class Fetch(beam.DoFn):
         except (RawError, OSError) as error:
             return _ended(item, Outcome.MEDIA_UNREADABLE, str(error))
 
-    def _downloaded(self, item: Item) -> RawVideo | Extracted | None:
-        """What a download gives; nothing where no more may be downloaded."""
-        if self.breaker.is_open():
-            return None
+    def _downloaded(self, item: Item) -> RawVideo | Extracted | NotTried:
+        """What a download gives, or why there was none."""
+        if reason := self.breaker.reason():
+            return self._stopped(item, reason)
         with self.budget.turn() as allowed:
-            # While this worker waited for its turn, another may have been told to stop.
-            if not allowed or self.breaker.is_open():
-                return None
-            fetched = self._downloader(self._folder(item))(item.id)
+            # While this worker waited for its turn, another may have met a bot check.
+            if reason := self.breaker.reason():
+                return self._stopped(item, reason)
+            if not allowed:
+                return NotTried(item.id, Reason.DAILY_LIMIT)
+            with self.pace.measured():
+                fetched = self._downloader(self._folder(item))(item.id)
         if isinstance(fetched, Result):
             self.breaker.note(fetched.outcome)
             return Extracted(fetched, 0.0)
         if filesystem.is_remote(item.place):
             raw_videos.store_layout(self._folder(item), item.id, item.place)
         return fetched
+
+    def _stopped(self, item: Item, reason: Reason) -> NotTried:
+        """The end of an item on a machine that must not download any more."""
+        if filesystem.is_remote(self.out):
+            # Other machines may go on. One that returned its items at once would drain the list before they can.
+            self.pace.wait()
+        return NotTried(item.id, reason)
 
     def _stored(self, item: Item) -> RawVideo:
         """A raw video that is on the disk, or in a bucket: then a copy that goes when it has been extracted."""

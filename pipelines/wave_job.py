@@ -13,7 +13,6 @@ from rich.console import Console
 
 from ingest.outcomes import Kind
 from pipelines.assembly import Texts, drop_texts, made, packing_of, prepare_texts, write_shards
-from pipelines.breaker import Breaker
 from pipelines.folder import LOCK_PATIENCE, keep_log, lock_path, log_path, manifest_of, settle_config, vocabulary_of
 from pipelines.intake import extract, not_tried
 from pipelines.items import item_of, list_items, names_to_do
@@ -36,7 +35,6 @@ def run_waves(options: PreprocessOptions, beam_options: PipelineOptions, console
     with filesystem.exclusive(lock_path(out), patience=LOCK_PATIENCE):
         keep_log(log_path(out))
         config = settle_config(options)
-        Breaker(out).close()
         plan = cut(options)
         # Packed once, by whoever comes first; the others wait for it.
         texts = prepare_texts(options, beam_options, console) if plan.waves else None

@@ -30,7 +30,8 @@ def job(site, tmp_path, run, quick):
     ids.write_text("title,video_id\n" + "".join(f'"a, title",{i}\n' for i in [*IDS, IDS[0], "not an id"]))
     env = {"RESERVOIR_TEST_YOUTUBE": site.address, "PYTHONPATH": os.pathsep.join([str(youtube_server.PLUGIN)])}
 
-    def start(*more):
+    def start(*more, address="machine"):
+        env["RESERVOIR_CACHE"] = str(tmp_path / address)
         return run.preprocess("--ids", ids, "--out", tmp_path / "out", *quick, f"--yt-dlp={YT_DLP}", *more, env=env)
 
     return start
@@ -103,9 +104,9 @@ def test_a_days_downloads_are_counted_for_all_workers_together(site, job, tmp_pa
     limits = ("--downloads-per-day", "3", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
     ran = job(*limits)
     assert ran.status == 1
-    assert "3 a day from one address are used up; run the same command again in 24.0 hours" in ran.err
+    assert "used up their downloads of a day; run the same command again in a day" in ran.err
     assert "3 videos were not tried" in ran.err
     assert sum(path.startswith("info/") for path in site.hits) == 3
-    other = job(*limits, "--egress", "another-address")
+    other = job(*limits, address="another")
     assert other.status == 0, other.err
     assert set(tried_ids(tmp_path / "out").values()) == {"extracted"}
