@@ -91,7 +91,7 @@ def write_shards(
     """Write the planned shards. Raises `UserError` if one is missing in the end."""
     generations.discard_unfinished(options.out, held, plan)
     if plan.shards:
-        pipeline = new_pipeline(beam_options, log_path(options.out))
+        pipeline = new_pipeline(beam_options, log_path(options.out), options.job(f"assemble {plan.number}"))
         _ = written(pipeline | "Plan the shards" >> beam.Create(plan.shards, reshuffle=False), options)
         run_to_end(pipeline, lambda: None)
     return finished_shards(plan, options)

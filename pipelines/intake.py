@@ -43,7 +43,7 @@ def extract(
     console.print(f"{len(items)} videos, {len(items) - len(pending)} finished before, {len(pending)} to do")
     if not pending:
         return
-    pipeline = new_pipeline(beam_options, log_path(options.out))
+    pipeline = new_pipeline(beam_options, log_path(options.out), options.job(f"extract {part}"))
     with ExtractionProgress(Ledger(options.out, part=part).folder, len(pending), console) as progress:
         committed(pipeline, pending, options, config, wave)
         run_to_end(pipeline, progress.tick)
@@ -76,7 +76,7 @@ def download(
 ) -> int:
     """Bring the raw videos into the folder --raw; failures go to the ledger, what is there waits for extraction."""
     pending = [item for item in pending_items(items, options, config) if not is_here(item, options.out)]
-    pipeline = new_pipeline(beam_options, log_path(options.out))
+    pipeline = new_pipeline(beam_options, log_path(options.out), options.job("download"))
     _ = (
         _fetched(pipeline, pending, options)
         | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched, Extracted))

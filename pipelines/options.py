@@ -18,6 +18,7 @@ from pipelines import beam_flags
 from pipelines.beam_flags import DATAFLOW
 from pipelines.budget import Politeness
 from pipelines.cost import Prices
+from pipelines.dataflow_job import JobIdentity
 from pipelines.limits import Limits
 from pipelines.text_options import TextOptions
 from shards import command_line, filesystem
@@ -136,6 +137,11 @@ class PreprocessOptions:
     def keep_media(self) -> bool:
         """Whether media stay after extraction: always but for downloads that no --raw folder was given for."""
         return self.ids is None or self.raw is not None
+
+    def job(self, step: str) -> JobIdentity:
+        """What makes a job the same job when its command is typed again."""
+        parts = (self.out, self.videos, self.raw, self.ids, self.limit, self.wave, step)
+        return JobIdentity(self.split, tuple(str(part) for part in parts))
 
     @property
     def group_rules(self) -> GroupRules:
