@@ -1,7 +1,7 @@
 """What the whole job will cost, from a sample that is really processed.
 
-Nothing is kept. The sample's funnel and its cost per video give core-hours, storage, hours for any number of workers,
-and money where the prices are known.
+Nothing is kept. The sample's filter funnel and its cost per video give the time of cores and downloads, storage,
+requests, shuffle and disk of any number of videos, and money where the prices are known.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+import time
 import uuid
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apache_beam.pvalue import TaggedOutput
 from rich.console import Console
 from rich.table import Table
 
 from ingest.raw import RawVideo
-from pipelines.cost import Cost
+from pipelines.cost import Cost, Estimate, start_core_hours
 from pipelines.extraction import Extractor
-from pipelines.transforms import Fetch, Item
+from pipelines.transforms import Fetch, Item, Source
 from shards import filesystem
 from shards.randomness import digest
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from pipelines.options import PreprocessOptions
 
 SAMPLE_VIDEOS = 16
+_CORES = (16, 256, 4096)
+_ADDRESSES = (1, 16, 256)
 
 
 def report(items: list[Item], options: PreprocessOptions, console: Console) -> int:
@@ -37,14 +43,8 @@ def report(items: list[Item], options: PreprocessOptions, console: Console) -> i
     for (kind, outcome), count in sorted(outcomes.items()):
         funnel.add_row(f"{kind}: {outcome}", str(count))
     console.print(funnel)
-    columns = ("videos", "core-hours", "GB of shards", "hours on 16 / 256 / 4096 cores", "compute", "storage a month")
-    costs = Table(*columns, title="cost at this rate")
-    for count in sorted({len(items), 1_000_000, 20_000_000}):
-        found = cost.for_videos(count, options.prices)
-        hours = " / ".join(f"{found.core_hours / workers:,.1f}" for workers in (16, 256, 4096))
-        prices = ("-" if p is None else f"{p:,.2f}" for p in (found.compute_price, found.storage_price_a_month))
-        costs.add_row(f"{count:,}", f"{found.core_hours:,.2f}", f"{found.gigabytes:,.2f}", hours, *prices)
-    console.print(costs)
+    estimates = [cost.for_videos(count, options.prices) for count in sorted({len(items), 1_000_000, 20_000_000})]
+    console.print(costs_table(estimates, options.politeness.downloads_per_day))
     if options.prices.save_cost is not None:
         estimate = dataclasses.asdict(cost.for_videos(len(items), options.prices))
         estimate["sample"] = dataclasses.asdict(cost)
@@ -52,23 +52,73 @@ def report(items: list[Item], options: PreprocessOptions, console: Console) -> i
     return 0
 
 
+def costs_table(estimates: list[Estimate], per_day: int | None) -> Table:
+    """A column for each estimate; `per_day` is the limit of downloads from each address, if there is one."""
+    table = Table("", *(f"{e.videos:,} videos" for e in estimates), title="cost at this rate")
+
+    def add(label: str, *values: str) -> None:
+        table.add_row(label, *values)
+
+    add("core-hours", *(f"{e.core_hours:,.2f}" for e in estimates))
+    add("hours of waiting for downloads, one after another", *(f"{e.download_hours:,.2f}" for e in estimates))
+    add(f"hours on {_listed(_CORES)} cores", *(_joined(e.hours(cores) for cores in _CORES) for e in estimates))
+    starts = _joined(start_core_hours(cores) for cores in _CORES)
+    add("of these core-hours of machine start", *(starts for _ in estimates))
+    if per_day is not None:
+        label = f"days at {per_day:,} downloads a day from {_listed(_ADDRESSES)} addresses"
+        add(label, *(_joined(e.days_of_downloads(per_day, n) for n in _ADDRESSES) for e in estimates))
+    add("GB of shards", *(f"{e.gigabytes:,.2f}" for e in estimates))
+    add("writes in the bucket", *(f"{e.writes:,.0f}" for e in estimates))
+    add("reads in the bucket", *(f"{e.reads:,.0f}" for e in estimates))
+    add("GB of shuffle", *(f"{e.shuffle_gigabytes:,.2f}" for e in estimates))
+    add("GB of disk for each worker", *(f"{e.disk_gigabytes:,.1f}" for e in estimates))
+    prices = {
+        "compute": "compute_price",
+        "storage a month": "storage_price_a_month",
+        "requests": "operations_price",
+        "shuffle": "shuffle_price",
+        "disks": "disk_price",
+    }
+    for label, name in prices.items():
+        found = [getattr(estimate, name) for estimate in estimates]
+        add(f"price of {label}", *("-" if price is None else f"{price:,.2f}" for price in found))
+    return table
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return " / ".join(map(str, numbers))
+
+
+def _joined(values: Iterable[float]) -> str:
+    return " / ".join(f"{value:,.1f}" for value in values)
+
+
 def measure(sample: list[Item], options: PreprocessOptions) -> tuple[Counter[tuple[str, str]], Cost]:
     """Outcomes by (kind, name), and the cost, of really processing the sample."""
     outcomes: Counter[tuple[str, str]] = Counter()
-    cpu, size = 0.0, 0
+    cpu, waited, size, segments, largest, tried = 0.0, 0.0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as scratch:
         fetch = Fetch(options.video, options.download, scratch, options.politeness, uuid.uuid4().hex)
         fetch.setup()
         extractor = Extractor(options.video, options.limits)
         try:
             for item in sample:
-                for element in fetch.process(item):
-                    extracted = extractor(element) if isinstance(element, RawVideo) else element
-                    outcome = extracted.result.outcome
-                    outcomes[outcome.kind.value, outcome.value] += 1
-                    cpu += extracted.cpu_seconds
-                    segments = extracted.result.segments
-                    size += sum(len(s.image) + len(s.spectrogram) + 12 * len(s.tokens) for s in segments)
+                start = time.monotonic()
+                (element,) = fetch.process(item)
+                if isinstance(element, TaggedOutput):
+                    outcomes[element.tag, element.value.reason.value] += 1
+                    continue
+                tried += 1
+                waited += time.monotonic() - start if item.source is Source.YOUTUBE else 0.0
+                if isinstance(element, RawVideo) and element.media:
+                    largest = max(largest, Path(element.media).stat().st_size)
+                extracted = extractor(element) if isinstance(element, RawVideo) else element
+                outcome = extracted.result.outcome
+                outcomes[outcome.kind.value, outcome.value] += 1
+                cpu += extracted.cpu_seconds
+                segments += len(extracted.result.segments)
+                size += sum(len(s.image) + len(s.spectrogram) + 12 * len(s.tokens) for s in extracted.result.segments)
         finally:
             extractor.close()
-    return outcomes, Cost(len(sample), cpu, size)
+            fetch.teardown()
+    return outcomes, Cost(tried, cpu, size, segments / options.segments_per_example, round(waited, 3), largest)

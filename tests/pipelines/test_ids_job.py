@@ -110,3 +110,16 @@ def test_a_days_downloads_are_counted_for_all_workers_together(site, job, tmp_pa
     other = job(*limits, address="another")
     assert other.status == 0, other.err
     assert set(tried_ids(tmp_path / "out").values()) == {"extracted"}
+
+
+def test_a_dry_run_counts_what_downloads_cost(site, job, tmp_path):
+    site.faults = {IDS[1]: "text:Private video"}
+    ran = job("--dry-run", "--downloads-per-day", "4", "--save-cost", tmp_path / "cost.json")
+    assert ran.status == 0, ran.err
+    assert "not-tried: daily-limit" in ran.err
+    assert "days at 4 downloads a day from 1 / 16 / 256 addresses" in ran.err
+    sample = json.loads((tmp_path / "cost.json").read_text())["sample"]
+    # Four were tried; the entry that is no id is not counted as a download.
+    assert sample["videos"] == 5
+    assert sample["download_seconds"] > 0
+    assert sample["largest_media_bytes"] == len(site.media)

@@ -220,7 +220,10 @@ def test_another_config_is_refused(data, run, corpus, quick):
 
 def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):
     out = tmp_path / "out"
-    prices = ("--core-hour-price", "36", "--gb-month-price", "0.02", "--save-cost", tmp_path / "cost.json")
+    prices = (
+        *("--core-hour-price", "36", "--gb-month-price", "0.02", "--class-a-price", "0.05", "--class-b-price", "0.004"),
+        *("--shuffle-gb-price", "0.01", "--save-cost", tmp_path / "cost.json"),
+    )
     ran = run.preprocess("--videos", corpus / "train", "--out", out, *quick, "--dry-run", *prices)
     assert ran.status == 0, ran.err
     assert "done: extracted" in ran.err
@@ -230,6 +233,9 @@ def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):
     assert cost["videos"] == cost["sample"]["videos"] == 6
     # 36 an hour is a hundredth a second.
     assert cost["compute_price"] == pytest.approx(cost["sample"]["cpu_seconds"] / 100)
+    assert cost["download_hours"] == 0, "the videos are here"
+    assert cost["sample"]["examples"] > 6
+    assert cost["disk_price"] is None
     assert cost["storage_price_a_month"] == pytest.approx(0.02 * cost["sample"]["segment_bytes"] / 1e9)
 
 
