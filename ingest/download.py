@@ -157,7 +157,7 @@ class Downloader:
             address = secret_files.read_proxy(self.config.proxy_from)
             parts = urlsplit(address)
             self._options["proxy"] = address
-            self._hidden = tuple(filter(None, (address, parts.netloc, parts.password, parts.username)))
+            self._hidden = tuple(filter(None, (address, parts.netloc, parts.password)))
         self._secrets_read = True
 
     def _without_secrets(self, detail: str) -> str:

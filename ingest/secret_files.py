@@ -61,9 +61,18 @@ def read_cookies(name: str) -> str:
 def read_proxy(name: str) -> str:
     """The address of a proxy. Raises `StorageError` if it cannot be read or is not an address."""
     address = _read(name).strip()
-    if len(address.split()) != 1 or "://" not in address or not urlsplit(address).hostname:
+    if not _is_address(address):
         raise filesystem.StorageError(f"{name!r} must hold the proxy's address: scheme://user:password@host:port")
     return address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return len(text.split()) == 1 and bool(parts.scheme and parts.hostname) and parts.port != 0
+    except ValueError:
+        # Of a port or an address of IPv6; the error's own text would show it.
+        return False
 
 
 def _read(name: str) -> str:

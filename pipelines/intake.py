@@ -130,7 +130,7 @@ def _scratch(out: str, wave: int | None) -> str | None:
 
 def require_tried(options: PreprocessOptions, untried: int) -> None:
     """Raises `UserError` if downloading stopped before every item was tried."""
-    if untried > 0 and _why_stopped(options):
+    if untried > 0:
         raise not_tried(options, untried)
 
 
@@ -138,7 +138,8 @@ def not_tried(options: PreprocessOptions, count: int) -> UserError:
     """Why not every item was tried."""
     reason = _why_stopped(options)
     if reason is None:
-        return UserError(f"the job ended too early, {count} videos were not tried; run the same command again")
+        why = f"the job's counters {OUTPUT}-... say why"
+        return UserError(f"{count} videos were not tried, {why}; run the same command again")
     return UserError(closing_sentence({reason: count}))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 STALL_SECONDS = 30
 PLUGIN = Path(__file__).parent / "fixtures" / "youtube"
@@ -77,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
     site: Site
 
     def do_GET(self) -> None:
-        kind, _, name = self.path.strip("/").partition("/")
+        # As a proxy it is given whole addresses.
+        kind, _, name = urlsplit(self.path).path.strip("/").partition("/")
         video_id = name.split(".")[0]
         fault = self.site.faults.get(video_id, "")
         self.site.hits[f"{kind}/{video_id}"] += 1

@@ -95,14 +95,24 @@ def test_cookies_come_from_a_file_that_stays_as_it_is(site, tmp_path):
     assert path.read_text() == COOKIES.format(number=1)
 
 
-def test_an_outcome_does_not_show_the_proxy(site, tmp_path):
+def test_downloads_go_through_the_proxy_that_no_outcome_shows(site, tmp_path):
     path = tmp_path / "proxy"
-    path.write_text("http://someone:hunter2@127.0.0.1:9\n")
-    ended = Downloader(str(tmp_path / "raw"), DownloadConfig(yt_dlp=QUICK, proxy_from=str(path)), "en")("aaaaaaaaaaa")
+
+    def download(address):
+        path.write_text(f"{address}\n")
+        config = DownloadConfig(yt_dlp=QUICK, proxy_from=str(path))
+        return Downloader(str(tmp_path / "raw"), config, "en")("aaaaaaaaaaa")
+
+    ended = download("http://someone:hunter2@127.0.0.1:9")
     assert ended.outcome is Outcome.NETWORK, ended
-    assert "proxy" in ended.detail.lower()
-    assert "hunter2" not in ended.detail
     assert not site.hits, "the download went around the proxy"
+    address = site.address.replace("//", "//someone:hunter2@")
+    site.faults = {"aaaaaaaaaaa": f"text:The proxy {address} does not accept hunter2 of someone"}
+    ended = download(address)
+    assert ended.outcome is Outcome.DOWNLOAD
+    assert "The proxy *** does not accept *** of someone" in ended.detail
+    site.faults = {}
+    assert isinstance(download(address), RawVideo)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +132,10 @@ def test_cookies_that_yt_dlp_cannot_use_are_refused_and_not_shown(tmp_path, text
     assert "hunter2" not in str(raised.value) + "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("text", ["", "hunter2", "http://a:hunter2@x:1 http://b", "http://"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "hunter2", "http://a:hunter2@x:1 http://b", "http://", "http://a:hunter2@x:99999", "http://a:hunter2@[::1:8"],
+)
 def test_a_proxy_without_an_address_is_refused_and_not_shown(tmp_path, text):
     path = tmp_path / "proxy"
     path.write_text(text)

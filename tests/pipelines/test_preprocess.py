@@ -185,6 +185,17 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--wave", "0"], 2, "--wave 0 must be at least 1"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--wave", "9", "--stage", "extract"], 2, "commits whole waves"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--downloads-per-day", "0"], 2, "must be at least 1"),
+        (
+            ["--out", "{tmp}/o", "--videos", "{corpus}", "--yt-dlp=--version"],
+            2,
+            "must not contain --version: it prints",
+        ),
+        (["--out", "{tmp}/o", "--ids", "{file}", "--cookies", "{tmp}/none"], 2, "--cookies needs one that exists"),
+        (
+            ["--out", "gs://b/o", "--ids", "gs://b/i", "--cookies", "{file}", "--runner=DataflowRunner"],
+            2,
+            "is a file of this machine, which the workers cannot read",
+        ),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--shard-bytes", "0"], 2, "--shard-bytes 0 must be at least 1"),
         (["--out", "{file}/o", "--videos", "{corpus}", "{settings}"], 1, "cannot access"),
     ],
