@@ -147,7 +147,7 @@ def _run(pipeline: beam.Pipeline, tick: Callable[[], None], say: Callable[[str],
     if job is None:
         job = _submitted(pipeline, service, name, say)
     else:
-        say(_found(job))
+        say(_following(job))
     say(f"{job.watch}\n{job.cancel}")
     try:
         state = _last_state(service, job, tick)
@@ -170,14 +170,14 @@ def _submitted(pipeline: beam.Pipeline, service: Service, name: str | None, say:
         job = service.active_job(name) if name else None
         if job is None:
             raise UserError(f"a job {name!r} ended just now; run the same command again") from None
-        say(_found(job))
+        say(_following(job))
         return job
     job = service.job(submitted.job_id(), submitted._job.name)
     say(f"job {job.id} ({job.name}) was submitted; it goes on if this terminal is closed")
     return job
 
 
-def _found(job: RunningJob) -> str:
+def _following(job: RunningJob) -> str:
     return f"job {job.id} ({job.name}) is active already; following it instead of starting another"
 
 

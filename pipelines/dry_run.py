@@ -80,8 +80,8 @@ def costs_table(estimates: list[Estimate], per_day: int | None) -> Table:
         "disks": "disk_price",
     }
     for label, name in prices.items():
-        found = [getattr(estimate, name) for estimate in estimates]
-        add(f"price of {label}", *("-" if price is None else f"{price:,.2f}" for price in found))
+        values = [getattr(estimate, name) for estimate in estimates]
+        add(f"price of {label}", *("-" if price is None else f"{price:,.2f}" for price in values))
     return table
 
 

@@ -2,7 +2,7 @@
 
 Beam's local runner waits for ever for a worker process that was killed. Here the pipeline runs in a thread while this
 process watches its workers; when one is gone and the pipeline does not end, the job ends, with everything it started.
-On Dataflow the job is not this process's: it is found again by its name, and goes on without a terminal.
+On Dataflow the job is not this process's: the same command identifies it by its name, and goes on without a terminal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """A job on Dataflow is one job, whatever happens to the terminals that follow it."""
 
-import contextlib
 import re
 import signal
 import time
@@ -34,13 +33,7 @@ def begin(dataflow, bucket, run):
 
 def wait_for(terminal, text):
     """Wait until a command has printed a text."""
-
-    def printed():
-        # The file is not there before the command starts.
-        with contextlib.suppress(FileNotFoundError):
-            return text in terminal.read("err")
-
-    terminal.wait_until(printed)
+    terminal.wait_until(lambda: text in terminal.read("err"))
 
 
 def test_a_name_depends_on_the_job_alone_and_keeps_the_rules():

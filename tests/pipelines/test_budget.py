@@ -70,18 +70,18 @@ def test_another_address_has_a_budget_of_its_own(tmp_path, monkeypatch):
     assert allowed(one)
 
 
-def hold_for_ever(politeness, held):
+def download_for_ever(politeness, started):
     with Budget(politeness).turn():
-        held.set()
+        started.set()
         time.sleep(600)
 
 
 def test_a_killed_worker_gives_its_place_back():
     one, context = Politeness(downloads_at_once=1), multiprocessing.get_context("spawn")
-    held = context.Event()
-    process = context.Process(target=hold_for_ever, args=(one, held))
+    started = context.Event()
+    process = context.Process(target=download_for_ever, args=(one, started))
     process.start()
-    assert held.wait(60)
+    assert started.wait(60)
     process.kill()
     process.join()
     assert allowed(one)

@@ -28,25 +28,25 @@ PRICES = Prices(
 
 
 def test_a_sample_is_scaled_to_all_videos():
-    found = SAMPLE.for_videos(1000, PRICES)
-    assert (found.core_hours, found.download_hours, found.gigabytes) == (100, 50, 5)
-    assert (found.writes, found.reads) == (1000, 4000 + 1.5 * 4000)
-    assert found.shuffle_gigabytes == pytest.approx(0.008192)
-    assert found.disk_gigabytes == 29
+    estimate = SAMPLE.for_videos(1000, PRICES)
+    assert (estimate.core_hours, estimate.download_hours, estimate.gigabytes) == (100, 50, 5)
+    assert (estimate.writes, estimate.reads) == (1000, 4000 + 1.5 * 4000)
+    assert estimate.shuffle_gigabytes == pytest.approx(0.008192)
+    assert estimate.disk_gigabytes == 29
     # Cores are paid for while they wait; a machine of 4 cores has one disk.
-    assert (found.compute_price, found.storage_price_a_month) == (300, 15)
-    assert found.operations_price == pytest.approx(1000 / 10_000 * 10 + 10_000 / 10_000 * 1)
-    assert found.shuffle_price == pytest.approx(0.8192)
-    assert found.disk_price == pytest.approx(29 * 150 / 4 / 730 * 73)
-    assert found.hours(10) == pytest.approx(15.05)
+    assert (estimate.compute_price, estimate.storage_price_a_month) == (300, 15)
+    assert estimate.operations_price == pytest.approx(1000 / 10_000 * 10 + 10_000 / 10_000 * 1)
+    assert estimate.shuffle_price == pytest.approx(0.8192)
+    assert estimate.disk_price == pytest.approx(29 * 150 / 4 / 730 * 73)
+    assert estimate.hours(10) == pytest.approx(15.05)
     assert start_core_hours(256) == pytest.approx(12.8)
-    assert found.days_of_downloads(500, 2) == 1
+    assert estimate.days_of_downloads(500, 2) == 1
 
 
 def test_a_price_that_is_not_known_is_not_guessed():
-    found = SAMPLE.for_videos(1000, Prices(class_a_price=1.0))
-    assert found.operations_price is None
-    assert found.compute_price is None
+    estimate = SAMPLE.for_videos(1000, Prices(class_a_price=1.0))
+    assert estimate.operations_price is None
+    assert estimate.compute_price is None
     assert Cost(0, 0.0, 0).for_videos(5, PRICES).compute_price == 0
 
 
