@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import optparse
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ingest import secret_files
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError
@@ -149,24 +148,32 @@ def timing_file(timing_model: str) -> Path | None:
 class DownloadConfig:
     """How videos are downloaded.
 
-    `yt_dlp` holds flags exactly as yt-dlp's command line takes them: rate limit, sleeps, retries, cookies, proxy, PO
-    tokens, JavaScript runtime, download archive and whatever else it knows.
+    `cookies` and `proxy_from` name a file with a secret, which each worker reads when it first downloads: a path, a
+    `gs://` address, or `projects/P/secrets/S/versions/V` of Secret Manager. Only the name is part of the job's graph.
     """
 
     format: str = FORMAT
+    """yt-dlp's expression for the format that is downloaded."""
     yt_dlp: str = ""
+    """Flags as yt-dlp's command line takes them: rate limit, sleeps, retries, PO tokens, JavaScript runtime."""
+    cookies: str | None = None
+    """A cookies.txt: a file, a gs:// address, or projects/P/secrets/S/versions/V of Secret Manager."""
+    proxy_from: str | None = None
+    """Where the proxy's address is, as for --cookies; the file holds one line, scheme://user:password@host:port."""
 
     def options(self) -> dict[str, Any]:
-        """The options of yt-dlp that the flags mean. Raises `UsageError` for a flag that it does not know."""
+        """The options of yt-dlp that the flags mean. Raises `UsageError` for a flag that it does not know, or a job
+        refuses (`ingest.yt_dlp_flags`)."""
         if not self.yt_dlp.strip():
             return {}
-        import yt_dlp
-        from yt_dlp.utils import YoutubeDLError
+        from ingest.yt_dlp_flags import options_of
 
-        try:
-            given = yt_dlp.parse_options(shlex.split(self.yt_dlp)).ydl_opts
-        except (optparse.OptParseError, ValueError, YoutubeDLError) as error:
-            said = str(error).strip().splitlines()[-1]
-            raise UsageError(f"yt-dlp does not take the flags {self.yt_dlp!r}: {said}") from None
-        plain = yt_dlp.parse_options([]).ydl_opts
-        return {name: value for name, value in given.items() if value != plain.get(name)}
+        return options_of(self.yt_dlp)
+
+    def check(self, workers_elsewhere: bool) -> None:
+        """Raise `UsageError` for flags that are refused, and secrets that are not where the workers can read them."""
+        options = self.options()
+        if self.proxy_from and options.get("proxy"):
+            raise UsageError("give the proxy once: --proxy-from, or --proxy inside --yt-dlp")
+        for flag, name in (("--cookies", self.cookies), ("--proxy-from", self.proxy_from)):
+            secret_files.check(flag, name, workers_elsewhere)

@@ -7,7 +7,9 @@ something to get around.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
 import logging
 import tempfile
@@ -15,12 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, YoutubeDLError
 
-from ingest import media
+from ingest import media, secret_files
 from ingest.config import DownloadConfig
 from ingest.ffmpeg import ffmpeg_path
 from ingest.media import MediaError
@@ -75,7 +78,10 @@ class _Silent(logging.Handler):
 
 
 class Downloader:
-    """Downloads into `folder` (raw layout); `screen` may reject a video by its text before its media are fetched."""
+    """Downloads into `folder` (raw layout); `screen` may reject a video by its text before its media are fetched.
+
+    Cookies and the proxy's address are read at the first download and stay in memory.
+    """
 
     def __init__(
         self,
@@ -105,15 +111,17 @@ class Downloader:
             "ignoreerrors": False,
             "overwrites": True,
         }
+        self._secrets_read = False
+        self._cookies: str | None = None
+        self._hidden: tuple[str, ...] = ()
 
     def __call__(self, video_id: str) -> RawVideo | Result:
         """The raw video, from what is stored or from the net; or how it ended without one."""
         stored = layout_paths(self.folder, video_id)
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.folder) as scratch:
-            options = self._options | {"paths": {"home": scratch, "temp": scratch}}
             try:
-                with YoutubeDL(options) as ydl:
+                with self._youtube(scratch) as ydl:
                     return self._download(ydl, video_id, stored, Path(scratch))
             except (YoutubeDLError, OSError) as error:
                 if isinstance(error, filesystem.StorageError):
@@ -122,7 +130,41 @@ class Downloader:
                 if "no space left" in detail.lower():
                     # The next video would meet the same, and this one has done nothing wrong.
                     raise filesystem.StorageError(f"cannot download to {self.folder!r}: no space left") from error
-                return _ended(video_id, outcome, detail)
+                return _ended(video_id, outcome, self._without_secrets(detail))
+
+    @contextlib.contextmanager
+    def _youtube(self, scratch: str) -> Iterator[YoutubeDL]:
+        """yt-dlp with the folder, proxy and cookies of one download; what servers set in the cookies is kept."""
+        self._read_secrets()
+        options = self._options | {"paths": {"home": scratch, "temp": scratch}}
+        if self._cookies is None:
+            with YoutubeDL(options) as ydl:
+                yield ydl
+            return
+        jar = io.StringIO(self._cookies)
+        with YoutubeDL(options | {"cookiefile": jar}) as ydl:
+            yield ydl
+        # yt-dlp cuts the text to nothing and writes where its reading ended, so what is before that are NULs.
+        self._cookies = jar.getvalue().lstrip("\0")
+
+    def _read_secrets(self) -> None:
+        """Read cookies and proxy if that was not done. Raises `StorageError`, which does not show them."""
+        if self._secrets_read:
+            return
+        if self.config.cookies:
+            self._cookies = secret_files.read_cookies(self.config.cookies)
+        if self.config.proxy_from:
+            address = secret_files.read_proxy(self.config.proxy_from)
+            parts = urlsplit(address)
+            self._options["proxy"] = address
+            self._hidden = tuple(filter(None, (address, parts.netloc, parts.password)))
+        self._secrets_read = True
+
+    def _without_secrets(self, detail: str) -> str:
+        """A sentence of yt-dlp, which may quote the proxy, without its address and password."""
+        for secret in self._hidden:
+            detail = detail.replace(secret, "***")
+        return detail
 
     def _download(self, ydl: YoutubeDL, video_id: str, stored: LayoutPaths, scratch: Path) -> RawVideo | Result:
         address = f"https://www.youtube.com/watch?v={video_id}"

@@ -1,7 +1,8 @@
-"""Run a pipeline to its end, or find out that it will never end.
+"""Run a pipeline to its end on any runner, or detect that it will never end.
 
 Beam's local runner waits for ever for a worker process that was killed. Here the pipeline runs in a thread while this
 process watches its workers; when one is gone and the pipeline does not end, the job ends, with everything it started.
+On Dataflow the job is not this process's: the same command identifies it by its name, and goes on without a terminal.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from collections.abc import Callable
 
 import apache_beam as beam
 import psutil
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from rich.console import Console
 
-from pipelines import command, worker
+from pipelines import command, dataflow_job, worker
+from pipelines.beam_flags import DATAFLOW
+from pipelines.dataflow_job import JobIdentity
+from pipelines.failure import failure_line
 from shards.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -47,18 +52,48 @@ def _uses_processes(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner == "FnApiRunner" and direct.direct_running_mode == "multi_processing"
 
 
-def new_pipeline(options: PipelineOptions, log: str) -> beam.Pipeline:
-    """A pipeline for these options; local worker processes are ours, which end with this one and write to `log`."""
+def _on_dataflow(options: PipelineOptions) -> bool:
+    return options.view_as(StandardOptions).runner == DATAFLOW
+
+
+def new_pipeline(options: PipelineOptions, log: str, job: JobIdentity | None = None) -> beam.Pipeline:
+    """A pipeline for these options.
+
+    Local worker processes are ours, which end with this one and write to `log`. On Dataflow the job is named after
+    `job` unless `options` name it. The caller's options stay as they are.
+    """
+    given = options.get_all_options(drop_default=True)
+    if _on_dataflow(options):
+        # Beam writes a folder for each job into these options, which a second pipeline must not inherit.
+        named = {"job_name": options.view_as(GoogleCloudOptions).job_name or job.name} if job else {}
+        return beam.Pipeline(options=PipelineOptions(flags=[], **(given | named)))
     if not _uses_processes(options):
         return beam.Pipeline(options=options)
-    # Told to use processes, the runner would put its own worker in the place of ours. The caller's options stay.
-    given = options.get_all_options(drop_default=True) | {"direct_running_mode": "in_memory"}
-    runner = FnApiRunner(default_environment=worker.ForkedWorkers(log))
-    return beam.Pipeline(runner=runner, options=PipelineOptions(flags=[], **given))
+    # Told to use processes, the runner would put its own worker in the place of ours.
+    here = PipelineOptions(flags=[], **given | {"direct_running_mode": "in_memory"})
+    return beam.Pipeline(runner=FnApiRunner(default_environment=worker.ForkedWorkers(log)), options=here)
 
 
-def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
-    """Run the pipeline, calling `tick` twice a second. Raises `UserError` if it fails or loses a worker."""
+def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None], console: Console | None = None) -> bool:
+    """Run the pipeline, calling `tick` twice a second. Raises `UserError` if it fails or loses a worker.
+
+    Returns whether it ended: with `--template_location` its graph is only written there, for a later launch. What
+    there is to say about a job on Dataflow goes to `console`, by default on stderr.
+    """
+    if not _on_dataflow(pipeline.options):
+        _run_here(pipeline, tick)
+        return True
+    console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if template := pipeline.options.view_as(GoogleCloudOptions).template_location:
+        pipeline.run()
+        console.print(f"the job's graph is {template}")
+        return False
+    dataflow_job.run_to_end(pipeline, tick, console.print)
+    return True
+
+
+def _run_here(pipeline: beam.Pipeline, tick: Callable[[], None]) -> None:
+    """Run the pipeline while this process watches its workers."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -105,8 +140,5 @@ def _end_children() -> None:
 
 def _as_user_error(error: BaseException) -> UserError:
     """The sentence of a `UserError` raised inside a worker, which arrives as text, or of whatever else it was."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)
-    if _BEAM_LOST in said:
-        return WorkerLostError(_LOST)
-    return UserError(f"the job failed: {said.split('Error: ', 1)[-1][:500]}")
+    said = failure_line(str(error) or type(error).__name__)
+    return WorkerLostError(_LOST) if _BEAM_LOST in said else UserError(f"the job failed: {said}")

@@ -18,6 +18,7 @@ from pipelines import beam_flags
 from pipelines.beam_flags import DATAFLOW
 from pipelines.budget import Politeness
 from pipelines.cost import Prices
+from pipelines.dataflow_job import JobIdentity
 from pipelines.limits import Limits
 from pipelines.text_options import TextOptions
 from shards import command_line, filesystem
@@ -114,7 +115,6 @@ class PreprocessOptions:
             raise UsageError("--min-objects and --min-group-objects need an --embedder that knows objects")
         if self.segments_per_example > 100:
             raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
-        self.download.options()
 
     def check_paths(self) -> None:
         """Raises `UsageError` for an input on this machine that is not there."""
@@ -146,6 +146,12 @@ class PreprocessOptions:
     def keep_media(self) -> bool:
         """Whether media stay after extraction: always but for downloads that no --raw folder was given for."""
         return self.ids is None or self.raw is not None
+
+    @property
+    def job(self) -> JobIdentity:
+        """What makes a job the same job when its command is typed again."""
+        parts = (self.out, self.videos, self.raw, self.ids, self.limit, self.slice, self.stage)
+        return JobIdentity(self.split, tuple(str(part) for part in parts))
 
     @property
     def group_rules(self) -> GroupRules:
@@ -180,8 +186,9 @@ def parse(argv: list[str] | None) -> tuple[PreprocessOptions, BeamFlags]:
     ours = dataclasses.replace(ours, command=tuple(sys.argv[1:] if argv is None else argv))
     theirs = tuple(rest)
     _check_launch(ours, theirs)
+    ours.download.check(workers_elsewhere=beam_flags.runner(theirs) == DATAFLOW)
     if beam_flags.runner(theirs) == DATAFLOW:
-        for name in ("out", "videos", "raw"):
+        for name in ("out", "videos", "raw", "ids", "blocklist"):
             path = getattr(ours, name)
             if path is not None and not filesystem.is_remote(path):
                 raise UsageError(f"{DATAFLOW} needs --{name} in a bucket, gs://..., not {path!r}")
@@ -196,14 +203,10 @@ def is_launch(theirs: BeamFlags) -> bool:
 
 
 def _check_launch(ours: PreprocessOptions, theirs: BeamFlags) -> None:
-    """Raises `UsageError` for what cannot be done by one graph that nobody waits for."""
+    """Raises `UsageError` for what is not a job to hand over."""
     if not is_launch(theirs):
         return
     if beam_flags.runner(theirs) != DATAFLOW:
         raise UsageError(f"--template_location needs --runner={DATAFLOW}")
-    refused = {
-        "--stage download": ours.stage == "download",
-        "--dry-run": ours.dry_run,
-    }
-    if named := [flag for flag, given in refused.items() if given]:
-        raise UsageError(f"{named[0]} cannot be launched as a template; run the command without --template_location")
+    if ours.dry_run:
+        raise UsageError("--dry-run cannot be launched as a template; run the command without --template_location")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any
 
 from rich.console import Console
 
@@ -12,7 +12,8 @@ from ingest.outcomes import Kind, Outcome
 from pipelines import beam_flags, embedders
 from pipelines.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.folder import commit_config, keep_log, lock_path, log_path, manifest_of
-from pipelines.options import BeamFlags, PreprocessOptions, is_launch
+from pipelines.not_tried import Reason, closing_sentence
+from pipelines.options import BeamFlags, PreprocessOptions
 from pipelines.preprocessing import graph
 from pipelines.preprocessing.commit_generation import REPORT
 from pipelines.preprocessing.listing import list_of
@@ -40,21 +41,21 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
 
         return dry_run.report(options, console)
     filesystem.make_folder(options.out)
-    with filesystem.exclusive(lock_path(options.out)):
+    with _alone(options.out):
         keep_log(log_path(options.out))
         filesystem.remove_temporary_files(options.out)
         config = commit_config(options)
         note_start(options.out, options.command)
-        pipeline = new_pipeline(beam_options, log_path(options.out))
+        pipeline = new_pipeline(beam_options, log_path(options.out), options.job)
         graph.build(pipeline, options, config)
-        if is_launch(flags):
-            pipeline.run()
-            console.print(f"the job's graph is {beam_flags.value(flags, 'template_location')}")
-            return 0
-        filesystem.remove(filesystem.join(options.out, REPORT))
         with StoreProgress(options.out, console) as progress:
-            run_to_end(pipeline, progress.tick)
-        return summarize(options, console)
+            ended = run_to_end(pipeline, progress.tick, console)
+        return summarize(options, console) if ended else 0
+
+
+def _alone(out: str) -> contextlib.AbstractContextManager:
+    """Keep other jobs off a folder on this machine; in a bucket nothing is locked, every object has its precondition."""
+    return contextlib.nullcontext() if filesystem.is_remote(out) else filesystem.exclusive(lock_path(out))
 
 
 def summarize(options: PreprocessOptions, console: Console) -> int:
@@ -74,19 +75,14 @@ def summarize(options: PreprocessOptions, console: Console) -> int:
     committed = manifest_of(options.out)
     if committed and committed.generations:
         console.print(f"{options.out}: {_totals(options)}")
-    if not_tried := sum(report["not_tried"].values()):
-        raise UserError(not_tried_sentence(report, not_tried))
-    if options.stage == "all" or options.stage == "assemble":
+    not_tried = {Reason(reason): count for reason, count in report["not_tried"].items()}
+    if sentence := closing_sentence(not_tried):
+        raise UserError(sentence)
+    if options.stage in ("all", "assemble"):
         done = committed and any(generation.videos for generation in committed.generations)
         if not done:
             raise UserError("no video became segments; the reasons are above and in the ledger")
     return 0
-
-
-def not_tried_sentence(report: dict[str, Any], count: int) -> str:
-    """Why videos were not tried and what to do."""
-    reasons = ", ".join(sorted(report["not_tried"]))
-    return f"downloading stopped ({reasons}), {count} videos were not tried and what was finished is kept"
 
 
 def _totals(options: PreprocessOptions) -> str:

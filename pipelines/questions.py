@@ -25,6 +25,7 @@ from rich.console import Console
 from ingest.outcomes import Kind
 from ingest.questions import QuestionError, QuestionOutcome
 from pipelines.beam_flags import beam_options
+from pipelines.dataflow_job import JobIdentity
 from pipelines.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.folder import keep_log, log_path
 from pipelines.preparers import Preparer, Records
@@ -222,14 +223,15 @@ def _check_same(job: Job, held: Manifest, works: list[ShardWork]) -> None:
 
 def _run(job: Job, pending: list[ShardWork], options: PipelineOptions, console: Console) -> None:
     os.environ |= _WORKERS
-    pipeline = new_pipeline(options, log_path(job.out))
+    identity = JobIdentity(job.split, (job.out, job.lines, str(job.limit)))
+    pipeline = new_pipeline(options, log_path(job.out), identity)
     _ = (
         pipeline
         | "Name the shards" >> beam.Create(pending, reshuffle=False)
         | "Spread them over the workers" >> beam.Reshuffle()
         | "Prepare the questions and write them" >> beam.ParDo(WriteQuestions(job))
     )
-    run_to_end(pipeline, _progress(job, len(pending), console))
+    run_to_end(pipeline, _progress(job, len(pending), console), console)
 
 
 def _progress(job: Job, total: int, console: Console) -> Callable[[], None]:

@@ -116,9 +116,9 @@ def assemble(
         filesystem.write_bytes(filesystem.join(options.out, folder.CONFIG_NAME), content)
         for split in sorted(counts.kept):
             job = _job(options, config, split)
-            pipeline = new_pipeline(beam_options, folder.log_path(options.out))
+            pipeline = new_pipeline(beam_options, folder.log_path(options.out), job.job)
             graph.build_refiltered(pipeline, job, digest, replay)
-            run_to_end(pipeline, lambda: None)
+            run_to_end(pipeline, lambda: None, console)
             preprocess_job.summarize(job, console)
 
 

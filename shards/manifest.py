@@ -162,9 +162,8 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
     if not isinstance(generation.took, list) or not all(map(_is_count, generation.took)):
         raise ManifestError(f"the generations that generation {generation.number} took up are not numbers")
-    if not (
-        _is_count(generation.ledger) and isinstance(generation.tag, str) and "/" not in generation.tag
-    ) or not _are_runs(generation.remainder):
+    named = isinstance(generation.tag, str) and "/" not in generation.tag
+    if not (_is_count(generation.ledger) and named and _are_runs(generation.remainder)):
         raise ManifestError(f"what generation {generation.number} leaves over, or its ledger, cannot be read")
     if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
         raise ManifestError(f"the texts of a generation of {generation.split!r} are not counts by name")

@@ -83,8 +83,11 @@ class Job:
             time.sleep(0.02)
 
     def read(self, stream: str) -> str:
-        """What it has printed to `out` or `err`."""
-        return (self._folder / stream).read_text()
+        """What it has printed to `out` or `err` so far."""
+        # A fork that has not started yet has no files.
+        with contextlib.suppress(FileNotFoundError):
+            return (self._folder / stream).read_text()
+        return ""
 
     def send_signal(self, number: int) -> None:
         """Send a signal; a command that has ended takes none."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 STALL_SECONDS = 30
 PLUGIN = Path(__file__).parent / "fixtures" / "youtube"
@@ -18,13 +19,18 @@ PLUGIN = Path(__file__).parent / "fixtures" / "youtube"
 
 @dataclass
 class Site:
-    """What the server has: media and caption files, and faults by video id; `hits` counts requests by path."""
+    """What the server has: media and caption files, and faults by video id; `hits` counts requests by path.
+
+    `cookies` counts the cookies that were sent; the server sets `set_cookie` in every answer.
+    """
 
     media: bytes
     captions: str
     info: dict
     faults: dict[str, str] = field(default_factory=dict)
     hits: Counter = field(default_factory=Counter)
+    cookies: Counter = field(default_factory=Counter)
+    set_cookie: str = ""
     address: str = ""
 
     def describe(self, video_id: str) -> dict:
@@ -72,10 +78,13 @@ class _Handler(BaseHTTPRequestHandler):
     site: Site
 
     def do_GET(self) -> None:
-        kind, _, name = self.path.strip("/").partition("/")
+        # As a proxy it is given whole addresses.
+        kind, _, name = urlsplit(self.path).path.strip("/").partition("/")
         video_id = name.split(".")[0]
         fault = self.site.faults.get(video_id, "")
         self.site.hits[f"{kind}/{video_id}"] += 1
+        if sent := self.headers.get("Cookie"):
+            self.site.cookies[sent] += 1
         if kind == "info":
             if fault.startswith("info-status:"):
                 self._answer(int(fault.split(":")[1]), b"{}", "application/json")
@@ -127,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body) if length is None else length))
+            if self.site.set_cookie:
+                self.send_header("Set-Cookie", self.site.set_cookie)
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.end_headers()

@@ -24,10 +24,11 @@ from ingest.outcomes import Kind, Outcome
 from ingest.raw import RawError, RawVideo
 from ingest.result import Result
 from pipelines.breaker import Breaker
-from pipelines.budget import Budget, Politeness
+from pipelines.budget import Budget, Pace, Politeness
 from pipelines.extraction import Extracted, Extractor
 from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
+from pipelines.not_tried import Reason
 from pipelines.preprocessing.listing import ListedVideo, Source
 from pipelines.worker_image import require_extras
 from shards import filesystem
@@ -150,11 +151,10 @@ class Fetched:
 
 
 class Fetch(beam.DoFn):
-    """(ListedVideo, replace) -> Fetched.
+    """(ListedVideo, replace) -> Fetched; on `NOT_TRIED` why a video was not tried, which the next run tries.
 
-    A machine stops downloading as soon as one of its workers is asked for proof of a person or several times to slow
-    down, and where the day's downloads of its address are used up; videos that were not tried have no outcome and are
-    tried by the next run. Their reasons go to `NOT_TRIED`.
+    A machine stops downloading for the rest of the run when one of its workers meets a bot check or several rate
+    limits, and while the day's downloads of its address are used up.
     """
 
     def __init__(self, extraction: Extraction):
@@ -164,22 +164,23 @@ class Fetch(beam.DoFn):
         """Nothing is opened before the first download."""
         self.downloaders: dict[str, Downloader] = {}
         self.scratch: str | None = None
-        self.breaker = Breaker(self.extraction.out)
-        self.budget = Budget(self.extraction.out, self.extraction.politeness)
+        self.breaker = Breaker(self.extraction.run)
+        self.budget = Budget(self.extraction.politeness)
+        self.pace = Pace()
 
     def process(self, element: tuple[ListedVideo, bool]) -> Iterator[Fetched | beam.pvalue.TaggedOutput]:
         """Read captions and metadata; download them and the media where they are not here yet."""
         video, replace = element
         with timed("fetch"):
             fetched = self._fetched(video)
-        if isinstance(fetched, str):
-            count(JOB, "not-tried")
-            yield beam.pvalue.TaggedOutput(NOT_TRIED, fetched)
+        if isinstance(fetched, Reason):
+            count(JOB, f"{NOT_TRIED}-{fetched.value}")
+            yield beam.pvalue.TaggedOutput(NOT_TRIED, fetched.value)
         else:
             yield Fetched(fetched, replace, video.earlier)
 
-    def _fetched(self, video: ListedVideo) -> RawVideo | Extracted | str:
-        """A raw video or how it ended, or why no more may be downloaded."""
+    def _fetched(self, video: ListedVideo) -> RawVideo | Extracted | Reason:
+        """A raw video, how it ended, or why it was not tried."""
         try:
             if video.source is Source.YOUTUBE:
                 if video_id(video.id) != video.id:
@@ -209,25 +210,33 @@ class Fetch(beam.DoFn):
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def _downloaded(self, video: ListedVideo) -> RawVideo | Extracted | str:
-        """What a download gives, or why no more may be downloaded."""
-        if self.breaker.is_open():
-            return self.breaker.reason().value
+    def _downloaded(self, video: ListedVideo) -> RawVideo | Extracted | Reason:
+        """What a download gives, or why there was none."""
+        if reason := self.breaker.reason():
+            return self._stopped(reason)
         with self.budget.turn() as allowed:
-            # While this worker waited for its turn, another may have been told to stop.
-            if self.breaker.is_open():
-                return self.breaker.reason().value
+            # While this worker waited for its turn, another may have met a bot check.
+            if reason := self.breaker.reason():
+                return self._stopped(reason)
             if not allowed:
-                return "daily-limit"
+                return Reason.DAILY_LIMIT
             kept = raw_folder(video, self.extraction.out)
             folder = self._scratch() if filesystem.is_remote(kept) else kept
-            fetched = self._downloader(folder)(video.id)
+            with self.pace.measured():
+                fetched = self._downloader(folder)(video.id)
         if isinstance(fetched, Result):
             self.breaker.note(fetched.outcome)
             return Extracted(fetched, 0.0)
         if filesystem.is_remote(video.place):
             raw_videos.store_layout(folder, video.id, video.place)
         return fetched
+
+    def _stopped(self, reason: Reason) -> Reason:
+        """The reason, on a machine that must not download any more."""
+        if filesystem.is_remote(self.extraction.out):
+            # Other machines may go on. One that returned its videos at once would drain the list before they can.
+            self.pace.wait()
+        return reason
 
     def _scratch(self) -> str:
         """The folder of this worker's copies, made when it is first needed."""

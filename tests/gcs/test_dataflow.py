@@ -2,7 +2,7 @@
 
 import pytest
 from data_folders import content
-from emulator import upload
+from emulator import SHORT_LEASES, upload
 from fake_dataflow import FakeDataflow
 
 IMAGE = "images.example/reservoir/worker:1"
@@ -12,6 +12,7 @@ IMAGE = "images.example/reservoir/worker:1"
 def dataflow(tmp_path, bucket, run):
     service = FakeDataflow(tmp_path, run)
     yield service
+    service.start.set()
     service.end()
 
 
@@ -41,6 +42,29 @@ def test_the_staged_graphs_make_the_same_shards(dataflow, bucket, run, corpus, s
         assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
         assert pool["machineType"] == "n2-standard-4"
         assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_command_typed_again_continues_its_job(dataflow, bucket, run, corpus, settings, undisturbed):
+    upload(corpus / "train", f"{bucket}/videos")
+    out = f"{bucket}/data"
+
+    def begin():
+        arguments = ("--videos", f"{bucket}/videos", "--out", out, *settings, *flags(dataflow, bucket))
+        return run.start("pipelines.preprocess", *arguments, before=SHORT_LEASES)
+
+    dataflow.start.clear()
+    first = begin()
+    first.wait_until(lambda: dataflow.jobs)
+    first.kill()
+    second = begin()
+    second.wait_until(lambda: "following it instead" in second.read("err"))
+    dataflow.start.set()
+    ran = second.wait(300)
+    assert ran.status == 0, ran.err
+    names = [job["name"] for job in dataflow.jobs]
+    assert len(set(names)) == len(names), "no job was started twice"
+    assert content(out) == content(undisturbed), dataflow.said
 
 
 @pytest.mark.parametrize(

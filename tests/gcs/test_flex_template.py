@@ -39,6 +39,9 @@ VALUES = {
     "seed": "3",
     "downloads_per_day": "600",
     "downloads_at_once": "4",
+    "yt_dlp": "--limit-rate 2M",
+    "cookies": "projects/p/secrets/cookies/versions/latest",
+    "proxy_from": "gs://b/proxy",
     "retry_failed": "true",
     "keep_segments": "true",
 } | SETTINGS
@@ -78,7 +81,7 @@ def test_every_parameter_is_an_option_of_the_command(parameter):
     given = [f"--{key}={text}" for key, text in (required | {name: value}).items()]
     ours, flags = parse(arguments([*given, *LAUNCHER, "--template_location=gs://b/staging/job_object"]))
     assert is_launch(flags)
-    known = vars(ours) | vars(ours.video) | vars(ours.video.filters) | vars(ours.politeness)
+    known = vars(ours) | vars(ours.video) | vars(ours.video.filters) | vars(ours.politeness) | vars(ours.download)
     found = known[name] if name in known else beam_flags.beam_options(flags).get_all_options()[name]
     assert str(found) == value.replace("true", "True")
 

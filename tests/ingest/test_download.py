@@ -13,7 +13,6 @@ from ingest.download import DownloadConfig, Downloader, wanted_captions
 from ingest.outcomes import Kind, Outcome
 from ingest.raw import RawError, RawVideo, from_layout
 from ingest.video import Result
-from shards.errors import UsageError
 from shards.segments import VideoText
 
 QUICK = DownloadConfig(yt_dlp="--retries 1 --retry-sleep 0 --extractor-retries 0 --socket-timeout 2")
@@ -152,18 +151,6 @@ def test_a_rejected_video_costs_no_media(site, tmp_path, download):
     assert ended.outcome is Outcome.TOO_LONG
     assert len(asked[0].captions) == 2
     assert not any(path.startswith("media") for path in site.hits)
-
-
-def test_flags_of_yt_dlp_are_taken_and_checked():
-    options = DownloadConfig(
-        yt_dlp="--limit-rate 1M --proxy http://127.0.0.1:9 --sleep-requests 2 --extractor-args youtube:po_token=web.gvs+x"
-    ).options()
-    assert options["ratelimit"] == 1024**2
-    assert options["proxy"] == "http://127.0.0.1:9"
-    assert options["sleep_interval_requests"] == 2
-    assert options["extractor_args"]["youtube"]["po_token"] == ["web.gvs+x"]
-    with pytest.raises(UsageError, match="--no-such-thing"):
-        DownloadConfig(yt_dlp="--no-such-thing").options()
 
 
 def test_caption_tracks_of_the_language_only():

@@ -30,7 +30,8 @@ def job(site, tmp_path, run, quick):
     ids.write_text("title,video_id\n" + "".join(f'"a, title",{i}\n' for i in [*IDS, IDS[0], "not an id"]))
     env = {"RESERVOIR_TEST_YOUTUBE": site.address, "PYTHONPATH": os.pathsep.join([str(youtube_server.PLUGIN)])}
 
-    def start(*more):
+    def start(*more, address="machine"):
+        env["RESERVOIR_CACHE"] = str(tmp_path / address)
         return run.preprocess("--ids", ids, "--out", tmp_path / "out", *quick, f"--yt-dlp={YT_DLP}", *more, env=env)
 
     return start
@@ -103,9 +104,22 @@ def test_a_days_downloads_are_counted_for_all_workers_together(site, job, tmp_pa
     limits = ("--downloads-per-day", "3", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
     ran = job(*limits)
     assert ran.status == 1
-    assert "3 a day from one address are used up; run the same command again in 24.0 hours" in ran.err
+    assert "used up their downloads of a day; run the same command again in a day" in ran.err
     assert "3 videos were not tried" in ran.err
     assert sum(path.startswith("info/") for path in site.hits) == 3
-    other = job(*limits, "--egress", "another-address")
+    other = job(*limits, address="another")
     assert other.status == 0, other.err
     assert set(tried_ids(tmp_path / "out").values()) == {"extracted"}
+
+
+def test_a_dry_run_counts_what_downloads_cost(site, job, tmp_path):
+    site.faults = {IDS[1]: "text:Private video"}
+    ran = job("--dry-run", "--downloads-per-day", "4", "--save-cost", tmp_path / "cost.json")
+    assert ran.status == 0, ran.err
+    assert "not-tried: daily-limit" in ran.err
+    assert "days at 4 downloads a day from 1 / 16 / 256 addresses" in ran.err
+    sample = json.loads((tmp_path / "cost.json").read_text())["sample"]
+    # Four were tried; the entry that is no id is not counted as a download.
+    assert sample["videos"] == 5
+    assert sample["download_seconds"] > 0
+    assert sample["largest_media_bytes"] == len(site.media)

@@ -182,6 +182,17 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--core-hour-price", "-1"], 2, "must not be negative"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--slice", "21/20"], 2, "--slice '21/20' must be NUMBER/OF"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--downloads-per-day", "0"], 2, "must be at least 1"),
+        (
+            ["--out", "{tmp}/o", "--videos", "{corpus}", "--yt-dlp=--version"],
+            2,
+            "must not contain --version: it prints",
+        ),
+        (["--out", "{tmp}/o", "--ids", "{file}", "--cookies", "{tmp}/none"], 2, "--cookies needs one that exists"),
+        (
+            ["--out", "gs://b/o", "--ids", "gs://b/i", "--cookies", "{file}", "--runner=DataflowRunner"],
+            2,
+            "is a file of this machine, which the workers cannot read",
+        ),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--shard-bytes", "0"], 2, "--shard-bytes 0 must be at least 1"),
         (["--out", "{file}/o", "--videos", "{corpus}", "{settings}"], 1, "cannot access"),
     ],
@@ -217,7 +228,10 @@ def test_another_config_is_refused(data, run, corpus, quick):
 
 def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):
     out = tmp_path / "out"
-    prices = ("--core-hour-price", "36", "--gb-month-price", "0.02", "--save-cost", tmp_path / "cost.json")
+    prices = (
+        *("--core-hour-price", "36", "--gb-month-price", "0.02", "--class-a-price", "0.05", "--class-b-price", "0.004"),
+        *("--shuffle-gb-price", "0.01", "--save-cost", tmp_path / "cost.json"),
+    )
     ran = run.preprocess("--videos", corpus / "train", "--out", out, *quick, "--dry-run", *prices)
     assert ran.status == 0, ran.err
     assert "done: extracted" in ran.err
@@ -227,6 +241,9 @@ def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):
     assert cost["videos"] == cost["sample"]["videos"] == 6
     # 36 an hour is a hundredth a second.
     assert cost["compute_price"] == pytest.approx(cost["sample"]["cpu_seconds"] / 100)
+    assert cost["download_hours"] == 0, "the videos are here"
+    assert cost["sample"]["examples"] > 6
+    assert cost["disk_price"] is None
     assert cost["storage_price_a_month"] == pytest.approx(0.02 * cost["sample"]["segment_bytes"] / 1e9)
 
 

@@ -1,0 +1,38 @@
+"""Videos that a job did not try to download, by reason, and the sentence with which it ends because of them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from ingest.outcomes import Outcome
+
+
+class Reason(enum.Enum):
+    """Why a worker tries no more downloads."""
+
+    BOT_CHECK = "bot-check"
+    RATE_LIMITED = "rate-limited"
+    DAILY_LIMIT = "daily-limit"
+
+    @property
+    def sentence(self) -> str:
+        """What happened, and when to run the job again."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Reason.BOT_CHECK: f"{Outcome.BOT_CHECK.sentence} Run the same command again some hours later",
+    Reason.RATE_LIMITED: f"{Outcome.RATE_LIMITED.sentence} Run the same command again some hours later",
+    Reason.DAILY_LIMIT: "the workers have used up their downloads of a day; run the same command again in a day",
+}
+
+
+def closing_sentence(counts: Mapping[Reason, int]) -> str | None:
+    """How a job ends that did not try so many videos, by reason; None if it tried all."""
+    given = {reason: counts[reason] for reason in Reason if counts.get(reason)}
+    if not given:
+        return None
+    several = len(given) > 1
+    why = "; ".join(f"{f'{count} because: ' if several else ''}{reason.sentence}" for reason, count in given.items())
+    return f"downloading stopped, {sum(given.values())} videos were not tried and what was finished is kept: {why}"

@@ -1,0 +1,25 @@
+"""A job that writes one file: `python -m tests.gcs.small_job OUT [flags of Beam]`."""
+
+import os
+import sys
+
+import apache_beam as beam
+
+from pipelines import beam_flags
+from pipelines.command import run_and_leave
+from pipelines.dataflow_job import JobIdentity
+from pipelines.execution import new_pipeline, run_to_end
+from shards import filesystem
+
+
+def main():
+    out, *flags = sys.argv[1:]
+    pipeline = new_pipeline(beam_flags.beam_options(flags), os.devnull, JobIdentity("Train", (out,)))
+    _ = pipeline | beam.Create([out]) | beam.Map(filesystem.write_bytes, b"written")
+    ended = run_to_end(pipeline, lambda: None)
+    sys.stdout.write(f"ended: {ended}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_and_leave(main)
