@@ -59,9 +59,10 @@ def commit_config(options: PreprocessOptions) -> str:
         **_of_assembly(options),
     }
     path = filesystem.join(options.out, CONFIG_NAME)
-    if filesystem.exists(path):
+    content = filesystem.read_existing(path)
+    if content is not None:
         try:
-            held = json.loads(filesystem.read_bytes(path))
+            held = json.loads(content)
         except ValueError:
             raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
         # Folders of earlier versions were made without what they do not mention.
@@ -70,10 +71,14 @@ def commit_config(options: PreprocessOptions) -> str:
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
             )
     else:
-        filesystem.write_bytes(
-            filesystem.join(options.out, TOKENIZER_NAME), vocabulary.content(options.video.tokenizer)
-        )
-        filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
+        words = vocabulary.content(options.video.tokenizer)
+        filesystem.put_bytes(filesystem.join(options.out, TOKENIZER_NAME), words)
+        try:
+            with filesystem.create_new(path) as file:
+                file.write((json.dumps(resolved, indent=1) + "\n").encode())
+        except filesystem.ExistsError:
+            # Another job began at the same moment; ours must be the same.
+            return commit_config(options)
     return options.video.digest()
 
 

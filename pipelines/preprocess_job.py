@@ -54,7 +54,7 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
 
 
 def _alone(out: str) -> contextlib.AbstractContextManager:
-    """Keep other jobs off a folder on this machine; in a bucket nothing is locked, every object has its precondition."""
+    """Keep other jobs off a folder on this machine; in a bucket every object has its precondition instead."""
     return contextlib.nullcontext() if filesystem.is_remote(out) else filesystem.exclusive(lock_path(out))
 
 

@@ -71,7 +71,7 @@ class Report:
 def note_start(out: str, command: Sequence[str] = ()) -> None:
     """Leave word of when a job began, and with which words."""
     note = {"started": time.time(), "retry": retry_command(command) if command else None}
-    filesystem.write_bytes(filesystem.join(out, NOTE), json.dumps(note).encode())
+    filesystem.put_bytes(filesystem.join(out, NOTE), json.dumps(note).encode())
 
 
 def retry_command(command: Sequence[str]) -> str:

@@ -106,6 +106,17 @@ def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     return _layer(path).create(path)
 
 
+def put(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Write a file as `create` does, whoever else writes it: for files of which every writer writes the same."""
+    return _layer(path).put(path)
+
+
+def put_bytes(path: str, data: bytes) -> None:
+    """Write a whole file in one step (see `put`)."""
+    with put(path) as file:
+        file.write(data)
+
+
 def create_new(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     """Write a file as `create` does, but only if there is none. Raises `ExistsError` if there is one, at the end."""
     return _layer(path).create_new(path)

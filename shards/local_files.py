@@ -92,6 +92,10 @@ def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     return _written(path, lambda temporary, target: temporary.replace(target))
 
 
+put = create
+"""On a disk a writer never sees another: the last one to finish counts."""
+
+
 def create_new(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     """Write a file as `create` does, if there is none. Raises `ExistsError` if there is one when the block ends."""
 

@@ -190,7 +190,8 @@ def load(data: str) -> Manifest:
 def find(data: str) -> Manifest | None:
     """The manifest of a data folder, `None` before its first generation. Raises `ManifestError` if it is damaged."""
     path = filesystem.join(data, NAME)
-    return _parsed(path, filesystem.read_bytes(path)) if filesystem.exists(path) else None
+    content = filesystem.read_existing(path)
+    return None if content is None else _parsed(path, content)
 
 
 def _parsed(path: str, content: bytes) -> Manifest:

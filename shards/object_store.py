@@ -43,12 +43,15 @@ def _client(process: int) -> storage.Client:
     """One client for each process: connections must not be shared over a fork."""
     del process
     try:
-        return storage.Client()
+        client = storage.Client()
     except DefaultCredentialsError:
         # Public buckets can be read all the same; of others the service says that it wants credentials.
-        return storage.Client.create_anonymous_client()
+        client = storage.Client.create_anonymous_client()
     except (GoogleAuthError, OSError) as error:
         raise StorageError(f"Google Cloud Storage cannot be used: {error}") from None
+    # For its telemetry the library asks for the bucket, in a thread, after every object that is not there.
+    client._bucket_metadata_cache = None
+    return client
 
 
 def _blob(path: str) -> storage.Blob:
@@ -219,6 +222,16 @@ def create(path: str) -> Iterator[BinaryIO]:
         yield file
         with _named(path):
             _upload(blob, file, expected)
+
+
+@contextlib.contextmanager
+def put(path: str) -> Iterator[BinaryIO]:
+    """Write an object without a look at what is there: one request, which may be repeated."""
+    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
+        yield file
+        length = file.seek(0, io.SEEK_END)
+        with _named(path):
+            _blob(path).upload_from_file(file, rewind=True, size=length, retry=_RETRY, checksum="crc32c")
 
 
 @contextlib.contextmanager

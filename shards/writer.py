@@ -64,16 +64,16 @@ def write_records(
     """
     path = filesystem.join(data, name)
     offsets, sha256 = [0], hashlib.sha256()
-    with filesystem.create(path) as file:
+    with filesystem.put(path) as file:
         for payload in payloads:
             framed = frame(payload)
             file.write(framed)
             sha256.update(framed)
             offsets.append(offsets[-1] + len(framed))
-    filesystem.write_bytes(index_path(path), np.array(offsets, "<u8").tobytes())
+    filesystem.put_bytes(index_path(path), np.array(offsets, "<u8").tobytes())
     shard = Shard(name, len(offsets) - 1, offsets[-1], sha256.hexdigest())
     content = {"plan": plan, "shard": vars(shard)} | collected.result()
-    filesystem.write_bytes(stats_path(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
+    filesystem.put_bytes(stats_path(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
     return shard, content
 
 

@@ -188,7 +188,7 @@ class WriteLedger(beam.DoFn):
         number, entries = element
         lines = {entry.id: ledger.line(entry) for entry in entries}
         content = b"".join(lines[video] + b"\n" for video in sorted(lines))
-        filesystem.write_bytes(ledger.part_path(self.out, generation, number), content)
+        filesystem.put_bytes(ledger.part_path(self.out, generation, number), content)
         yield number
 
 
@@ -243,9 +243,9 @@ class WriteManifest(beam.DoFn):
 
     def _commit(self, generation: Generation, sums: Sums) -> None:
         ours, out = self.commitment.assembly, self.commitment.assembly.out
-        filesystem.write_bytes(generation_stats_path(out, generation), sums.to_json().encode())
+        filesystem.put_bytes(generation_stats_path(out, generation), sums.to_json().encode())
         if not self.commitment.keep_segments:
-            filesystem.write_bytes(_undropped_path(out, generation.number), b"")
+            filesystem.put_bytes(_undropped_path(out, generation.number), b"")
         size = ours.packing.segments_per_example
         committed = generations.commit(out, generation, size, self.commitment.config, self.commitment.tokenizer)
         count(JOB, "generations")
@@ -264,7 +264,7 @@ def write_report(
         "samples": items.samples,
         "text": text,
     }
-    filesystem.write_bytes(filesystem.join(out, REPORT), (json.dumps(report, ensure_ascii=False) + "\n").encode())
+    filesystem.put_bytes(filesystem.join(out, REPORT), (json.dumps(report, ensure_ascii=False) + "\n").encode())
 
 
 class ReportRun(beam.PTransform):

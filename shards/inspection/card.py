@@ -29,7 +29,7 @@ def write(data: DataSet) -> str:
         raise UsageError(f"{data.folder!r} has no manifest, so nothing is known of where its shards come from")
     summary = stats.summarize(data)
     path = filesystem.join(data.folder, NAME)
-    filesystem.write_bytes(path, card(data.manifest, _config(data.folder), summary).encode())
+    filesystem.put_bytes(path, card(data.manifest, _config(data.folder), summary).encode())
     return path
 
 

@@ -9,8 +9,8 @@ import signal
 import sys
 
 FOLDER, STEPS = os.environ["FOLDER"], os.environ["STEPS"]
-RANDOM = r"[0-9a-f]{12,}|(?<=/\.incomplete-)[a-z0-9_]{8}(?=/|$)|(?<=/ledger/).*"
-CHANGES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
+RANDOM = r"[0-9a-f]{12,}|(?<=/\.incomplete-)[a-z0-9_]{8}(?=/|$)"
+CHANGES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1, "os.link": 1}
 """Audit events of changes, and which argument is the path."""
 
 

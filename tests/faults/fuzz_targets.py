@@ -27,8 +27,10 @@ from ingest.raw import CaptionTrack, RawError, RawVideo
 from ingest.segmentation import segment
 from ingest.video import VideoConfig
 from shards import audio, images, sidecar, tfrecord
+from shards.dataset import DataSet
 from shards.errors import UserError
 from shards.inspection import stats
+from shards.inspection.sums import Sums
 from shards.ledger import parse_lines
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import Generation, Manifest, Shard, index_path, stats_path
@@ -37,7 +39,8 @@ from shards.reading.source import Source
 from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import arrange, parse_example
-from shards.segments import Segment, SegmentStore, VideoText
+from shards.segments import Segment, VideoText
+from shards.video_store import VideoStore, VideoTable
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 
@@ -193,6 +196,7 @@ def _folder_files() -> dict[str, bytes]:
         index_path(name): np.array([0, size, 2 * size], "<u8").tobytes(),
         stats_path(name): json.dumps(collected.result()).encode(),
         "ledger": json.dumps(entry).encode(),
+        "train-g0000.stats.json": Sums.of_shard(name, size, collected.result()).to_json().encode(),
     }
 
 
@@ -231,28 +235,28 @@ def _check_manifests(data: bytes) -> None:
         except (UserError, RecordError):
             pass
         with contextlib.suppress(UserError):
-            stats.summarize(folder, Manifest.from_json(files[MANIFEST].decode()))
+            stats.summarize(DataSet(folder, [], Manifest.from_json(files[MANIFEST].decode())))
 
 
 @cache
 def _store_seeds() -> list[bytes]:
     text, segments = _segments()
     with tempfile.TemporaryDirectory() as folder:
-        store = SegmentStore(folder)
-        store.commit(text, segments, "config", {})
+        store = VideoStore(folder)
+        store.commit(VideoTable(text, "config", "extracted", "done"), segments)
         return [Path(store.path("abc")).read_bytes()]
 
 
 def _check_store(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = SegmentStore(folder)
+        store = VideoStore(folder)
         path = Path(store.path("abc"))
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         try:
-            video_held = store.find("abc")
-            if video_held and video_held.spans:
-                store.read(video_held, 0, len(video_held.spans))
+            table = store.find("abc")
+            if table and table.spans:
+                store.read(table, 0, len(table.spans))
         except UserError:
             pass
 
@@ -262,5 +266,5 @@ TARGETS: dict[str, Target] = {
     "info": Target(_info_seeds, damage_json, _check_info),
     "records": Target(_record_seeds, damage, _check_records),
     "manifests": Target(_manifest_seeds, _damage_manifest, _check_manifests),
-    "segments": Target(_store_seeds, damage, _check_store),
+    "videos": Target(_store_seeds, damage, _check_store),
 }

@@ -37,7 +37,7 @@ def test_killed_at_each_commit_step_it_finishes_with_the_same_bytes(start, undis
         assert kills < MOST_STEPS, steps.read_text()
     died_at = steps.read_text().splitlines()
     assert len(died_at) == kills
-    for kind in (".segments", "ledger/*", ".tfrecord", ".index", ".stats.json", ".videos", "manifest.json"):
+    for kind in (".video", ".jsonl", ".tfrecord", ".index", ".stats.json", "manifest.json", "report.json"):
         assert any(step.endswith(kind) for step in died_at), kind
     assert_whole(out, undisturbed)
     faults.record(f"job killed -9 at each of {kills} commit steps", "finishes", "byte-equal")
@@ -68,7 +68,7 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(start, undisturbed
 def test_a_killed_worker_ends_the_command_within_a_minute(start, finish, undisturbed, tmp_path, faults):
     out = tmp_path / "out"
     job = start(out, workers=2)
-    job.wait_until(lambda: list(out.glob("ledger/*.jsonl")))
+    job.wait_until(lambda: list(out.glob("videos/*/*.video")))
     everyone = job.family()
     [*_, worker] = [process for process in everyone if process.name() == PROCESS_NAME]
     worker.kill()
@@ -89,7 +89,7 @@ def test_two_jobs_on_one_output(start, tmp_path, faults):
     out = tmp_path / "out"
     first = start(out)
     # Stopped at work, so that it cannot be done before the other comes.
-    first.wait_until(lambda: list(out.glob("ledger/*.jsonl")))
+    first.wait_until(lambda: list(out.glob("videos/*/*.video")))
     first.pause()
     second = start(out).wait()
     first.send_signal(signal.SIGCONT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import threading
 import time
@@ -62,11 +63,21 @@ def upload(folder: Path, target: str) -> None:
         filesystem.write_bytes(f"{target}/{path.name}", path.read_bytes())
 
 
+def _object(path: str, body: bytes) -> str:
+    """The path of a request; that of an upload says nothing of its object, so its name follows."""
+    named = re.search(rb'"name": *"([^"]*)"', body[:2000]) if path.startswith("/upload/") else None
+    return f"{path} /{named[1].decode()}" if named else path
+
+
 class Storm:
-    """A proxy that answers a share of requests with 429 or 5xx, some of them after they were carried out."""
+    """A proxy that answers a share of requests with 429 or 5xx, some of them after they were carried out.
+
+    `requests` are the method, path (of an upload with the name of its object) and range of every request.
+    """
 
     def __init__(self, target: int, share: float):
         self.failed, self.passed = 0, 0
+        self.requests: list[tuple[str, str, str]] = []
         rng, lock, storm = random.Random(0), threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,6 +86,7 @@ class Storm:
             def relay(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 with lock:
+                    storm.requests.append((self.command, _object(self.path, body), self.headers.get("Range") or ""))
                     fails, late = rng.random() < share, rng.random() < 0.3
                     status = rng.choice((429, 500, 502, 503, 503))
                 if not fails or late:

@@ -29,19 +29,18 @@ def flags(service, bucket, *more):
     ]
 
 
-def test_the_staged_graphs_make_the_same_shards(dataflow, bucket, run, corpus, settings, undisturbed):
+def test_the_staged_graph_makes_the_same_shards(dataflow, bucket, run, corpus, settings, undisturbed):
     upload(corpus / "train", f"{bucket}/videos")
     out = f"{bucket}/data"
     more = flags(dataflow, bucket, "--machine_type=n2-standard-4", "--max_num_workers=7")
     ran = run.preprocess("--videos", f"{bucket}/videos", "--out", out, *settings, *more)
     assert ran.status == 0, ran.err
     assert content(out) == content(undisturbed), dataflow.said
-    extraction, assembly = dataflow.jobs
-    for job in (extraction, assembly):
-        pool = job["environment"]["workerPools"][0]
-        assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
-        assert pool["machineType"] == "n2-standard-4"
-        assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
+    (job,) = dataflow.jobs
+    pool = job["environment"]["workerPools"][0]
+    assert pool["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
+    assert pool["machineType"] == "n2-standard-4"
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
 
 
 @pytest.mark.timeout(400)

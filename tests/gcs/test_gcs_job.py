@@ -2,11 +2,12 @@
 
 import numpy as np
 from data_folders import content
-from emulator import SHORT_LEASES, upload
+from emulator import upload
 
 from shards import filesystem
 from shards.ledger import Ledger
 from shards.reader import PretrainingReader, ReaderConfig
+from shards.video_store import VideoStore
 
 
 def test_a_job_in_a_bucket_makes_the_same_bytes(bucket, run, finish, corpus, undisturbed):
@@ -16,7 +17,7 @@ def test_a_job_in_a_bucket_makes_the_same_bytes(bucket, run, finish, corpus, und
     finish(out, "--tokenizer", f"{bucket}/tokenizer.json", videos=f"{bucket}/videos", workers=2)
     assert content(out) == content(undisturbed)
     assert Ledger(out).entries().keys() == Ledger(str(undisturbed)).entries().keys()
-    assert filesystem.list_files(f"{out}/segments") == []
+    assert not list(VideoStore(out).paths())
     for tool in ("stats", "verify", "show"):
         ran = run("shards", tool, out)
         assert ran.status == 0, ran.err
@@ -30,14 +31,22 @@ def test_a_job_in_a_bucket_makes_the_same_bytes(bucket, run, finish, corpus, und
         reader.close()
 
 
-def test_a_killed_job_in_a_bucket_continues(bucket, start, finish, undisturbed):
+def test_a_killed_job_in_a_bucket_continues_at_once(bucket, start, finish, undisturbed):
     out = f"{bucket}/data"
-    job = start(out, before=SHORT_LEASES)
-    job.wait_until(lambda: filesystem.list_files(f"{out}/ledger"))
+    job = start(out)
+    job.wait_until(lambda: list(VideoStore(out).paths()))
     job.kill()
-    # The lease of the killed job is still good; the next one waits until it ends.
-    finish(out, before=SHORT_LEASES)
+    finish(out)
     assert content(out) == content(undisturbed)
+
+
+def test_two_jobs_on_one_output_share_the_videos_and_make_one_generation(bucket, start, undisturbed, faults):
+    out = f"{bucket}/data"
+    jobs = [start(out), start(out)]
+    ended = [job.wait() for job in jobs]
+    assert [ran.status for ran in ended] == [0, 0], [ran.err for ran in ended]
+    assert content(out) == content(undisturbed)
+    faults.record("two jobs on one output in a bucket", "both finish", "byte-equal, one generation")
 
 
 def test_a_job_survives_a_storm(bucket, storm, finish, undisturbed):

@@ -167,16 +167,22 @@ def test_lists_of_ids(tmp_path):
         "gOldVidA_01\nhttps://www.youtube.com/watch?v=gOldVidB_01&t=3\nyoutu.be/gOldVidC_01?si=x\n# a comment\n\n"
         "gOldVidA_01\nhttps://youtube.com/shorts/abcdefghij1\n$(rm -rf x)\n../../etc/passwd\nhttps://example.com/x\nshort\n"
     )
-    listed = ids.read_ids(str(path))
-    assert listed.ids == ["gOldVidA_01", "gOldVidB_01", "gOldVidC_01", "abcdefghij1"]
-    assert listed.bad == ["$(rm -rf x)", "../../etc/passwd", "https://example.com/x", "short"]
+    found = [ids.video_id(entry) for entry in ids.read_entries(str(path))]
+    assert found == [
+        *("gOldVidA_01", "gOldVidB_01", "gOldVidC_01", "gOldVidA_01", "abcdefghij1"),
+        *(None, None, None, None),
+    ]
     path.write_text('\ufefftitle,video_id\n"a, b\nc",gOldVidA_01\nx,gOldVidA_01\ny,\n')
-    assert ids.read_ids(str(path)).ids == ["gOldVidA_01"]
+    assert list(ids.read_entries(str(path))) == ["gOldVidA_01", "gOldVidA_01"]
+    path.write_text("video_id\r\ngOldVidA_01\r\n", encoding="utf-16")
+    assert list(ids.read_entries(str(path))) == ["gOldVidA_01"]
+    path.write_bytes("title,video_id\nça va,gOldVidA_01\n".encode("latin-1"))
+    assert list(ids.read_entries(str(path))) == ["gOldVidA_01"]
     path.write_text("title,name\na,b\n")
     with pytest.raises(RawError, match="has no column 'video_id'; it has title, name"):
-        ids.read_ids(str(path))
+        list(ids.read_entries(str(path)))
     path.write_text("\n\n")
     with pytest.raises(RawError, match="is empty"):
-        ids.read_ids(str(path))
+        list(ids.read_entries(str(path)))
     with pytest.raises(RawError, match="cannot be read"):
-        ids.read_ids(str(tmp_path / "absent"))
+        list(ids.read_entries(str(tmp_path / "absent")))
