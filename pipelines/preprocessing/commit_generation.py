@@ -237,8 +237,12 @@ class WriteManifest(beam.DoFn):
                     text=dict(text_taken),
                     remainder=sorted([run.video_id, run.first, run.stop] for run in remainder),
                 )
-                self._commit(generation, item_sums.add(shard_sums))
+                self._commit(generation, Sums().add(item_sums).add(shard_sums))
                 yield generation
+            # A job that was interrupted after its commit may have left this to the next.
+            if committed := manifest.find(out):
+                generations.sweep(out, committed, committed.next_number() - 1)
+                card.write(dataset.open_data(out))
             write_report(out, item_sums, known, not_tried, text_packed)
 
     def _commit(self, generation: Generation, sums: Sums) -> None:
@@ -247,10 +251,8 @@ class WriteManifest(beam.DoFn):
         if not self.commitment.keep_segments:
             filesystem.put_bytes(_undropped_path(out, generation.number), b"")
         size = ours.packing.segments_per_example
-        committed = generations.commit(out, generation, size, self.commitment.config, self.commitment.tokenizer)
+        generations.commit(out, generation, size, self.commitment.config, self.commitment.tokenizer)
         count(JOB, "generations")
-        generations.sweep(out, committed, generation.number)
-        card.write(dataset.open_data(out))
 
 
 def write_report(
