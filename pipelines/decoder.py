@@ -24,6 +24,9 @@ from pipelines.extraction import Extracted, send
 from shards.filesystem import StorageError
 from shards.segments import VideoText
 
+_SCRATCH_MB = 100
+"""What a decoder unpacks in the temporary folder: 70 MB for the model of languages, and some for odd media."""
+
 
 def serve(lifeline: int, memory_bytes: int) -> None:
     """Answer requests on standard input until it ends, using at most so much memory."""
@@ -43,9 +46,18 @@ def serve(lifeline: int, memory_bytes: int) -> None:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             # Not this video's fault, and the next one would meet the same.
-            send(answers, StorageError(f"cannot decode {raw.id!r}: {error.strerror.lower()}; make room and go on"))
+            send(answers, StorageError(_no_space(raw.id)))
             continue
         send(answers, Extracted(result, time.process_time() - started))
+
+
+def _no_space(video_id: str) -> str:
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    return (
+        f"cannot decode {video_id!r}: no space left in the temporary folder {folder!r}, where each worker wants"
+        f" {_SCRATCH_MB} MB and {free / 1e6:.1f} MB are free; make room, or set TMPDIR to another folder"
+    )
 
 
 def _die_with_parent(lifeline: int) -> None:

@@ -119,7 +119,7 @@ def _written(path: str, place: Callable[[Path, Path], object]) -> Iterator[Binar
         target.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("wb")
     try:
-        with _named(path), file:
+        with _named(path, file), file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -237,12 +237,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Turn a bare OSError into one sentence that names the path."""
+def _named(path: str, file: BinaryIO | None = None) -> Iterator[None]:
+    """Turn a bare OSError into one sentence that names the path, and what a full disk lacks for `file`."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
+        if file is not None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(_no_space(path, file)) from error
         cause = os.strerror(error.errno).lower() if error.errno else str(error)
         raise StorageError(f"cannot access {path!r}: {cause}") from error
+
+
+def _no_space(path: str, file: BinaryIO) -> str:
+    free = shutil.disk_usage(Path(path).parent).free
+    written = 0 if file.closed else file.tell()
+    return (
+        f"cannot write {path!r}: no space left on its disk; the file has more than {written / 1e3:,.0f} kB, and"
+        f" {free / 1e3:,.0f} kB are free; make room and run the same command again"
+    )

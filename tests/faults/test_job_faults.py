@@ -118,13 +118,19 @@ def test_a_full_disk_is_named_and_what_is_there_stays_usable(start, finish, undi
     out = small_disk / "out"
     ended = start(out, workers=2).wait()
     assert ended.status == 1
-    assert "no space left" in ended.err.lower(), ended.err
+    assert "no space left on its disk; the file has more than" in ended.err, ended.err
     assert "Traceback" not in ended.err
     assert not (out / "manifest.json").exists()
     shutil.copytree(out, tmp_path / "moved")
     finish(tmp_path / "moved")
     assert_whole(tmp_path / "moved", undisturbed)
     faults.record("disk full", "exit 1, resumed byte-equal", ended.err.strip().splitlines()[-1])
+
+
+def test_a_small_disk_is_enough_for_a_small_job(start, undisturbed, small_disk):
+    ended = start(small_disk / "out", workers=2).wait()
+    assert ended.status == 0, ended.err
+    assert_whole(small_disk / "out", undisturbed)
 
 
 def test_an_output_that_cannot_be_written_is_named(start, faults):
