@@ -19,7 +19,7 @@ from pipelines.preprocessing.commit_generation import REPORT
 from pipelines.preprocessing.listing import list_of
 from pipelines.preprocessing.mix_text import described
 from pipelines.progress import StoreProgress
-from pipelines.status import note_start
+from pipelines.status_report import note_start
 from shards import dataset, filesystem
 from shards.errors import UserError
 from shards.inspection import stats

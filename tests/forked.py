@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 PRELOADED = {
     "pipelines": (
         *("pipelines.preprocess_job", "pipelines.questions"),
-        *("pipelines.refiltering", "pipelines.status"),
+        *("pipelines.refiltering", "pipelines.status_report"),
     ),
     "shards": ("shards.__main__", "shards.inspection.verify", "shards.inspection.report"),
     "tests": ("apache_beam", "pipelines.preprocess_job"),

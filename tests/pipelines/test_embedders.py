@@ -12,7 +12,7 @@ from model import mobilenet, published
 from model.config import TINY
 from pipelines import embedders, options
 from pipelines.demo import footage
-from shards import manifest
+from shards import dataset
 from shards.errors import UsageError
 from shards.inspection.stats import summarize
 from shards.ledger import Ledger
@@ -147,9 +147,8 @@ def test_groups_that_look_alike_are_left_out_and_counted(mixed, tmp_path, run, q
     flags = ["--max-group-similarity", "0.97", "--keep-segments"]
     ran = run.preprocess("--videos", mixed, "--out", out, *quick, *flags)
     assert ran.status == 0, ran.err
-    held = manifest.load(str(out))
-    summary = summarize(str(out), held)
-    judged = [group for path in out.glob("*.stats.json") for group in json.loads(path.read_text())["judged"]]
+    summary = summarize(dataset.open_data(str(out)))
+    judged = [group for path in out.glob("*of*.stats.json") for group in json.loads(path.read_text())["judged"]]
     assert {run[0] for group in judged if group["outcome"] == "too-alike" for run in group["runs"]} >= {"still"}
     assert all((group["similarity"] > 0.97) == (group["outcome"] == "too-alike") for group in judged)
     assert summary.histograms["groups"]["kept"] == summary.counts["examples"] > 0

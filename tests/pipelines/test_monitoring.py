@@ -10,7 +10,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines import status
+from pipelines import status_report
 from pipelines.folder import commit_config
 from pipelines.metering import JOB, MILLISECONDS, OUTCOME
 from pipelines.options import parse
@@ -76,11 +76,11 @@ def folder_with(data, *entries):
 def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path):
     data = tmp_path / "my data"
     command = ["--videos", "v", "--out", str(data), "--retry-failed", "--yt-dlp", "--proxy http://me:secret@there"]
-    status.note_start(str(data), command)
+    status_report.note_start(str(data), command)
     failed = [Entry(f"video{number}", "network", "failed-retryable") for number in range(5)]
     folder_with(data, *failed, *(Entry(f"video{number}", "extracted", "done") for number in range(5, 8)))
     VideoStore(str(data)).commit(VideoTable(VideoText("waiting"), "config", "extracted", "done"), [])
-    found = status.report(str(data), now=time.time() + 3600)
+    found = status_report.report(str(data), now=time.time() + 3600)
     assert (found.finished, found.in_store) == (8, 1)
     assert found.hours == pytest.approx(1, abs=0.1)
     assert {(r.outcome, r.videos, len(r.samples)) for r in found.reasons} == {("network", 5, 3), ("extracted", 3, 3)}
@@ -96,11 +96,11 @@ def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path
         "--yt-dlp=...",
         "--retry-failed",
     ]
-    assert "secret" not in (data / status.NOTE).read_text()
+    assert "secret" not in (data / status_report.NOTE).read_text()
     shown = run("pipelines.status", data)
     assert found.retry in shown.out
     assert json.loads(run("pipelines.status", data, "--json").out)["retry"] == found.retry
-    assert status.retry_command(["--yt_dlp=--username me", "--limit", "2"]).split()[3:] == [
+    assert status_report.retry_command(["--yt_dlp=--username me", "--limit", "2"]).split()[3:] == [
         "--yt-dlp=...",
         "--limit",
         "2",
@@ -109,6 +109,6 @@ def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path
 
 
 def test_a_job_that_failed_nowhere_says_nothing_of_retries(tmp_path):
-    status.note_start(str(tmp_path), ["--videos", "v"])
+    status_report.note_start(str(tmp_path), ["--videos", "v"])
     folder_with(tmp_path, Entry("video", "extracted", "done"))
-    assert status.report(str(tmp_path), now=2e9).retry is None
+    assert status_report.report(str(tmp_path), now=2e9).retry is None

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from pipelines import status
+from pipelines import status_report
 from shards import dataset, filesystem, manifest, removal, sidecar, tfrecord
 from shards.errors import StorageError, UsageError
 from shards.inspection import stats
@@ -134,7 +134,7 @@ def test_a_block_list_keeps_videos_out(tmp_path, run, corpus, quick):
 
 
 def test_the_status_of_a_job(data, run):
-    found = status.report(str(data), now=(data / "manifest.json").stat().st_mtime + 10)
+    found = status_report.report(str(data), now=(data / "manifest.json").stat().st_mtime + 10)
     assert (found.finished, found.in_store) == (6, 0)
     assert found.hours > 0
     assert found.reasons[0].outcome == "extracted"
@@ -147,4 +147,4 @@ def test_the_status_of_a_job(data, run):
 
 def test_where_no_job_worked(tmp_path):
     with pytest.raises(UsageError, match="no job ever worked there"):
-        status.report(str(tmp_path), now=0.0)
+        status_report.report(str(tmp_path), now=0.0)
