@@ -20,8 +20,6 @@ from shards.manifest import Manifest
 TOKENIZER_NAME = "tokenizer.json"
 CONFIG_NAME = "config.json"
 LOG_NAME = "job.log"
-LOCK_PATIENCE = 600.0
-"""Seconds that a job waits for others that share the folder; each holds the lock for moments."""
 
 
 def keep_log(path: str) -> None:

@@ -88,10 +88,6 @@ class Ledger:
         files = filesystem.list_files(self.folder, SUFFIX)
         return newest(entry for path in files for entry in read_lines(path))
 
-    def own_entries(self) -> dict[str, Entry]:
-        """The newest entries among those that were written under this name."""
-        return newest(read_lines(self._file)) if filesystem.exists(self._file) else {}
-
 
 def newest(entries: Iterable[Entry]) -> dict[str, Entry]:
     """The newest entry of every item, keyed by id; of two of one moment the later."""
