@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards import filesystem
-from shards.manifest import Generation
+from shards.manifest import Generation, generation_folder
 
 FOLDER = "ledger"
 SUFFIX = ".jsonl"
@@ -60,8 +60,8 @@ def part_path(data: str, split: str, generation: int, number: int, count: int) -
 
 def parts_of(data: str, generation: Generation) -> list[str]:
     """The files of a generation's ledger."""
-    count = generation.ledger
-    return [part_path(data, generation.split, generation.number, number, count) for number in range(count)]
+    count, folder = generation.ledger, generation_folder(data, generation)
+    return [part_path(folder, generation.split, generation.number, number, count) for number in range(count)]
 
 
 def removals_path(data: str) -> str:

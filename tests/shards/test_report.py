@@ -113,7 +113,8 @@ def test_damage_is_listed_and_the_rest_is_shown(data, tmp_path):
     assert any(where == "statistics" and third.name in what for where, what in problems)
     marked = {row[0]: row[-1] for row in shown["shards"]}
     assert marked[third.name]
-    assert not marked[second.name]
+    assert sidecar in marked[second.name]
+    assert "checksum" in marked[first.name]
     assert len(shown["gallery"]) == 2 * PER_SHARD - 1
 
 
