@@ -34,8 +34,8 @@ from shards import filesystem, generations, manifest, object_store
 from shards.generations import waiting_runs
 from shards.ledger import Ledger
 from shards.manifest import Generation, stats_path
-from shards.video_store import VideoStore
 from shards.tokenizer import train_tokenizer
+from shards.video_store import VideoStore
 from tests.faults.portable import service
 from tests.forked import Commands, Job
 from tests.gcs.emulator import Emulator, Storm
