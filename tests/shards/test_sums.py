@@ -122,6 +122,8 @@ def test_many_names_are_estimated_within_three_percent():
     assert abs(found.repeated / exact - 1) < 0.03
     whole = FrameSample.of(names, owners)
     assert found.to_json() == whole.to_json()
+    for one, other in ((FrameSample(), whole), (whole, FrameSample()), (whole, parts[0].of(names[:0], owners[:0]))):
+        assert one.merged(other).to_json() == whole.to_json()
     for order in itertools.islice(itertools.permutations(parts), 0, 5000, 1000):
         again = FrameSample()
         for part in reversed(order):
