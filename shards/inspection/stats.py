@@ -66,10 +66,12 @@ def summary_of(found: Sums, committed: Manifest | None, split: str | None = None
     outcomes: dict[str, dict[str, int]] = defaultdict(dict)
     for (kind, outcome), count in sorted(found.outcomes.items(), key=lambda item: (-item[1], item[0])):
         outcomes[kind][outcome] = count
+    done = outcomes_by_kind(found)["done"]
     return Summary(
         found.shards,
         found.bytes,
-        found.videos,
+        # A video whose last segments are in a shard of what the others left over is in two shards.
+        min(found.videos, done) if done else found.videos,
         {name: found.counts[name] for name in COUNTS},
         found.milliseconds / 1000,
         {name: {str(value): n for value, n in histogram.items()} for name, histogram in found.histograms.items()},

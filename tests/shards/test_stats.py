@@ -140,6 +140,16 @@ def test_a_missing_sidecar_is_named(tmp_path):
         stats.read_sidecar(str(tmp_path), Shard("a.tfrecord", 1, 1, ""))
 
 
+def test_a_video_in_two_shards_is_one_video(tmp_path):
+    held = examples(0, 2)
+    data = write_data(tmp_path / "data", [held[:1], held])
+    assert stats.summarize(dataset.open_data(data)).videos == 6
+    ledger = tmp_path / "data" / "ledger" / "main.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:4]))
+    assert stats.summarize(dataset.open_data(data)).videos == 4
+
+
 def test_a_generation_with_statistics_needs_no_sidecar(tmp_path):
     data = write_data(tmp_path / "data", [examples(i, 2) for i in range(2)])
     opened = dataset.open_data(data)
