@@ -6,16 +6,17 @@ A data folder is simulated: a manifest of all shards, a real `stats.json` and th
 generation, a list of all ids, and shards that are empty files of the right size but for a real one in the first
 generation. Each operation runs in a process of its own; its CPU seconds without imports and its largest resident memory
 stand beside limits. An operation on a sample says so: its seconds are then those of the sample times its share. Those
-that the runner spreads over workers are marked with a star. The exit status is 1 if a limit is not kept.
+that the runner spreads over workers are marked with a star. The elements of every stage that handles more of them for
+a longer list are those of the samples times their share. The exit status is 1 if a limit is not kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -25,7 +26,9 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import simplejpeg
 import tyro
+from apache_beam.metrics import monitoring_infos
 from rich.console import Console
 from rich.table import Table
 
@@ -44,7 +47,7 @@ from shards.manifest import Generation, Manifest, Shard, generation_stats_path, 
 from shards.packing import Run
 from shards.planning import Packing, Target
 from shards.reading.source import Source
-from shards.segments import VideoText
+from shards.segments import Segment, VideoText
 from shards.video_store import VideoStore, VideoTable
 
 SHARD_BYTES = 128 << 20
@@ -59,6 +62,7 @@ SEED, VICTIM, TAG = 0, "video000007", "5b2e61"
 SAMPLE = 100
 """One in so many ids is selected for the count of elements."""
 
+ASSEMBLED = 400
 STORED = 100_000
 SUMMED = 1000
 PLANNED = 200
@@ -239,20 +243,58 @@ def read_list(work: Work) -> str:
 def select(work: Work) -> str:
     """Join the sample of the list with the sample of the ledger, in this process."""
     options = PreprocessOptions(f"{work.root}/empty", ids=f"{work.root}/sample")
-    counted = Path(work.root, "counted")
-    counted.mkdir()
-    with beam.Pipeline(runner="DirectRunner") as pipeline:
-        selecting = SelectVideos(list_of(options), None, (f"{work.root}/ledger.jsonl",), retry_failed=False)
-        selected, known = pipeline | selecting
-        for name, elements in (("selected", selected), ("known", known)):
-            _ = (
-                elements
-                | f"Count {name}" >> beam.combiners.Count.Globally()
-                | f"Write {name}" >> beam.Map(lambda n, path: Path(path).write_text(str(n)), str(counted / name))
-            )
-    numbers = {name: SAMPLE * int((counted / name).read_text()) for name in ("selected", "known")}
-    listed = work.options.ids // SAMPLE * SAMPLE
-    return f"{listed:,} listed, {numbers['known']:,} known, {numbers['selected']:,} to look up"
+    pipeline = beam.Pipeline(runner="DirectRunner")
+    _ = pipeline | "Select videos" >> SelectVideos(list_of(options), None, (f"{work.root}/ledger.jsonl",), False)
+    counted = run_counted(work, pipeline, SAMPLE)
+    found = counted["Select videos/Leave out what earlier generations hold"]
+    return f"{counted['Select videos/Read the list']:,} listed, {found:,} to look up"
+
+
+def assemble(work: Work) -> str:
+    """Make a generation of a sample of videos, half of them with segments, in this process."""
+    out, segment = f"{work.root}/assembled", sample_segment()
+    store = VideoStore(out)
+    for number in range(ASSEMBLED):
+        held = table(name_of(number), 0)
+        done = number % 2 == 0
+        held = held if done else dataclasses.replace(held, outcome="no-captions", kind="rejected")
+        store.commit(held, [segment] * VIDEO_SEGMENTS if done else [])
+    os.link(f"{work.data}/tokenizer.json", f"{out}/tokenizer.json")
+    size = EXAMPLES * SEGMENTS * store.get(name_of(0)).spans[0][1]
+    pipeline = beam.Pipeline(runner="DirectRunner")
+    graph.build(pipeline, PreprocessOptions(out, ids="", stage="assemble", shard_bytes=size), "config")
+    run_counted(work, pipeline, work.options.ids // ASSEMBLED)
+    return f"{len(manifest.load(out).shards())} shards of {ASSEMBLED:,} videos"
+
+
+def sample_segment() -> Segment:
+    """A segment with small pictures."""
+    rng = np.random.default_rng(0)
+    grey = simplejpeg.encode_jpeg(rng.integers(0, 256, (64, 188, 1), dtype=np.uint8), colorspace="GRAY")
+    frame = simplejpeg.encode_jpeg(rng.integers(0, 256, (16, 32, 3), dtype=np.uint8))
+    words, times = np.arange(20, 40), np.arange(20, dtype=np.float32) / 4
+    return Segment(0.0, 5.0, 1, frame, 32, 16, grey, 100.0, words, times, times)
+
+
+def run_counted(work: Work, pipeline: beam.Pipeline, times: int) -> dict[str, int]:
+    """Run a job on a sample; the elements of every stage times its share, which are also kept for the table."""
+    names: dict[str, str] = {}
+    for transform in pipeline.to_runner_api().components.transforms.values():
+        for output in transform.outputs.values():
+            # Of a transform and those inside it, the one below the stage's own name is the most telling.
+            if names.get(output, "").count("/") != 1:
+                names[output] = transform.unique_name
+    result = pipeline.run()
+    result.wait_until_finish()
+    counted: dict[str, int] = {}
+    for infos in result._monitoring_infos_by_stage.values():
+        for info in infos:
+            name = names.get(info.labels.get("PCOLLECTION", ""))
+            if name and info.urn == monitoring_infos.ELEMENT_COUNT_URN:
+                counted[name] = max(counted.get(name, 0), monitoring_infos.extract_counter_value(info) * times)
+    with Path(work.root, "elements.jsonl").open("a") as file:
+        file.writelines(json.dumps(pair) + "\n" for pair in counted.items())
+    return counted
 
 
 def tables_of(shard: int) -> list[VideoTable]:
@@ -368,6 +410,7 @@ def operations(options: Options) -> list[Operation]:
         Operation("build the job's graph, three times", build_graph, 30, 1),
         Operation("read the list*", read_list, 600, 1, SAMPLE),
         Operation("select videos*", select, 7200, 4, SAMPLE),
+        Operation("make a generation of a sample, by its real stages", assemble, 300, 2),
         Operation("plan all shards*", plan_shards, 3600, 1, options.shards / PLANNED),
         Operation("plan what they leave over", plan_rest, 600, 4),
         Operation("sum up all sidecars*", sum_sidecars, 3600, 0.5, options.shards / SUMMED),
@@ -384,11 +427,30 @@ def operations(options: Options) -> list[Operation]:
 
 
 def measured(operation: Operation, work: Work, results: multiprocessing.Queue) -> None:
-    """Run an operation and send its CPU seconds, its memory and what it says."""
+    """Run an operation and send its CPU seconds, its memory and what it says; a failure takes forever."""
     begun = time.process_time()
-    said = operation.run(work)
-    seconds = time.process_time() - begun
-    results.put((seconds * operation.times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, said))
+    try:
+        said = operation.run(work)
+    except Exception as error:
+        results.put((math.inf, 0.0, repr(error)))
+        raise
+    results.put(((time.process_time() - begun) * operation.times, peak_gigabytes(), said))
+
+
+def peak_gigabytes() -> float:
+    """The largest resident memory of this program, without that of the process that started it."""
+    (line,) = [row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM")]
+    return int(line.split()[1]) / 1e6
+
+
+def element_table(work: Work) -> Table:
+    """The elements of every stage whose number grows with the list, from the samples."""
+    table = Table("stage", "elements")
+    for row in Path(work.root, "elements.jsonl").read_text().splitlines():
+        name, count = json.loads(row)
+        if name.count("/") == 1 and count > work.options.ids // 1000 // 10:
+            table.add_row(name, f"{count:,}")
+    return table
 
 
 def main() -> int:
@@ -407,12 +469,14 @@ def main() -> int:
             process.start()
             seconds, memory, said = results.get()
             process.join()
+            console.print(f"{operation.name}: {seconds:,.1f} s, {memory:.2f} GB")
             within = seconds <= operation.seconds and memory <= operation.gigabytes
             kept = kept and within
             sample = f" (1/{operation.times:g})" if operation.times > 1 else ""
             limits = (f"{operation.seconds:g}", f"{memory:.2f}", f"{operation.gigabytes:g}")
             table.add_row(operation.name + sample, f"{seconds:,.1f}", *limits, said, style="" if within else "red")
         console.print(table)
+        console.print(element_table(work))
     return 0 if kept else 1
 
 
