@@ -293,7 +293,8 @@ def run_counted(work: Work, pipeline: beam.Pipeline, times: int) -> dict[str, in
             if name and info.urn == monitoring_infos.ELEMENT_COUNT_URN:
                 counted[name] = max(counted.get(name, 0), monitoring_infos.extract_counter_value(info) * times)
     with Path(work.root, "elements.jsonl").open("a") as file:
-        file.writelines(json.dumps(pair) + "\n" for pair in counted.items())
+        # What is there once in a sample is there once in the whole.
+        file.writelines(json.dumps(pair) + "\n" for pair in counted.items() if pair[1] > times)
     return counted
 
 
@@ -448,7 +449,7 @@ def element_table(work: Work) -> Table:
     table = Table("stage", "elements")
     for row in Path(work.root, "elements.jsonl").read_text().splitlines():
         name, count = json.loads(row)
-        if name.count("/") == 1 and count > work.options.ids // 1000 // 10:
+        if name.count("/") == 1:
             table.add_row(name, f"{count:,}")
     return table
 
