@@ -31,16 +31,17 @@ import tyro
 
 from benchmarks.ingest_scale import make_originals
 from shards import filesystem, generations, manifest, object_store
-from shards.generations import GenerationPlan, Packing
+from shards.generations import waiting_runs
 from shards.ledger import Ledger
-from shards.manifest import stats_path
+from shards.manifest import Generation, stats_path
 from shards.tokenizer import train_tokenizer
+from shards.video_store import VideoStore
 from tests.faults.portable import service
 from tests.forked import Commands, Job
 from tests.gcs.emulator import Emulator, Storm
 
 SLOW_DISK = Path(__file__).parent.parent / "tests" / "faults" / "slow_disk.py"
-COMPARED = (".tfrecord", ".index", ".stats.json", ".videos", "manifest.json", "remainder.json", "config.json")
+COMPARED = (".tfrecord", ".index", ".stats.json", "manifest.json", "config.json")
 WRITERS, EACH = 4, 10
 MOST_KILLS = 15
 """Then a job is left alone, so that its row ends."""
@@ -128,7 +129,7 @@ def audit(out: str, expected: Collection[str]) -> Audit:
         for group in json.loads(filesystem.read_bytes(stats_path(filesystem.join(out, shard.name))))["runs"]:
             places.update((video, i) for video, first, stop in group for i in range(first, stop))
     for split in held.splits():
-        for run in generations.read_remainder(out, held, split):
+        for run in waiting_runs(held, split):
             places.update((run.video_id, i) for i in range(run.first, run.stop))
     entries = Ledger(out).entries()
     lost = {e.id for e in entries.values() if not e.segments or any(not places[e.id, i] for i in range(e.segments))}
@@ -179,7 +180,7 @@ def _ends_within(job: Job, seconds: float) -> bool:
 
 def _finished(out: str) -> int:
     """How many videos and shards are finished in a data folder."""
-    return len(Ledger(out).entries()) + len(filesystem.list_files(out, ".stats.json"))
+    return sum(1 for _ in VideoStore(out).paths()) + len(filesystem.list_files(out, ".stats.json"))
 
 
 def run_through_storm(work: Work, out: str) -> str:
@@ -199,7 +200,7 @@ def run_through_restart(work: Work, out: str, emulator: Emulator) -> str:
     Raises `FaultError` if the job was over by then, and as `Work.finish`.
     """
     job = work.start(out)
-    while not filesystem.list_files(filesystem.join(out, "ledger")):
+    while not any(VideoStore(out).paths()):
         if job.poll() is not None or time.monotonic() > work.deadline:
             work.finish(job)
             raise FaultError("the job was over before the service could go away")
@@ -229,12 +230,9 @@ def bucket(folder: Path | None = None) -> Iterator[tuple[str, Emulator]]:
 
 
 def commit_some(out: str, numbers: list[int]) -> None:
-    """Commit generations without shards, as jobs in waves commit theirs."""
+    """Commit generations without shards."""
     for number in numbers:
-        plan = GenerationPlan(number, "train", [f"video{number}"], [], [], [])
-        with filesystem.exclusive(filesystem.join(out, ".lock"), patience=300):
-            held = manifest.load(out) if filesystem.exists(filesystem.join(out, manifest.NAME)) else None
-            generations.commit_generation(out, held, plan, [], Packing(0, "config", 4, 1), "tokenizer")
+        generations.commit(out, Generation(number, "train", 1, 0, []), 4, "config", "tokenizer")
 
 
 def race_for_manifest(out: str, each: int) -> tuple[int, int]:

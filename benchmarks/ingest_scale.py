@@ -5,7 +5,7 @@
 The first table is the whole job on one long 1080p video with the duration rule off: the most memory that worker and
 decoder held together at any moment, and the most disk. The second is the time of the whole job per video, for some
 videos and for the same ones many times over under other names; the start of Beam is measured apart, on one video. The
-third is what Beam, the ledger, the segment store and the shards cost beside the work on videos of one minute, by two
+third is what Beam, the ledger, the per-video store and the shards cost beside the work on videos of one minute, by two
 workers: all CPU time of the job but its start, and that of the decoders according to the ledger.
 """
 
@@ -211,7 +211,7 @@ def overhead(root: Path, count: int, tokenizer: Path) -> Table:
         _, _, cpu = job(videos, out, tokenizer, *arguments)
         spent.append((cpu, sum(entry.cpu_seconds for entry in Ledger(str(out)).entries().values())))
     total, work = (1e3 * (after - before) / (count - 1) for before, after in zip(*spent, strict=True))
-    table = Table("videos of 60 s", "CPU ms per video", "of that decoding", "overhead", "asked", title="two workers")
+    table = Table("videos of 60 s", "CPU ms per video", "of that decoding", "overhead", "limit", title="two workers")
     table.add_row(str(count), f"{total:.0f}", f"{work:.0f}", f"{(total - work) / work:.1%}", "10 %")
     return table
 

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from shards import dataset, duplicates, manifest
 from shards.inspection import outliers, report, stats, verify
-from shards.manifest import Generation, Manifest, Shard, shard_name, stats_path
+from shards.manifest import Generation, Manifest, Shard, generation_stats_path, shard_name, stats_path
 from shards.packing import Run
 from shards.records.pretraining import arrange
 from shards.segments import Segment, VideoText
@@ -106,7 +106,7 @@ def write_data(folder: str, examples: int, detail: int) -> None:
         ]
         groups.append([Run(f"video{i:06d}", 0, SEGMENTS)])
         made.append(arrange([(VideoText(f"video{i:06d}"), segments)]))
-    shard = write_shard(folder, shard_name("train", 0, 0, 1), "plan", groups, made)
+    shard, _ = write_shard(folder, shard_name("train", 0, 0, 1), "plan", groups, made)
     held = Generation(0, "train", examples, SEGMENTS * examples, [shard])
     manifest.save(folder, Manifest(SEGMENTS, "", hashlib.sha256(tokenizer).hexdigest(), [held]))
 
@@ -139,25 +139,31 @@ def write_sidecars(folder: str, shards: int, examples: int) -> None:
 
 
 def measure_stats(console: Console, options: Options) -> None:
-    """The statistics of many shards from their sidecars."""
+    """The statistics of many shards from their sidecars, as a removal sums them up again, and from those of the job."""
     with tempfile.TemporaryDirectory() as folder:
         write_sidecars(folder, options.shards, options.examples)
 
-        def work() -> None:
-            opened = dataset.open_data(folder)
-            shards = list(stats.read_sidecars(folder, opened.manifest))
-            stats.of_shards(opened, shards)
-            outliers.outliers(shards)
+        opened = dataset.open_data(folder)
+        (generation,) = opened.manifest.generations
+        summed = measure(lambda: stats.sums_of(opened))
+        content = stats.read_generation(folder, generation).to_json()
+        Path(generation_stats_path(folder, generation)).write_text(content)
 
-        cost = measure(work)
-    table = Table("statistics from sidecars", "wall s", "CPU s", "asked s")
-    table.add_row(f"{options.shards:,} shards", f"{cost.wall:.2f}", f"{cost.cpu:.2f}", "2")
+        def work() -> None:
+            found = stats.sums_of(dataset.open_data(folder))
+            stats.summary_of(found, opened.manifest)
+            outliers.outliers(found)
+
+        read = measure(work)
+    table = Table("statistics", "wall s", "CPU s", "limit s")
+    for name, cost, limit in (("from sidecars", summed, ""), ("from the generation's file", read, "2")):
+        table.add_row(f"{options.shards:,} shards, {name}", f"{cost.wall:.2f}", f"{cost.cpu:.2f}", limit)
     console.print(table)
 
 
 def measure_verify(console: Console) -> None:
     """Megabytes a second of one core, beside the sums that must be made of every byte."""
-    table = Table("verify", "kB per segment", "MB per CPU-s", "the sums alone", "asked")
+    table = Table("verify", "kB per segment", "MB per CPU-s", "the sums alone", "limit")
     for name, detail in (("small frames", 4), ("usual frames", 14)):
         with tempfile.TemporaryDirectory() as folder:
             write_data(folder, 40, detail)
@@ -189,7 +195,7 @@ def measure_page(console: Console, options: Options) -> None:
         write_data(folder, options.gallery, 14)
         cost = measure(lambda: report.write(dataset.open_data(folder), out, options.gallery))
         size = Path(out, report.PAGE).stat().st_size / 1e6
-    table = Table("page", "wall s", "CPU s", "asked s", "MB", "asked MB")
+    table = Table("page", "wall s", "CPU s", "limit s", "MB", "limit MB")
     name = f"{options.gallery} examples of {SEGMENTS} segments"
     table.add_row(name, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", "30", f"{size:.1f}", "15")
     console.print(table)

@@ -1,4 +1,4 @@
-"""The command line of the shards: `python -m shards stats|show|report|card|export|verify|remove|train-tokenizer`."""
+"""The command line of the shards: `python -m shards stats|show|report|card|export|verify|merge|remove|...`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stats:
     """What the data set holds, in numbers, from the statistics that its jobs left."""
 
     data: Data
-    """A data folder."""
+    """A data folder, a pattern, or a list with commas."""
     split: str | None = None
     """Only this split."""
     json: bool = False
@@ -70,7 +70,7 @@ class Show:
     """The segments of one example with their words, pictures and sounds."""
 
     data: Data
-    """A data folder, a shard or a pattern."""
+    """A data folder, a shard, a pattern, or a list with commas."""
     example: int = 0
     """The example's number."""
     video: str | None = None
@@ -132,7 +132,7 @@ class Report:
     """One page that shows the data set: numbers, charts, examples with their masks, every shard."""
 
     data: Data
-    """A data folder, a shard or a pattern."""
+    """A data folder, a shard, a pattern, or a list with commas."""
     out: str = "report"
     """Folder for index.html, which needs no server and no network."""
     examples: int = 200
@@ -172,7 +172,7 @@ class Export:
     """Write the shards for other toolkits: WebDataset tar files, or Parquet tables."""
 
     data: Data
-    """A data folder, a shard or a pattern."""
+    """A data folder, a shard, a pattern, or a list with commas."""
     to: Literal["webdataset", "parquet"]
     """The form."""
     out: str
@@ -194,7 +194,7 @@ class Verify:
     """Read everything and check every claim; exit status 1 if anything is wrong."""
 
     data: Data
-    """A data folder, a shard or a pattern."""
+    """A data folder, a shard, a pattern, or a list with commas."""
     split: str | None = None
     """Only this split."""
     processes: int = CORES
@@ -217,7 +217,7 @@ class Verify:
         return 1 if damaged else 0
 
     def _check(self, opened: dataset.DataSet, console: Console) -> set[str]:
-        """The names of the shards (or other files) that something is wrong with."""
+        """The paths of the shards (or other files) that something is wrong with."""
         from shards.inspection import verify
 
         damaged: set[str] = set()
@@ -241,6 +241,26 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """Make several data folders one: write a manifest that refers to their shards where they are."""
+
+    out: Data
+    """The folder for the manifest; it is written again if it was merged before."""
+    data: tyro.conf.Positional[tuple[str, ...]]
+    """Data folders, or patterns of them, in the order in which they are read."""
+
+    def run(self, console: Console) -> int:
+        """Write the manifest and say what it holds."""
+        from shards import merging
+
+        folders = [folder for data in self.data for folder in dataset.data_folders(data)]
+        merged = merging.write(self.out.rstrip("/"), folders)
+        examples = sum(generation.examples for generation in merged.generations)
+        console.print(f"{self.out}: {len(merged.shards())} shards of {len(folders)} folders, {examples} examples")
+        return 0
+
+
+@dataclass(frozen=True)
 class Remove:
     """Take videos out of a data set, for good."""
 
@@ -254,11 +274,14 @@ class Remove:
         from shards import removal
         from shards.inspection import card
 
+        folders = dataset.data_folders(self.data)
+        if len(folders) > 1:
+            raise UsageError(f"videos are removed from one folder at a time; {self.data!r} names {', '.join(folders)}")
         listed = [self.ids]
         if filesystem.exists(self.ids):
             listed = [line.strip() for line in filesystem.read_bytes(self.ids).decode().splitlines() if line.strip()]
-        gone = removal.remove(self.data.rstrip("/"), listed)
-        card.write(dataset.open_data(self.data))
+        gone = removal.remove(folders[0].rstrip("/"), listed)
+        card.write(dataset.open_data(folders[0]))
         console.print(
             f"{gone.videos} of {len(listed)} videos were in the shards: {gone.shards} shards written again,"
             f" {gone.examples} examples gone, and with them {gone.other_segments} segments of other videos"
@@ -291,8 +314,8 @@ class TrainTokenizer:
 
 
 def _shard_of(file: str) -> str:
-    """The shard's name, for a finding in it or in one of its companions."""
-    name = file.rpartition("/")[2].removesuffix(".index").removesuffix(".stats.json")
+    """The shard's path, for a finding in it or in one of its companions."""
+    name = file.removesuffix(".index").removesuffix(".stats.json")
     return name if name.endswith(dataset.SUFFIX) else name + dataset.SUFFIX
 
 
@@ -309,6 +332,7 @@ COMMANDS = {
     "card": Card,
     "export": Export,
     "verify": Verify,
+    "merge": Merge,
     "remove": Remove,
     "train-tokenizer": TrainTokenizer,
 }
@@ -318,8 +342,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     cli = tyro.extras.subcommand_cli_from_dict
     command = command_line.parse(cli, COMMANDS, "shards", argv, names=COMMANDS)
-    if not isinstance(command, TrainTokenizer):
-        command_line.require_data("DATA", command.data)
+    for data in command.data if isinstance(command, Merge) else [getattr(command, "data", None)]:
+        if data is not None:
+            command_line.require_data("DATA", data)
     return command.run(Console())
 
 

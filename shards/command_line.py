@@ -128,9 +128,13 @@ def require_folder(flag: str, path: str | None) -> None:
 
 
 def require_data(flag: str, path: str) -> None:
-    """Raise `UsageError` if data on this machine is not there: a folder or a file; patterns are not resolved."""
-    if is_local(path) and not any(mark in path for mark in "*?[{") and not Path(path).exists():
-        raise UsageError(f"there is no file or folder {path!r}; {flag} needs one that exists")
+    """Raise `UsageError` if data on this machine is not there: folders or files, separated by commas.
+
+    Patterns are not resolved.
+    """
+    for one in [path] if Path(path).exists() else path.split(","):
+        if is_local(one) and not any(mark in one for mark in "*?[{") and not Path(one).exists():
+            raise UsageError(f"there is no file or folder {one!r}; {flag} needs one that exists")
 
 
 def require_not_negative(flag: str, number: int | None) -> None:

@@ -8,6 +8,9 @@ one that comes second is told.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import glob
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +26,7 @@ __all__ = ["TEMPORARY_PREFIX", "BusyError", "ExistsError", "StorageError"]
 _BUCKETS = "gs://"
 _LOOK_SECONDS = 0.5
 _ANY_LENGTH = 1 << 40
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 def is_remote(path: str) -> bool:
@@ -95,6 +99,21 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
 def list_folders(folder: str) -> list[str]:
     """Sorted names of the folders directly in `folder`; empty if there is no folder."""
     return _layer(folder).list_folders(folder)
+
+
+def matching(pattern: str) -> list[str]:
+    """Sorted paths of the files and folders that a pattern with `*`, `?` or `[...]` matches, in buckets too."""
+    if not is_remote(pattern):
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
+    parts = pattern.rstrip("/").split("/")
+    first = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), len(parts))
+    found = ["/".join(parts[:first])]
+    for depth in range(first, len(parts)):
+        names = [(folder, name) for folder in found for name in list_folders(folder)]
+        if depth == len(parts) - 1:
+            names += [(folder, path.rpartition("/")[2]) for folder in found for path in list_files(folder)]
+        found = [join(folder, name) for folder, name in names if fnmatch.fnmatchcase(name, parts[depth])]
+    return sorted(found)
 
 
 def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -19,7 +19,15 @@ _FILE = re.compile(r"[A-Za-z0-9]+-g(\d{4,})-.*\.(?:tfrecord|index|stats\.json|js
 
 
 def waiting_runs(committed: Manifest | None, split: str) -> list[Run]:
-    """The runs of a split that wait to be packed, those of older generations first."""
+    """The runs of a split that wait to be packed, those of older generations first.
+
+    Raises `UserError` for a manifest that was merged of several folders: no generation can follow there.
+    """
+    if committed and committed.folders():
+        raise UserError(
+            f"the manifest was merged of {', '.join(committed.folders())}; add videos to one of these folders, then"
+            " merge them again"
+        )
     return [Run(*run) for g in (committed.waiting(split) if committed else []) for run in g.remainder]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards import filesystem
-from shards.manifest import Generation
+from shards.manifest import Generation, generation_folder
 
 FOLDER = "ledger"
 SUFFIX = ".jsonl"
@@ -59,7 +59,8 @@ def part_path(data: str, generation: Generation, number: int) -> str:
 
 def parts_of(data: str, generation: Generation) -> list[str]:
     """The files of a generation's ledger."""
-    return [part_path(data, generation, number) for number in range(generation.ledger)]
+    folder = generation_folder(data, generation)
+    return [part_path(folder, generation, number) for number in range(generation.ledger)]
 
 
 def removals_path(data: str) -> str:

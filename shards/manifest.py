@@ -42,7 +42,15 @@ def stats_path(shard: str) -> str:
 
 def generation_stats_path(data: str, generation: Generation) -> str:
     """Where the statistics of a whole generation are."""
-    return filesystem.join(data, f"{generation.stem}.stats.json")
+    return filesystem.join(generation_folder(data, generation), f"{generation.stem}.stats.json")
+
+
+def generation_folder(data: str, generation: Generation) -> str:
+    """Where the files of a generation are: the folder of the manifest, or the one that a merged manifest names."""
+    folder = generation.folder
+    if not folder or folder.startswith("/") or "://" in folder:
+        return folder or data
+    return filesystem.join(data, folder)
 
 
 class ManifestError(UserError):
@@ -66,7 +74,9 @@ class Generation:
     `took` are the numbers of the generations whose left-over segments it packed, `remainder` the runs of segments, as
     (video, first, stop), that it leaves over itself. `text` counts the sequences that its examples took from each
     source of text, `ledger` is the number of files that say how its videos ended, `tag` what tells its ledger and its
-    statistics from those of a job of other videos that lost the race for its number.
+    statistics from those of a job of other videos that lost the race for its number. `folder` is where its files are,
+    in a manifest that was merged of several: absolute, in a bucket, or relative to the manifest's folder. Its number is
+    the one that it has there, so a generation is named by folder and number.
     """
 
     number: int
@@ -79,6 +89,7 @@ class Generation:
     remainder: list[list[Any]] = field(default_factory=list)
     ledger: int = 0
     tag: str = ""
+    folder: str = ""
 
     @property
     def stem(self) -> str:
@@ -104,11 +115,20 @@ class Manifest:
         """The shards of a split (all of them without one), oldest generation first."""
         return [s for g in self.generations if split in (None, g.split) for s in g.shards]
 
+    def located(self, data: str, split: str | None = None) -> dict[str, Shard]:
+        """The shards of a split by path, in the order of `shards`; `data` is the folder of the manifest."""
+        listed = [(generation_folder(data, g), g) for g in self.generations if split in (None, g.split)]
+        return {filesystem.join(folder, shard.name): shard for folder, g in listed for shard in g.shards}
+
+    def folders(self) -> list[str]:
+        """The folders that a merged manifest refers to; empty for one that names the shards beside it."""
+        return list(dict.fromkeys(g.folder for g in self.generations if g.folder))
+
     def waiting(self, split: str) -> list[Generation]:
         """The generations of a split whose left-over segments no other took up."""
         ours = [g for g in self.generations if g.split == split]
-        taken = {number for g in ours for number in g.took}
-        return [g for g in ours if g.number not in taken]
+        taken = {(g.folder, number) for g in ours for number in g.took}
+        return [g for g in ours if (g.folder, g.number) not in taken]
 
     def next_number(self) -> int:
         """The number of a generation after all others."""
@@ -165,6 +185,8 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
     named = isinstance(generation.tag, str) and "/" not in generation.tag
     if not (_is_count(generation.ledger) and named and _are_runs(generation.remainder)):
         raise ManifestError(f"what generation {generation.number} leaves over, or its ledger, cannot be read")
+    if not isinstance(generation.folder, str):
+        raise ManifestError(f"the folder of generation {generation.number} is {generation.folder!r}, not text")
     if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
         raise ManifestError(f"the texts of a generation of {generation.split!r} are not counts by name")
     return generation

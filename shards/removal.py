@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from shards import filesystem, ledger, manifest, planning
-from shards.errors import StorageError
+from shards.errors import StorageError, UserError
 from shards.inspection import stats
 from shards.ledger import Entry
 from shards.manifest import Generation, Manifest, Shard, generation_stats_path, index_path, stats_path
@@ -45,11 +45,17 @@ class Removal:
 def remove(data: str, ids: Collection[str]) -> Removal:
     """Take every trace of the videos `ids` out of the shards, the store and the remainders, and record it.
 
-    Raises `SidecarError` if a sidecar does not say what its shard holds, `StorageError` if another job is at work.
+    Raises `UserError` for a folder that was merged of others, `SidecarError` if a sidecar does not say what its shard
+    holds, `StorageError` if another job is at work.
     """
     wanted = frozenset(ids)
     with filesystem.exclusive(filesystem.join(data, ".lock")):
         committed = manifest.load(data)
+        if committed.folders():
+            raise UserError(
+                f"{data!r} was merged of {', '.join(committed.folders())}; remove the videos from these folders, then"
+                " merge them again"
+            )
         _sweep(data, committed)
         kept, counts, touched = _rewritten(data, committed, wanted)
         _record(data, wanted, touched)

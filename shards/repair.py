@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shards import filesystem
 from shards.dataset import DataSet
 from shards.errors import UserError
 from shards.sidecar import read_contents
@@ -21,23 +22,22 @@ class RepairError(UserError):
 
 
 def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
-    """Yields the name of every shard of `damaged` after writing it again.
+    """Yields the path of every shard of `damaged`, which are paths, after writing it again.
 
     Raises `RepairError` if what is needed is gone or gives other bytes, `SidecarError` if nobody knows what it was, and
     `VideoStoreError` if segments were not kept.
     """
     if data.manifest is None:
         raise RepairError(f"{data.folder!r} has no manifest, so nobody knows what its shards were; nothing is repaired")
-    store = VideoStore(data.folder)
-    for shard in data.manifest.shards():
-        if shard.name in damaged:
-            plan, groups, texts, judged = read_contents(data.folder, shard.name)
-            read = TextStore(data.folder).read(texts) if texts else None
+    for path, shard in data.claims.items():
+        if path in damaged:
+            folder = filesystem.folder_of(path)
+            store = VideoStore(folder)
+            plan, groups, texts, judged = read_contents(folder, shard.name)
+            read = TextStore(folder).read(texts) if texts else None
             tables = {run.video_id: store.get(run.video_id) for group in groups for run in group}
             examples = examples_of(store, groups, tables, read)
-            written, _ = write_shard(data.folder, shard.name, plan, groups, examples, texts, judged)
+            written, _ = write_shard(folder, shard.name, plan, groups, examples, texts, judged)
             if written != shard:
-                raise RepairError(
-                    f"{shard.name} comes out differently from what the manifest says; the segments changed"
-                )
-            yield shard.name
+                raise RepairError(f"{path} comes out differently from what the manifest says; the segments changed")
+            yield path

@@ -78,7 +78,7 @@ MISSING = {
     "train.pretrain": ("tiny --workdir w --data {none}", "tiny --workdir w --data . --init {none}"),
     "train.finetune": ("vcr --workdir w --init base --data {none}", "vcr --workdir w --data . --init {none}"),
     "train.evaluate": ("vcr --checkpoint {none} --data .", "pretraining --checkpoint base --data {none}"),
-    "shards": ("stats {none}", "verify {none}", "train-tokenizer {none} --out o"),
+    "shards": ("stats {none}", "verify {none}", "merge o {none}", "train-tokenizer {none} --out o"),
 }
 """Command lines whose one wrong thing is a path where nothing is; `{here}` is a file that exists."""
 

@@ -23,10 +23,12 @@ _MOST_ROWS = 30
 def write(data: DataSet) -> str:
     """Write the card beside the manifest and return its path.
 
-    Raises `UsageError` without a manifest, `ManifestError` naming a bad sidecar.
+    Raises `UsageError` without a manifest or for several folders, `ManifestError` naming a bad sidecar.
     """
     if data.manifest is None:
         raise UsageError(f"{data.folder!r} has no manifest, so nothing is known of where its shards come from")
+    if data.several:
+        raise UsageError(f"a card is about one folder; merge {', '.join(data.manifest.folders())} first")
     summary = stats.summarize(data)
     path = filesystem.join(data.folder, NAME)
     filesystem.put_bytes(path, card(data.manifest, _config(data.folder), summary).encode())
@@ -54,7 +56,10 @@ def card(manifest: Manifest, config: dict[str, Any], summary: Summary) -> str:
 
 
 def _generations(manifest: Manifest) -> list[tuple[object, ...]]:
-    return [(g.number, g.split, g.videos, g.segments, g.examples) for g in manifest.generations]
+    return [
+        (f"{g.number} of {g.folder}" if g.folder else g.number, g.split, g.videos, g.segments, g.examples)
+        for g in manifest.generations
+    ]
 
 
 def _digests(manifest: Manifest) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ def export(data: DataSet, out: str, form: Form) -> Iterator[str]:
     """
     write = {"webdataset": _write_tar, "parquet": _write_parquet}[form]
     for shard in data.shards:
-        name = shard.rpartition("/")[2].removesuffix(SUFFIX)
+        name = data.names[shard].removesuffix(SUFFIX).replace("/", "-")
         path = filesystem.join(out, name + ENDINGS[form])
         try:
             with filesystem.create(path) as file:

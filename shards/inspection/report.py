@@ -21,7 +21,7 @@ from shards.inspection import funnel, gallery, outliers, scanning, show, stats, 
 from shards.inspection.show import Decode
 from shards.inspection.stats import Summary
 from shards.inspection.sums import Sums
-from shards.manifest import ManifestError
+from shards.manifest import ManifestError, stats_path
 from shards.randomness import generator
 from shards.records.example import RecordError
 from shards.vocabulary import Vocabulary, of_data
@@ -60,11 +60,12 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class ShardRow:
-    """One shard of the table: its name, examples, and bytes."""
+    """One shard of the table: its name, examples, bytes, and path."""
 
     name: str
     examples: int
     bytes: int
+    path: str = ""
 
 
 def write(data: DataSet, out: str, examples: int = 200, split: str | None = None, processes: int = 1) -> str:
@@ -96,14 +97,15 @@ def sums(data: DataSet, split: str | None, processes: int) -> tuple[Sums, list[s
 def rows(data: DataSet, split: str | None) -> list[ShardRow]:
     """The shards by name, as the manifest says, or else their indexes."""
     if data.manifest is not None:
-        return [ShardRow(shard.name, shard.examples, shard.bytes) for shard in data.manifest.shards(split)]
+        located = data.manifest.located(data.folder, split).items()
+        return [ShardRow(data.names[path], shard.examples, shard.bytes, path) for path, shard in located]
     listed = []
     for path in data.shards:
         try:
             offsets = show.record_offsets(path)
-            listed.append(ShardRow(path.rpartition("/")[2], len(offsets) - 1, offsets[-1]))
+            listed.append(ShardRow(data.names[path], len(offsets) - 1, offsets[-1], path))
         except (RecordError, StorageError):
-            listed.append(ShardRow(path.rpartition("/")[2], 0, filesystem.size(path)))
+            listed.append(ShardRow(data.names[path], 0, filesystem.size(path), path))
     return listed
 
 
@@ -133,7 +135,8 @@ def collect(
 
 
 def _row(row: ShardRow, problems: Sequence[str]) -> list[Any]:
-    problem = next((text for text in problems if row.name in text), "")
+    files = [named for shard in (row.name, row.path) for named in (shard, stats_path(shard))]
+    problem = next((text for text in problems if any(name and name in text for name in files)), "")
     return [row.name, row.examples, round(row.bytes / 1e6, 3), problem]
 
 
@@ -183,7 +186,7 @@ def _gallery(data: DataSet, places: Sequence[Place]) -> tuple[list[dict[str, Any
         return drawn, broken
     vocabulary, decode = _vocabulary(data), gallery.decoder(data.folder)
     budget = _PICTURE_BYTES // len(places)
-    paths = {path.rpartition("/")[2]: path for path in data.shards}
+    paths = {name: path for path, name in data.names.items()}
     for place in places:
         name, path = place.shard, paths[place.shard]
         try:
@@ -200,7 +203,7 @@ def _vocabulary(data: DataSet) -> Vocabulary:
 
 def one_example(data: DataSet, path: str, record: int, decode: Decode) -> dict[str, Any]:
     """The content of a page with a single example. Raises `RecordError` if it cannot be drawn."""
-    name = path.rpartition("/")[2]
+    name = data.names[path]
     payload = show.read_payload(path, record)
     drawn = gallery.entry(payload, (name, record), [], _vocabulary(data), decode, _PICTURE_BYTES)
     empty = ("tiles", "charts", "funnel", "outcomes", "problems", "outliers", "columns", "shards")

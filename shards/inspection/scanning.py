@@ -24,8 +24,8 @@ from shards.sidecar import Collector
 def scan(data: DataSet, processes: int = 1) -> tuple[Sums, list[str]]:
     """The sums of all shards, and a sentence for each that is damaged or holds other records."""
     found, problems = Sums(), []
-    for sums, problem in _scanned(data.shards, processes):
-        found.add(sums)
+    for path, (sums, problem) in zip(data.shards, _scanned(data.shards, processes), strict=True):
+        found.add(sums.renamed({path.rpartition("/")[2]: data.names[path]}))
         problems += [problem] if problem else []
     return found, problems
 

@@ -51,8 +51,7 @@ def find_video(data: DataSet, video_id: str) -> tuple[str, int]:
 
 def _counts(data: DataSet) -> list[int]:
     if data.manifest:
-        held = {shard.name: shard.examples for shard in data.manifest.shards()}
-        return [held[path.rpartition("/")[2]] for path in data.shards]
+        return [data.claims[path].examples for path in data.shards]
     return [len(record_offsets(path)) - 1 for path in data.shards]
 
 

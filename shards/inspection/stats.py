@@ -9,7 +9,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from shards import filesystem
+from shards import filesystem, manifest
 from shards.dataset import DataSet
 from shards.duplicates import Duplicates
 from shards.errors import StorageError
@@ -59,17 +59,19 @@ def summarize(data: DataSet, split: str | None = None) -> Summary:
     return summary_of(sums_of(data, split), data.manifest, split)
 
 
-def summary_of(found: Sums, manifest: Manifest | None, split: str | None = None) -> Summary:
+def summary_of(found: Sums, committed: Manifest | None, split: str | None = None) -> Summary:
     """What sums mean, with the segments that wait according to the manifest."""
-    splits = [split] if split else manifest.splits() if manifest else []
-    runs = [run for name in splits for generation in manifest.waiting(name) for run in generation.remainder]
+    splits = [split] if split else committed.splits() if committed else []
+    runs = [run for name in splits for generation in committed.waiting(name) for run in generation.remainder]
     outcomes: dict[str, dict[str, int]] = defaultdict(dict)
     for (kind, outcome), count in sorted(found.outcomes.items(), key=lambda item: (-item[1], item[0])):
         outcomes[kind][outcome] = count
+    done = outcomes_by_kind(found)["done"]
     return Summary(
         found.shards,
         found.bytes,
-        found.videos,
+        # A video whose last segments are in a shard of what the others left over is in two shards.
+        min(found.videos, done) if done else found.videos,
         {name: found.counts[name] for name in COUNTS},
         found.milliseconds / 1000,
         {name: {str(value): n for value, n in histogram.items()} for name, histogram in found.histograms.items()},
@@ -86,8 +88,12 @@ def sums_of(data: DataSet, split: str | None = None) -> Sums:
     if data.manifest is None:
         raise ManifestError(f"{data.folder!r} has no manifest and so no statistics; --recompute reads its shards")
     listed = [g for g in data.manifest.generations if split in (None, g.split)]
+    names: dict[str, dict[str, str]] = defaultdict(dict)
+    for path, name in data.names.items():
+        names[filesystem.folder_of(path)][path.rpartition("/")[2]] = name
     for generation in listed:
-        found.add(read_generation(data.folder, generation))
+        ours = names[manifest.generation_folder(data.folder, generation)]
+        found.add(read_generation(data.folder, generation).renamed(ours))
     return found.add(_other_items(data.folder, listed, split))
 
 
@@ -103,9 +109,12 @@ def items_of(data: DataSet, split: str | None = None) -> Sums:
 
 def _other_items(folder: str, listed: list[Generation], split: str | None) -> Sums:
     """The items that no generation counts: those taken out, or all where jobs append to the ledger."""
-    counted = any(generation.ledger for generation in listed)
-    entries = read_removals(folder) if counted else Ledger(folder).entries().values()
-    return Sums.of_items(entry for entry in entries if split in (None, entry.split))
+    found = Sums()
+    for place in dict.fromkeys(manifest.generation_folder(folder, g) for g in listed) or [folder]:
+        counted = any(g.ledger for g in listed if manifest.generation_folder(folder, g) == place)
+        entries = read_removals(place) if counted else Ledger(place).entries().values()
+        found.add(Sums.of_items(entry for entry in entries if split in (None, entry.split)))
+    return found
 
 
 def read_generation(folder: str, generation: Generation) -> Sums:
@@ -119,7 +128,7 @@ def read_generation(folder: str, generation: Generation) -> Sums:
             raise ManifestError(f"the statistics {path!r} are damaged; --recompute reads the shards instead") from None
     found = Sums()
     for shard in generation.shards:
-        found.add(read_sidecar(folder, shard))
+        found.add(read_sidecar(manifest.generation_folder(folder, generation), shard))
     return found
 
 

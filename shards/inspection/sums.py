@@ -6,6 +6,7 @@ numbers in any order. Whatever could grow with the data is a sample by hash: of 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import heapq
 import itertools
@@ -124,6 +125,15 @@ class Sums:
             samples=dict(self.samples),
             languages=Counter(self.languages),
         )
+
+    def renamed(self, names: Mapping[str, str]) -> Sums:
+        """The same with other names of shards, where several folders have shards of one name."""
+        worst = {
+            fault: [(number, names.get(shard, shard), record) for number, shard, record in places]
+            for fault, places in self.worst.items()
+        }
+        ends = {rate: [(value, names.get(shard, shard)) for value, shard in ends] for rate, ends in self.ends.items()}
+        return dataclasses.replace(self, worst=worst, ends=ends)
 
     def add(self, other: Sums) -> Sums:
         """Add other sums to these, which are returned."""

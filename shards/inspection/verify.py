@@ -21,7 +21,7 @@ from shards import filesystem, tfrecord
 from shards import tokenizer as vocabulary
 from shards.dataset import DataSet
 from shards.inspection import question_stats
-from shards.manifest import Shard, index_path, stats_path
+from shards.manifest import Shard, generation_folder, index_path, stats_path
 from shards.records import wire
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, example_of
@@ -52,11 +52,10 @@ class ShardReport:
 
 def verify(data: DataSet, processes: int = 1) -> Iterator[ShardReport]:
     """Yields a report per shard, and one for the folder itself if it has a manifest."""
-    claims = {s.name: s for s in data.manifest.shards()} if data.manifest else {}
     size, findings = _vocabulary_size(data)
     if data.manifest:
         yield ShardReport(0, 0, findings + _check_folder(data))
-    jobs = [(path, claims.get(path.rpartition("/")[2]), size) for path in data.shards]
+    jobs = [(path, data.claims.get(path), size) for path in data.shards]
     if processes == 1 or len(jobs) < 2:
         yield from itertools.starmap(check_shard, jobs)
     else:
@@ -79,11 +78,11 @@ def _vocabulary_size(data: DataSet) -> tuple[int | None, list[Finding]]:
 
 
 def _check_folder(data: DataSet) -> list[Finding]:
-    named = {s.name for s in data.manifest.shards()}
-    present = {path.rpartition("/")[2] for path in filesystem.list_files(data.folder, ".tfrecord")}
+    folders = dict.fromkeys(generation_folder(data.folder, generation) for generation in data.manifest.generations)
+    present = {path for folder in folders or [data.folder] for path in filesystem.list_files(folder, ".tfrecord")}
     return [
-        Finding(name, "the shard is not in the manifest; an interrupted job left it, the next run removes it")
-        for name in sorted(present - named)
+        Finding(path, "the shard is not in the manifest; an interrupted job left it, the next run removes it")
+        for path in sorted(present - set(data.claims))
     ]
 
 

@@ -51,17 +51,19 @@ class Source:
         cache: CacheOptions | None = None,
     ):
         opened = dataset.open_data(data, split, files)
+        self._names = [opened.names[path] for path in opened.shards]
         self.folder, self.manifest, self._paths = opened.folder, opened.manifest, opened.shards
-        self._cache = cache.open() if cache and filesystem.is_remote(self.folder) else None
+        self._cache = cache.open() if cache and any(map(filesystem.is_remote, self._paths)) else None
         if self.manifest and split is None and len(self.manifest.splits()) > 1:
             raise UsageError(f"{data!r} has the splits {', '.join(self.manifest.splits())}; say which one to read")
         self._offsets: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         if self.manifest:
-            present = set(filesystem.list_files(self.folder))
+            folders = dict.fromkeys(map(filesystem.folder_of, self._paths))
+            present = {path for folder in folders for path in filesystem.list_files(folder)}
             if missing := [path for path in self._paths if path not in present]:
                 raise ShardError(f"{len(missing)} shards of the manifest are missing, the first is {missing[0]!r}")
-            self._claims = self.manifest.shards(split)
+            self._claims = [opened.claims[path] for path in self._paths]
             self.counts = np.array([shard.examples for shard in self._claims], np.int64)
         else:
             self._claims = None
@@ -81,12 +83,12 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """What the order of the records depends on: the names of the shards and their sizes."""
-        names = [(path.rpartition("/")[2], int(n)) for path, n in zip(self._paths, self.counts, strict=True)]
+        names = [(name, int(n)) for name, n in zip(self._names, self.counts, strict=True)]
         return hashlib.sha256(repr(names).encode()).hexdigest()
 
     def name(self, shard: int, record: int) -> str:
         """The name of a record, the same wherever the folder is."""
-        return f"{self._paths[shard].rpartition('/')[2]}#{record}"
+        return f"{self._names[shard]}#{record}"
 
     def where(self, shard: int, record: int) -> str:
         """The record's file and place in it, for messages."""

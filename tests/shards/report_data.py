@@ -55,7 +55,7 @@ def write_data(folder: Path, shards: list[list[Example]]) -> str:
     vocabulary = TOKENIZER.to_str().encode()
     (folder / "tokenizer.json").write_bytes(vocabulary)
     written = [
-        write_shard(data, shard_name("train", 0, i, len(shards)), f"plan {i}", map(runs_of, held), held)
+        write_shard(data, shard_name("train", 0, i, len(shards)), f"plan {i}", map(runs_of, held), held)[0]
         for i, held in enumerate(shards)
     ]
     count = sum(map(len, shards))

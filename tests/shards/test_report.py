@@ -15,7 +15,8 @@ from shards import dataset
 from shards.__main__ import main
 from shards.errors import run_command
 from shards.inspection import card, drawing, gallery, report, show, stats
-from shards.inspection.stats import ShardSums
+from shards.inspection.report import ShardRow
+from shards.inspection.sums import Sums
 from shards.vocabulary import of_data
 
 SHARDS, PER_SHARD = 3, 6
@@ -59,16 +60,14 @@ def test_texts_of_videos_cannot_end_their_element(page):
     assert {entry["segments"][0]["title"] for entry in content["gallery"]} == {TITLE}
 
 
-def test_the_worst_examples_come_first(data):
-    shards = [
-        ShardSums("a", 1, {"examples": 9}, worst={"words": [[4, 7], [5, 8]], "silent": [[0, 2]]}),
-        ShardSums("b", 1, {"examples": 9}, worst={"words": [[1, 3]], "silent": [[1, 4]]}),
-    ]
-    chosen = report.choose(shards, 200)
-    assert [(p.shard, p.record) for p in chosen[:4]] == [(1, 1), (0, 4), (0, 5), (0, 0)]
+def test_the_worst_examples_come_first():
+    found = Sums(worst={"words": [(3, "b", 1), (7, "a", 4), (8, "a", 5)], "silent": [(4, "b", 1), (2, "a", 0)]})
+    listed = [ShardRow("a", 9, 1), ShardRow("b", 9, 1)]
+    chosen = report.choose(found, listed, 200)
+    assert [(p.shard, p.record) for p in chosen[:4]] == [("b", 1), ("a", 4), ("a", 5), ("a", 0)]
     assert chosen[0].tags[:2] == ("fewest words", "most silent")
     assert len(chosen) == 18
-    assert [(p.shard, p.record) for p in report.choose(shards, 2)] == [(1, 1), (0, 4)]
+    assert [(p.shard, p.record) for p in report.choose(found, listed, 2)] == [("b", 1), ("a", 4)]
 
 
 def test_the_words_of_a_masked_example_are_the_words_spoken(data):
@@ -107,10 +106,15 @@ def test_damage_is_listed_and_the_rest_is_shown(data, tmp_path):
     Path(str(second).replace(".tfrecord", ".stats.json")).unlink()
     third.unlink()
     _, shown = written(str(folder), tmp_path / "out")
-    problems = {problem["where"]: problem["what"] for problem in shown["problems"]}
-    assert "checksum" in problems[f"{first.name}, record 0"]
-    assert "its numbers were read from the shard" in problems[second.name]
-    assert any(where.startswith(third.name) for where in problems)
+    problems = [(problem["where"], problem["what"]) for problem in shown["problems"]]
+    assert any(where == f"{first.name}, record 0" and "checksum" in what for where, what in problems)
+    sidecar = second.name.replace(".tfrecord", ".stats.json")
+    assert any(sidecar in what and "its numbers were read from the shards" in what for _, what in problems)
+    assert any(where == "statistics" and third.name in what for where, what in problems)
+    marked = {row[0]: row[-1] for row in shown["shards"]}
+    assert marked[third.name]
+    assert sidecar in marked[second.name]
+    assert "checksum" in marked[first.name]
     assert len(shown["gallery"]) == 2 * PER_SHARD - 1
 
 
@@ -120,7 +124,9 @@ def test_shards_without_a_manifest_and_foreign_ones_get_a_page(data, tmp_path):
     (tmp_path / "b.tfrecord").write_bytes(b"not a record at all")
     _, shown = written(str(tmp_path), tmp_path / "out")
     assert len(shown["gallery"]) == PER_SHARD
-    assert [problem["where"] for problem in shown["problems"]] == ["b.tfrecord"]
+    (problem,) = shown["problems"]
+    assert problem["where"] == "statistics"
+    assert "b.tfrecord at byte 0" in problem["what"]
 
 
 def test_the_command_says_where_the_page_is(data, tmp_path, capsys):
@@ -253,6 +259,6 @@ def test_the_card_says_what_the_data_are(data, tmp_path, capsys):
 
 def test_text_of_metadata_stays_in_its_cell(data):
     opened = dataset.open_data(data)
-    summary = stats.summarize(data, opened.manifest)
+    summary = stats.summarize(opened)
     summary.histograms["licences"]["<b>a | b`\nc"] = 5
     assert "| &lt;b>a &#124; b&#96; c | 5 |" in card.card(opened.manifest, {}, summary)

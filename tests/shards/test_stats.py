@@ -10,7 +10,9 @@ from shards.__main__ import main
 from shards.errors import run_command
 from shards.inspection import outliers, scanning, stats
 from shards.inspection.funnel import Step, steps
-from shards.manifest import ManifestError, Shard, stats_path
+from shards.inspection.sums import Sums
+from shards.manifest import ManifestError, Shard, generation_stats_path, stats_path
+from shards.sidecar import Collector
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +20,8 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("stats") / "data", [examples(i, 3) for i in range(2)])
 
 
-def read(data):
-    opened = dataset.open_data(data)
-    return opened, list(stats.read_sidecars(data, opened.manifest))
-
-
 def test_the_numbers_are_those_of_the_examples(data):
-    opened, shards = read(data)
-    summary = stats.of_shards(opened, shards)
+    summary = stats.summarize(dataset.open_data(data))
     assert summary.shards == 2
     assert summary.videos == 12
     assert summary.counts == {
@@ -49,13 +45,10 @@ def test_the_numbers_are_those_of_the_examples(data):
 
 
 def test_scanning_the_shards_gives_the_same_as_their_sidecars(data):
-    opened, shards = read(data)
-    again = list(scanning.scan(opened, processes=2))
-    for name in ("name", "bytes", "counts", "seconds", "histograms", "videos", "lengths", "worst", "problem"):
-        assert [getattr(s, name) for s in again] == [getattr(s, name) for s in shards], name
-    for ours, theirs in zip(again, shards, strict=True):
-        np.testing.assert_array_equal(ours.digests, theirs.digests)
-        np.testing.assert_array_equal(ours.hashes, theirs.hashes)
+    opened = dataset.open_data(data)
+    again, problems = scanning.scan(opened, processes=2)
+    assert again.add(stats.items_of(opened)).to_json() == stats.sums_of(opened).to_json()
+    assert problems == []
 
 
 def test_look_alikes_of_other_videos_are_found_and_those_of_the_same_are_not():
@@ -71,20 +64,21 @@ def test_look_alikes_of_other_videos_are_found_and_those_of_the_same_are_not():
 
 
 def test_an_unusual_shard_stands_out():
-    def shard(i, silent):
-        counts = {"examples": 1, "segments": 100, "tokens": 2000 + i, "words": 1500, "silent": silent, "near_black": 0}
-        return stats.ShardSums(f"s{i}", 10_000 + i, counts, 500.0)
+    def total(silent):
+        found = Sums()
+        for i, number in enumerate(silent):
+            counts = {"examples": 1, "segments": 100, "tokens": 2000 + i, "words": 1500, "near_black": 0}
+            held = Collector().result() | counts | {"silent": number, "seconds": 500.0}
+            found.add(Sums.of_shard(f"s{i}", 10_000 + i, held))
+        return found
 
-    shards = [shard(i, 1) for i in range(20)]
-    assert outliers.outliers(shards) == []
-    shards[7] = shard(7, 60)
-    (found,) = outliers.outliers(shards)
+    assert outliers.outliers(total([1] * 20)) == []
+    (found,) = outliers.outliers(total([1] * 7 + [60] + [1] * 12))
     assert (found.shard, found.quantity, found.value, found.median) == ("s7", "silent share", 0.6, 0.01)
 
 
 def test_the_funnel_loses_each_item_once(data):
-    opened, shards = read(data)
-    assert steps(stats.of_shards(opened, shards)) == [
+    assert steps(stats.summarize(dataset.open_data(data))) == [
         Step("listed", 15, 0),
         Step("downloaded", 14, 1),
         Step("not no-captions", 13, 1),
@@ -111,17 +105,18 @@ def test_a_damaged_sidecar_is_named(tmp_path, content):
     (sidecar,) = (tmp_path / "data").glob("*.stats.json")
     sidecar.write_text(content)
     with pytest.raises(ManifestError, match=f"{sidecar.name}.* is damaged"):
-        stats.summarize(data, dataset.open_data(data).manifest)
+        stats.summarize(dataset.open_data(data))
 
 
 def test_sidecars_of_earlier_versions_are_read(data):
-    _, (held, _) = read(data)
+    held = dataset.open_data(data).manifest.shards()[0]
     content = json.loads(Path(f"{data}/{stats_path(held.name)}").read_text())
+    new = Sums.of_shard("new", 1, content)
     for name in ("digests", "hashes", "worst", "words_per_minute", "categories", "licences"):
         del content[name]
-    summary = stats.total([stats.ShardSums.of("old", 1, content)])
-    assert summary.duplicates is None
-    assert summary.counts == held.counts
+    old = Sums.of_shard("old", 1, content)
+    assert old.duplicates is None
+    assert old.counts == new.counts
 
 
 def test_what_cannot_be_summed_is_a_sentence(tmp_path, capsys):
@@ -141,5 +136,30 @@ def test_what_cannot_be_summed_is_a_sentence(tmp_path, capsys):
 
 
 def test_a_missing_sidecar_is_named(tmp_path):
-    held = stats.read_sidecar(str(tmp_path), Shard("a.tfrecord", 1, 1, ""))
-    assert "is missing" in held.problem
+    with pytest.raises(ManifestError, match=r"a\.stats\.json' is missing"):
+        stats.read_sidecar(str(tmp_path), Shard("a.tfrecord", 1, 1, ""))
+
+
+def test_a_video_in_two_shards_is_one_video(tmp_path):
+    held = examples(0, 2)
+    data = write_data(tmp_path / "data", [held[:1], held])
+    assert stats.summarize(dataset.open_data(data)).videos == 6
+    ledger = tmp_path / "data" / "ledger" / "main.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:4]))
+    assert stats.summarize(dataset.open_data(data)).videos == 4
+
+
+def test_a_generation_with_statistics_needs_no_sidecar(tmp_path):
+    data = write_data(tmp_path / "data", [examples(i, 2) for i in range(2)])
+    opened = dataset.open_data(data)
+    before = stats.sums_of(opened).to_json()
+    (generation,) = opened.manifest.generations
+    path = Path(generation_stats_path(data, generation))
+    path.write_text(stats.read_generation(data, generation).to_json())
+    for shard in generation.shards:
+        Path(data, stats_path(shard.name)).unlink()
+    assert stats.sums_of(opened).to_json() == before
+    path.write_text(path.read_text()[:-50])
+    with pytest.raises(ManifestError, match=r"'.*train-g0000\.stats\.json' are damaged"):
+        stats.sums_of(opened)

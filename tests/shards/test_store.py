@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,58 +9,6 @@ from shards.errors import UserError
 from shards.filesystem import StorageError
 from shards.ledger import Entry, Ledger
 from shards.manifest import Generation, Manifest, ManifestError, Shard
-from shards.segments import Segment, SegmentStore, SegmentStoreError, VideoText
-
-
-def make_segment(i=0, tokens=3):
-    return Segment(
-        5.0 * i,
-        5.0 * i + 5,
-        1,
-        b"\xff\xd8jpeg%d" % i,
-        320,
-        180,
-        b"\xff\xd8mel%d" % i,
-        30.5,
-        np.arange(10, 10 + tokens, dtype=np.int32),
-        np.arange(tokens, dtype=np.float32),
-        np.arange(tokens, dtype=np.float32) + 1,
-    )
-
-
-def same(a, b):
-    return all(
-        np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y
-        for x, y in zip(vars(a).values(), vars(b).values(), strict=True)
-    )
-
-
-@pytest.mark.parametrize("video_id", ["gOldVidA_01", "my holiday (1)", "a/b\\c", "日本" * 60, ".hidden", "x" * 400])
-def test_segments_come_back(tmp_path, video_id):
-    store = SegmentStore(str(tmp_path))
-    segments = [make_segment(i, tokens=i) for i in range(5)]
-    text = VideoText(video_id, [11, 12], [13], [14], '{"k": 1}')
-    store.commit(text, segments, "digest", {"words": 3})
-    held = store.find(video_id)
-    assert (held.text, held.config_digest, held.scores) == (text, "digest", {"words": 3})
-    assert all(same(a, b) for a, b in zip(store.read(held, 1, 4), segments[1:4], strict=True))
-    store.remove(video_id)
-    assert store.find(video_id) is None
-
-
-def test_a_damaged_store_file_is_named(tmp_path):
-    store = SegmentStore(str(tmp_path))
-    store.commit(VideoText("v"), [make_segment(i) for i in range(3)], "d", {})
-    good = filesystem.read_bytes(store.path("v"))
-    for position in (12, len(good) - 60, len(good) - 5):
-        bad = bytearray(good)
-        bad[position] ^= 1
-        filesystem.write_bytes(store.path("v"), bytes(bad))
-        with pytest.raises(SegmentStoreError, match=r"v\.segments"):
-            store.read(store.get("v"), 0, 3)
-    filesystem.write_bytes(store.path("v"), good[:10])
-    with pytest.raises(SegmentStoreError):
-        store.get("v")
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):
