@@ -36,6 +36,8 @@ def refilter(options: Options, flags: Sequence[str]) -> int:
     filters = changed(_filters(config["video"]["filters"]), options.changes)
     language = config["video"]["language"].split("-")[0]
     committed = manifest.load(options.data)
+    if committed.folders():
+        raise UsageError(f"{options.data!r} was merged of {', '.join(committed.folders())}; refilter each of these")
     ledgers = tuple(path for g in committed.generations for path in ledger.parts_of(options.data, g))
     withdrawn = frozenset(removal.withdrawn(options.data))
     replay = Replay(options.data, ledgers, language, filters, withdrawn)

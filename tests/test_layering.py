@@ -93,7 +93,7 @@ UNUSED = {
         *("tensorflow", "jax", "apache_beam", "librosa", "numba", "yt_dlp", "matplotlib", "plotly", "pyarrow"),
         *("demoji", "num2words", "unidecode", "rapidfuzz", "ffmpeg", "ftfy", "tyro", "rich"),
     ),
-    "pipelines.transforms": (
+    "pipelines.preprocessing.graph": (
         *("tensorflow", "jax", "librosa", "numba", "scipy", "yt_dlp", "av", "matplotlib", "plotly", "demoji"),
         *("num2words", "unidecode", "rapidfuzz", "ffmpeg"),
     ),

@@ -1,11 +1,12 @@
+"""Data folders in a bucket, read as one by a pattern, and merged."""
+
 import itertools
 from pathlib import Path
-
-import reader_data
 
 from shards import dataset, filesystem
 from shards.__main__ import main
 from shards.reader import PretrainingReader, ReaderConfig
+from tests.shards.reader_data import write_data
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(2, 3), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True
@@ -14,7 +15,7 @@ SMALL = ReaderConfig(
 
 def test_a_pattern_of_folders_in_a_bucket_is_one_data_set(bucket, tmp_path):
     for number in range(2):
-        local = Path(reader_data.write_data(tmp_path / f"data-{number}", [2, 1], seed=number))
+        local = Path(write_data(tmp_path / f"data-{number}", [2, 1], seed=number))
         for path in local.iterdir():
             filesystem.write_bytes(f"{bucket}/in/data-{number}/{path.name}", path.read_bytes())
     shards = [f"{bucket}/in/data-{n}/train-g0000-{i:05d}of00002.tfrecord" for n in range(2) for i in range(2)]
