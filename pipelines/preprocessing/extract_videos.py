@@ -33,7 +33,7 @@ from pipelines.preprocessing.listing import ListedVideo, Source
 from pipelines.worker_image import require_extras
 from shards import filesystem
 from shards.segments import VideoText
-from shards.video_store import VideoStore, VideoTable
+from shards.video_store import VideoStore, VideoStoreError, VideoTable
 
 if TYPE_CHECKING:
     from ingest.download import Downloader
@@ -131,9 +131,13 @@ class LookUp(beam.DoFn):
             blocked = Extracted(Result(outcome, outcome.sentence, {}, text), 0.0)
             yield _table(blocked, self.extraction, video.earlier).pack()
             return
-        table = self.store.find(video.id)
+        damaged = False
+        try:
+            table = self.store.find(video.id)
+        except VideoStoreError:
+            table, damaged = None, True
         if table is None or table.config != self.extraction.config_digest:
-            yield beam.pvalue.TaggedOutput(TO_DO, (video, table is not None))
+            yield beam.pvalue.TaggedOutput(TO_DO, (video, damaged or table is not None))
         elif table.kind == Kind.FAILED_RETRYABLE.value and table.at < self.extraction.retry_before:
             yield beam.pvalue.TaggedOutput(TO_DO, (video, True))
         else:

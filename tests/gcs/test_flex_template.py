@@ -32,6 +32,8 @@ VALUES = {
     "raw": "gs://b/raw",
     "videos": "gs://b/videos",
     "split": "val",
+    "slice": "3/20",
+    "text": "gs://b/web.jsonl",
     "stage": "extract",
     "limit": "7",
     "blocklist": "gs://b/blocked.csv",
@@ -82,7 +84,14 @@ def test_every_parameter_is_an_option_of_the_command(parameter):
     given = [f"--{key}={text}" for key, text in (required | {name: value}).items()]
     ours, flags = parse(arguments([*given, *LAUNCHER, "--template_location=gs://b/staging/job_object"]))
     assert is_launch(flags)
-    known = vars(ours) | vars(ours.video) | vars(ours.video.filters) | vars(ours.politeness) | vars(ours.download)
+    known = (
+        vars(ours)
+        | {"text": ours.text.text[0] if ours.text.text else None}
+        | vars(ours.video)
+        | vars(ours.video.filters)
+        | vars(ours.politeness)
+        | vars(ours.download)
+    )
     found = known[name] if name in known else beam_flags.beam_options(flags).get_all_options()[name]
     assert str(found) == value.replace("true", "True")
 

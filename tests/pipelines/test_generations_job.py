@@ -70,6 +70,17 @@ def test_a_restarted_job_repeats_nothing_that_is_committed(run, corpus, quick, u
     assert content(out) == content(undisturbed)
 
 
+def test_a_damaged_object_is_made_again(run, corpus, quick, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    job = ["--videos", corpus / "train", "--out", out, *quick]
+    assert run.preprocess(*job, "--stage", "extract").status == 0
+    path = Path(next(VideoStore(str(out)).paths()))
+    path.write_bytes(path.read_bytes()[:-100])
+    ran = run.preprocess(*job)
+    assert ran.status == 0, ran.err
+    assert content(out) == content(undisturbed)
+
+
 def test_slices_are_generations_that_lose_nothing(run, videos, quick, tmp_path):
     out = tmp_path / "out"
     for number in (1, 2, 3):
