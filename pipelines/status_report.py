@@ -82,10 +82,10 @@ def report(data: str, now: float) -> Report:
     committed = manifest.find(data)
     if not note and committed is None:
         raise UsageError(f"{data!r} has no manifest and no note of a job: no job ever worked there")
-    found = stats.sums_of(DataSet(data, [], committed)) if committed else Sums()
-    ended = reasons(found)
+    sums = stats.sums_of(DataSet(data, [], committed)) if committed else Sums()
+    ended = reasons(sums)
     return Report(
-        found.outcomes.total(),
+        sums.outcomes.total(),
         sum(1 for _ in VideoStore(data).paths()),
         (now - note["started"]) / 3600 if note else None,
         ended,
@@ -95,25 +95,25 @@ def report(data: str, now: float) -> Report:
     )
 
 
-def reasons(found: Sums) -> list[Reason]:
+def reasons(sums: Sums) -> list[Reason]:
     """Outcomes by kind and number, with samples."""
     order = [kind.value for kind in Kind]
-    counted = [(kind, outcome, n) for (kind, outcome), n in found.outcomes.items() if n > 0]
+    counted = [(kind, outcome, n) for (kind, outcome), n in sums.outcomes.items() if n > 0]
     ranked = sorted(counted, key=lambda c: (order.index(c[0]) if c[0] in order else len(order), -c[2], c[1]))
-    return [Reason(outcome, kind, n, found.samples.get(outcome, [])) for kind, outcome, n in ranked]
+    return [Reason(outcome, kind, n, sums.samples.get(outcome, [])) for kind, outcome, n in ranked]
 
 
-def tables(found: Report) -> list[Table]:
+def tables(report: Report) -> list[Table]:
     """The report for a terminal."""
     head = Table("", "", show_header=False, title="job")
-    head.add_row("videos with an outcome in a generation", f"{found.finished:,}")
-    head.add_row("videos in the per-video store", f"{found.in_store:,}")
-    if found.hours is not None:
-        head.add_row("hours since the last job began", f"{found.hours:,.2f}")
-    head.add_row("generations, examples", f"{found.generations}, {found.examples:,}")
+    head.add_row("videos with an outcome in a generation", f"{report.finished:,}")
+    head.add_row("videos in the per-video store", f"{report.in_store:,}")
+    if report.hours is not None:
+        head.add_row("hours since the last job began", f"{report.hours:,.2f}")
+    head.add_row("generations, examples", f"{report.generations}, {report.examples:,}")
     rows = Table("kind", "outcome", "videos", "for example", "meaning")
     known = {outcome.value: outcome.sentence for outcome in Outcome}
-    for reason in found.reasons:
+    for reason in report.reasons:
         rows.add_row(
             reason.kind,
             reason.outcome,

@@ -41,8 +41,8 @@ def merge(folders: Sequence[tuple[str, Manifest]]) -> Manifest:
                 )
     placed = [
         dataclasses.replace(generation, folder=normal(generation_folder(folder, generation)))
-        for folder, held in folders
-        for generation in held.generations
+        for folder, committed in folders
+        for generation in committed.generations
     ]
     seen: set[tuple[str, str, int]] = set()
     for generation in placed:
@@ -62,8 +62,8 @@ def write(out: str, folders: Sequence[str]) -> Manifest:
     merged = merge([(absolute(folder), manifest.load(folder)) for folder in folders])
     placed = [dataclasses.replace(g, folder=_seen_from(out, g.folder)) for g in merged.generations]
     merged = dataclasses.replace(merged, generations=placed)
-    held = manifest.find(out)
-    if held and [g for g in held.generations if not g.folder]:
+    committed = manifest.find(out)
+    if committed and [g for g in committed.generations if not g.folder]:
         raise MergeError(f"{out!r} has shards of its own; merge into another folder")
     for name in _COPIED:
         content = filesystem.read_existing(filesystem.join(folders[0], name))

@@ -89,7 +89,7 @@ class VideoStore:
             name = f"{name[:100]}~{digest(0, 'segments', video_id).hex()}"
         return filesystem.join(self.folder, digest(0, "segments", video_id).hex()[:2], name + _SUFFIX)
 
-    def commit(self, table: VideoTable, found: Iterable[Segment], replace: bool = False) -> VideoTable:
+    def commit(self, table: VideoTable, contents: Iterable[Segment], replace: bool = False) -> VideoTable:
         """Write a video's object in one step and return its table, or the table of the object that is there already.
 
         The spans of `table` are not looked at. `replace` writes over an object that is there.
@@ -99,7 +99,7 @@ class VideoStore:
             with filesystem.create(path) if replace else filesystem.create_new(path) as file:
                 file.write(_MAGIC)
                 offset, spans = len(_MAGIC), []
-                for segment in found:
+                for segment in contents:
                     blob = segments.pack(segment)
                     file.write(blob)
                     spans.append((offset, len(blob), google_crc32c.value(blob)))
@@ -143,13 +143,13 @@ class VideoStore:
         data = filesystem.read_bytes(path, start, length)
         if len(data) != length:
             raise _damaged(path)
-        found = []
+        read = []
         for offset, size, crc in spans:
             blob = data[offset - start : offset - start + size]
             if google_crc32c.value(blob) != crc:
                 raise VideoStoreError(f"the segment at byte {offset} of {path!r} is damaged; remove the file")
-            found.append(segments.unpack(blob))
-        return found
+            read.append(segments.unpack(blob))
+        return read
 
     def remove(self, video_id: str) -> None:
         """Drop a video's object if it is there."""

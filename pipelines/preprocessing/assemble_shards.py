@@ -250,10 +250,10 @@ class SumFn(beam.CombineFn):
 
     def merge_accumulators(self, totals: Iterable[Sums]) -> Sums:
         """Add totals."""
-        found = Sums()
+        merged = Sums()
         for total in totals:
-            found.add(total)
-        return found
+            merged.add(total)
+        return merged
 
     def extract_output(self, total: Sums) -> Sums:
         """The sum."""

@@ -284,7 +284,7 @@ class ReportRun(beam.PTransform):
             | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
         )
         return items | "Write the report" >> beam.Map(
-            lambda found, known, not_tried: write_report(self.out, found, known, not_tried, {}),
+            lambda items, known, not_tried: write_report(self.out, items, known, not_tried, {}),
             AsDict(self.known | "Count the known" >> beam.combiners.Count.PerElement()),
             AsDict(self.not_tried | "Count what was not tried" >> beam.combiners.Count.PerElement()),
         )
@@ -304,8 +304,10 @@ class DropVideo(beam.DoFn):
         """Drop one object. The side input is waited for."""
         out = self.commitment.assembly.out
         if self.waiting is None:
-            found = manifest.find(out)
-            runs = (run for split in (found.splits() if found else []) for run in waiting_runs(found, split))
+            committed = manifest.find(out)
+            runs = (
+                run for split in (committed.splits() if committed else []) for run in waiting_runs(committed, split)
+            )
             self.waiting = frozenset(run.video_id for run in runs)
         if video_id not in self.waiting:
             VideoStore(out).remove(video_id)

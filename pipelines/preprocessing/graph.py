@@ -86,9 +86,9 @@ def _assemble(
 
 def ledgers_of(out: str, committed: Manifest | None) -> tuple[str, ...]:
     """The files that say how videos ended in all generations, and which were taken out."""
-    found = [path for g in (committed.generations if committed else []) for path in ledger.parts_of(out, g)]
+    paths = [path for g in (committed.generations if committed else []) for path in ledger.parts_of(out, g)]
     removals = ledger.removals_path(out)
-    return tuple(found + ([removals] if committed and filesystem.exists(removals) else []))
+    return tuple(paths + ([removals] if committed and filesystem.exists(removals) else []))
 
 
 def _undropped_ledgers(out: str, committed: Manifest | None) -> tuple[str, ...]:

@@ -64,8 +64,8 @@ class FrameSample:
         """Frames that look like one of another video, by names that differ in few bits; an estimate as above."""
         order = np.lexsort((self.names, self.owners))
         later = duplicates.near(self.names[order], self.owners[order])
-        found = int((self.counts - self.of_owner).sum()) + int(self.of_owner[order][later].sum())
-        return round(found * self._scale)
+        frames = int((self.counts - self.of_owner).sum()) + int(self.of_owner[order][later].sum())
+        return round(frames * self._scale)
 
     @property
     def _scale(self) -> float:

@@ -26,13 +26,13 @@ class Outlier:
     median: float
 
 
-def outliers(found: Sums) -> list[Outlier]:
+def outliers(sums: Sums) -> list[Outlier]:
     """The shards that are far from the median in some quantity, the farthest first.
 
     Of each quantity only the shards with the smallest and the largest values can be named.
     """
     ranked: list[tuple[float, Outlier]] = []
-    for quantity, counted in found.rates.items():
+    for quantity, counted in sums.rates.items():
         if counted.total() < _FEWEST_SHARDS:
             continue
         middle = median(counted)
@@ -41,7 +41,7 @@ def outliers(found: Sums) -> list[Outlier]:
             distances[abs(value - middle)] += count
         # 1.4826 turns the median deviation into a normal one; the floor keeps nearly equal shards from standing out.
         spread = max(1.4826 * median(distances), 0.02 * abs(middle), 0.005)
-        for value, shard in found.ends[quantity]:
+        for value, shard in sums.ends[quantity]:
             if abs(value - middle) > FAR * spread:
                 ranked.append((abs(value - middle) / spread, Outlier(shard, quantity, value, middle)))
     return [outlier for _, outlier in sorted(ranked, key=lambda pair: (-pair[0], pair[1].shard))]

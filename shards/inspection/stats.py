@@ -59,32 +59,32 @@ def summarize(data: DataSet, split: str | None = None) -> Summary:
     return summary_of(sums_of(data, split), data.manifest, split)
 
 
-def summary_of(found: Sums, committed: Manifest | None, split: str | None = None) -> Summary:
+def summary_of(sums: Sums, committed: Manifest | None, split: str | None = None) -> Summary:
     """What sums mean, with the segments that wait according to the manifest."""
     splits = [split] if split else committed.splits() if committed else []
     runs = [run for name in splits for generation in committed.waiting(name) for run in generation.remainder]
     outcomes: dict[str, dict[str, int]] = defaultdict(dict)
-    for (kind, outcome), count in sorted(found.outcomes.items(), key=lambda item: (-item[1], item[0])):
+    for (kind, outcome), count in sorted(sums.outcomes.items(), key=lambda item: (-item[1], item[0])):
         outcomes[kind][outcome] = count
-    done = outcomes_by_kind(found)["done"]
+    done = outcomes_by_kind(sums)["done"]
     return Summary(
-        found.shards,
-        found.bytes,
+        sums.shards,
+        sums.bytes,
         # A video whose last segments are in a shard of what the others left over is in two shards.
-        min(found.videos, done) if done else found.videos,
-        {name: found.counts[name] for name in COUNTS},
-        found.milliseconds / 1000,
-        {name: {str(value): n for value, n in histogram.items()} for name, histogram in found.histograms.items()},
+        min(sums.videos, done) if done else sums.videos,
+        {name: sums.counts[name] for name in COUNTS},
+        sums.milliseconds / 1000,
+        {name: {str(value): n for value, n in histogram.items()} for name, histogram in sums.histograms.items()},
         sum(stop - first for _, first, stop in runs),
         dict(outcomes),
-        dict(sorted(found.languages.items(), key=lambda item: (-item[1], item[0]))),
-        found.duplicates,
+        dict(sorted(sums.languages.items(), key=lambda item: (-item[1], item[0]))),
+        sums.duplicates,
     )
 
 
 def sums_of(data: DataSet, split: str | None = None) -> Sums:
     """The sums of all generations of a data set. Raises `ManifestError` naming statistics that are damaged."""
-    found = Sums()
+    sums = Sums()
     if data.manifest is None:
         raise ManifestError(f"{data.folder!r} has no manifest and so no statistics; --recompute reads its shards")
     listed = [g for g in data.manifest.generations if split in (None, g.split)]
@@ -93,28 +93,28 @@ def sums_of(data: DataSet, split: str | None = None) -> Sums:
         names[filesystem.folder_of(path)][path.rpartition("/")[2]] = name
     for generation in listed:
         ours = names[manifest.generation_folder(data.folder, generation)]
-        found.add(read_generation(data.folder, generation).renamed(ours))
-    return found.add(_other_items(data.folder, listed, split))
+        sums.add(read_generation(data.folder, generation).renamed(ours))
+    return sums.add(_other_items(data.folder, listed, split))
 
 
 def items_of(data: DataSet, split: str | None = None) -> Sums:
     """How the items of all generations ended, without their shards. Raises `ManifestError` as `sums_of` does."""
     listed = [g for g in data.manifest.generations if split in (None, g.split)] if data.manifest else []
-    found = Sums()
+    sums = Sums()
     for generation in listed:
         if generation.ledger:
-            found.add(read_generation(data.folder, generation).items())
-    return found.add(_other_items(data.folder, listed, split))
+            sums.add(read_generation(data.folder, generation).items())
+    return sums.add(_other_items(data.folder, listed, split))
 
 
 def _other_items(folder: str, listed: list[Generation], split: str | None) -> Sums:
     """The items that no generation counts: those taken out, or all where jobs append to the ledger."""
-    found = Sums()
+    sums = Sums()
     for place in dict.fromkeys(manifest.generation_folder(folder, g) for g in listed) or [folder]:
         counted = any(g.ledger for g in listed if manifest.generation_folder(folder, g) == place)
         entries = read_removals(place) if counted else Ledger(place).entries().values()
-        found.add(Sums.of_items(entry for entry in entries if split in (None, entry.split)))
-    return found
+        sums.add(Sums.of_items(entry for entry in entries if split in (None, entry.split)))
+    return sums
 
 
 def read_generation(folder: str, generation: Generation) -> Sums:
@@ -126,10 +126,10 @@ def read_generation(folder: str, generation: Generation) -> Sums:
             return Sums.from_json(content)
         except (ValueError, TypeError, LookupError):
             raise ManifestError(f"the statistics {path!r} are damaged; --recompute reads the shards instead") from None
-    found = Sums()
+    sums = Sums()
     for shard in generation.shards:
-        found.add(read_sidecar(manifest.generation_folder(folder, generation), shard))
-    return found
+        sums.add(read_sidecar(manifest.generation_folder(folder, generation), shard))
+    return sums
 
 
 def read_sidecar(folder: str, shard: Shard) -> Sums:
@@ -144,9 +144,9 @@ def read_sidecar(folder: str, shard: Shard) -> Sums:
         raise ManifestError(f"{problem}; --recompute reads the shards instead") from None
 
 
-def outcomes_by_kind(found: Sums) -> Counter[str]:
+def outcomes_by_kind(sums: Sums) -> Counter[str]:
     """How many items ended in each kind of outcome."""
     kinds: Counter[str] = Counter()
-    for (kind, _), count in found.outcomes.items():
+    for (kind, _), count in sums.outcomes.items():
         kinds[kind] += count
     return kinds

@@ -71,25 +71,25 @@ class Sums:
         counts = {key: sidecar[key] for key in COUNTS}
         _expect((*counts.values(), size), {int})
         _expect([sidecar["seconds"]], {int, float})
-        found = cls(1, size, 0, round(1000 * sidecar["seconds"]), counts=Counter(counts))
+        sums = cls(1, size, 0, round(1000 * sidecar["seconds"]), counts=Counter(counts))
         for key in HISTOGRAMS:
             histogram = dict(sidecar.get(key, ()) if key in ADDED_LATER else sidecar[key])
             _expect(histogram, {int, str})
             _expect(histogram.values(), {int})
-            found.histograms[key] = _bounded(Counter(histogram))
+            sums.histograms[key] = _bounded(Counter(histogram))
         runs = list(itertools.chain.from_iterable(sidecar["runs"]))
         videos, firsts, stops = zip(*runs, strict=True) if runs else ((), (), ())
         _expect(videos, {str})
         _expect((*firsts, *stops), {int})
-        found.videos = len(set(videos))
-        found._add_frames(sidecar, videos, list(map(int.__sub__, stops, firsts)))
+        sums.videos = len(set(videos))
+        sums._add_frames(sidecar, videos, list(map(int.__sub__, stops, firsts)))
         for fault, places in sidecar.get("worst", {}).items():
-            found.worst[fault] = [(number, name, record) for record, number in places]
-            _expect((value for number, _, record in found.worst[fault] for value in (number, record)), {int})
+            sums.worst[fault] = [(number, name, record) for record, number in places]
+            _expect((value for number, _, record in sums.worst[fault] for value in (number, record)), {int})
         for rate, value in rates(size, counts, sidecar["seconds"]).items():
-            found.rates[rate] = Counter([_rounded(value)])
-            found.ends[rate] = [(value, name)]
-        return found
+            sums.rates[rate] = Counter([_rounded(value)])
+            sums.ends[rate] = [(value, name)]
+        return sums
 
     def _add_frames(self, sidecar: Mapping[str, Any], videos: tuple[str, ...], lengths: list[int]) -> None:
         digests, hashes = (duplicates.decode(sidecar.get(key, "")) for key in ("digests", "hashes"))
@@ -105,17 +105,17 @@ class Sums:
     @classmethod
     def of_items(cls, entries: Iterable[Entry]) -> Sums:
         """The sums of some entries of a ledger."""
-        found = cls()
+        sums = cls()
         for entry in entries:
-            found.outcomes[entry.kind, entry.outcome] += 1
+            sums.outcomes[entry.kind, entry.outcome] += 1
             if entry.earlier:
                 kind, _, outcome = entry.earlier.partition("/")
-                found.outcomes[kind, outcome] -= 1
-            found.samples[entry.outcome] = _some([*found.samples.get(entry.outcome, ()), entry.id])
+                sums.outcomes[kind, outcome] -= 1
+            sums.samples[entry.outcome] = _some([*sums.samples.get(entry.outcome, ()), entry.id])
             if entry.kind == "done":
-                found.languages[str(entry.scores.get("language", "unknown"))] += 1
-            found.item_milliseconds += round(1000 * entry.video_seconds)
-        return found
+                sums.languages[str(entry.scores.get("language", "unknown"))] += 1
+            sums.item_milliseconds += round(1000 * entry.video_seconds)
+        return sums
 
     def items(self) -> Sums:
         """What is known of the items alone."""
@@ -178,15 +178,15 @@ class Sums:
     def from_json(cls, text: str | bytes) -> Sums:
         """The sums behind the JSON. Raises `ValueError`, `TypeError` or `LookupError` if it is damaged."""
         values = json.loads(text)
-        found = cls(**{name: values[name] for name in (*_PLAIN, "named", "samples")})
-        found.counts, found.languages = Counter(values["counts"]), Counter(values["languages"])
-        found.histograms = {name: Counter(dict(values["histograms"][name])) for name in HISTOGRAMS}
-        found.rates = {name: Counter(dict(counted)) for name, counted in values["rates"].items()}
-        found.outcomes = Counter({(kind, outcome): n for kind, outcome, n in values["outcomes"]})
-        found.worst = {fault: [tuple(place) for place in places] for fault, places in values["worst"].items()}
-        found.ends = {rate: [tuple(end) for end in ends] for rate, ends in values["ends"].items()}
-        found.copies, found.looks = FrameSample.from_json(values["copies"]), FrameSample.from_json(values["looks"])
-        return found
+        sums = cls(**{name: values[name] for name in (*_PLAIN, "named", "samples")})
+        sums.counts, sums.languages = Counter(values["counts"]), Counter(values["languages"])
+        sums.histograms = {name: Counter(dict(values["histograms"][name])) for name in HISTOGRAMS}
+        sums.rates = {name: Counter(dict(counted)) for name, counted in values["rates"].items()}
+        sums.outcomes = Counter({(kind, outcome): n for kind, outcome, n in values["outcomes"]})
+        sums.worst = {fault: [tuple(place) for place in places] for fault, places in values["worst"].items()}
+        sums.ends = {rate: [tuple(end) for end in ends] for rate, ends in values["ends"].items()}
+        sums.copies, sums.looks = FrameSample.from_json(values["copies"]), FrameSample.from_json(values["looks"])
+        return sums
 
 
 def rates(size: int, counts: Mapping[str, int], seconds: float) -> dict[str, float]:
