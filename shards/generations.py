@@ -47,7 +47,8 @@ def commit(data: str, generation: Generation, segments_per_example: int, config:
                 f"another job committed generation {generation.number} of {data!r} meanwhile; run the same command"
                 " again, the videos that are extracted are kept"
             )
-        return Manifest(segments_per_example, config, tokenizer, [*earlier, generation])
+        ordered = sorted([*earlier, generation], key=lambda g: g.number)
+        return Manifest(segments_per_example, config, tokenizer, ordered)
 
     return manifest.update(data, added)
 

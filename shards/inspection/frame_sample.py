@@ -82,7 +82,9 @@ class FrameSample:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FrameSample:
         """The sample behind the values."""
-        arrays = (np.frombuffer(base64.b64decode(values[name]), kind) for name, kind in _ARRAYS.items())
+        arrays = [np.frombuffer(base64.b64decode(values[name]), kind) for name, kind in _ARRAYS.items()]
+        if len({array.size for array in arrays}) != 1 or type(values["limit"]) is not int:
+            raise ValueError("the arrays of a sample have different lengths, or its limit is not a number")
         return cls(*arrays, values["limit"])
 
 

@@ -124,7 +124,7 @@ def read_generation(folder: str, generation: Generation) -> Sums:
     if content is not None:
         try:
             return Sums.from_json(content)
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise ManifestError(f"the statistics {path!r} are damaged; --recompute reads the shards instead") from None
     sums = Sums()
     for shard in generation.shards:

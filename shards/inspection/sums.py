@@ -35,6 +35,8 @@ _SAMPLES = 3
 _DIGITS = 3
 """Rates of shards are counted to so many digits."""
 
+_LARGEST = 1 << 63
+_MOST_SECONDS = 1e15
 _PLAIN = ("shards", "bytes", "videos", "milliseconds", "item_milliseconds")
 
 
@@ -71,6 +73,8 @@ class Sums:
         counts = {key: sidecar[key] for key in COUNTS}
         _expect((*counts.values(), size), {int})
         _expect([sidecar["seconds"]], {int, float})
+        if not abs(sidecar["seconds"]) < _MOST_SECONDS:
+            raise ValueError("the seconds are not a number that can be")
         sums = cls(1, size, 0, round(1000 * sidecar["seconds"]), counts=Counter(counts))
         for key in HISTOGRAMS:
             histogram = dict(sidecar.get(key, ()) if key in ADDED_LATER else sidecar[key])
@@ -183,10 +187,27 @@ class Sums:
         sums.histograms = {name: Counter(dict(values["histograms"][name])) for name in HISTOGRAMS}
         sums.rates = {name: Counter(dict(counted)) for name, counted in values["rates"].items()}
         sums.outcomes = Counter({(kind, outcome): n for kind, outcome, n in values["outcomes"]})
-        sums.worst = {fault: [tuple(place) for place in places] for fault, places in values["worst"].items()}
-        sums.ends = {rate: [tuple(end) for end in ends] for rate, ends in values["ends"].items()}
+        sums.worst = {fault: [(n, shard, i) for n, shard, i in places] for fault, places in values["worst"].items()}
+        sums.ends = {rate: [(value, shard) for value, shard in ends] for rate, ends in values["ends"].items()}
         sums.copies, sums.looks = FrameSample.from_json(values["copies"]), FrameSample.from_json(values["looks"])
+        sums._check()
         return sums
+
+    def _check(self) -> None:
+        """Raise `TypeError` or `ValueError` for values that are not statistics."""
+        counters = [self.counts, self.languages, self.outcomes, *self.histograms.values(), *self.rates.values()]
+        _expect((getattr(self, name) for name in _PLAIN), {int})
+        _expect((number for counted in counters for number in counted.values()), {int})
+        _expect((name for histogram in self.histograms.values() for name in histogram), {int, str})
+        _expect((value for counted in self.rates.values() for value in counted), {int, float})
+        _expect((part for pair in self.outcomes for part in pair), {str})
+        _expect((i for ids in self.samples.values() for i in ids), {str})
+        _expect((part for places in self.worst.values() for n, _, i in places for part in (n, i)), {int})
+        _expect((value for ends in self.ends.values() for value, _ in ends), {int, float})
+        shards = [shard for places in self.worst.values() for _, shard, _ in places]
+        _expect([*shards, *(shard for ends in self.ends.values() for _, shard in ends)], {str})
+        if self.rates.keys() != self.ends.keys():
+            raise ValueError("the rates and their ends are of different quantities")
 
 
 def rates(size: int, counts: Mapping[str, int], seconds: float) -> dict[str, float]:
@@ -204,8 +225,11 @@ def rates(size: int, counts: Mapping[str, int], seconds: float) -> dict[str, flo
 
 
 def _expect(values: Iterable[object], types: set[type]) -> None:
-    if not set(map(type, values)) <= types:
-        raise TypeError("a value has another type")
+    for value in values:
+        if type(value) not in types:
+            raise TypeError("a value has another type")
+        if type(value) is int and abs(value) >= _LARGEST:
+            raise ValueError("a number is too large")
 
 
 def _digest(text: str) -> int:

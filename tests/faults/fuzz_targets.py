@@ -178,6 +178,9 @@ def _check_records(data: bytes) -> None:
         pass
 
 
+GENERATION_STATS = "train-g0000.stats.json"
+
+
 @cache
 def _folder_files() -> dict[str, bytes]:
     """The small files of a data folder of one shard, and the shard."""
@@ -196,7 +199,7 @@ def _folder_files() -> dict[str, bytes]:
         index_path(name): np.array([0, size, 2 * size], "<u8").tobytes(),
         stats_path(name): json.dumps(collected.result()).encode(),
         "ledger": json.dumps(entry).encode(),
-        "train-g0000.stats.json": Sums.of_shard(name, size, collected.result()).to_json().encode(),
+        GENERATION_STATS: Sums.of_shard(name, size, collected.result()).to_json().encode(),
     }
 
 
@@ -226,7 +229,9 @@ def _check_manifests(data: bytes) -> None:
             return
     with tempfile.TemporaryDirectory() as folder:
         for other, held_bytes in files.items():
-            (Path(folder) / other).write_bytes(content if other == name else held_bytes)
+            # Where a generation has its statistics, sidecars are not read.
+            if other == name or other != GENERATION_STATS:
+                (Path(folder) / other).write_bytes(content if other == name else held_bytes)
         try:
             source = Source(folder)
             for shard, count in enumerate(source.counts):

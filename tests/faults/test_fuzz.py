@@ -18,7 +18,7 @@ from fuzz_targets import TARGETS
 from mutations import minimise
 
 FINDINGS = Path(__file__).parent.parent / "fixtures" / "fuzz"
-COUNTS = {"captions": 30_000, "info": 15_000, "records": 30_000, "manifests": 20_000, "segments": 5_000}
+COUNTS = {"captions": 30_000, "info": 15_000, "records": 30_000, "manifests": 20_000, "videos": 5_000}
 SECONDS_EACH = 10
 MEMORY_MB = 500
 

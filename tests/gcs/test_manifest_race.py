@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.faults import race_for_manifest
-from shards import generations, manifest
+from shards import manifest
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])
@@ -12,5 +12,4 @@ def test_four_writers_of_one_manifest(place, bucket, tmp_path, faults):
     assert race_for_manifest(out, 3) == (0, 0)
     held = manifest.load(out)
     assert [generation.number for generation in held.generations] == list(range(12))
-    assert generations.packed_videos(out, held) == {f"video{number}" for number in range(12)}
     faults.record(f"four writers of one manifest, {place}", "all commit", "12 generations, each once")
