@@ -5,8 +5,9 @@
 The first table is the whole job on one long 1080p video with the duration rule off: the most memory that worker and
 decoder held together at any moment, and the most disk. The second is the time of the whole job per video, for some
 videos and for the same ones many times over under other names; the start of Beam is measured apart, on one video. The
-third is what Beam, the ledger, the per-video store and the shards cost beside the work on videos of one minute, by two
-workers: all CPU time of the job but its start, and that of the decoders according to the ledger.
+third is what Beam, the ledger, the per-video store and the shards cost beside the work on videos of one minute, by one
+worker (several are forks that this process does not wait for): all CPU time of the job but its start, and that of the
+decoder according to the ledger.
 """
 
 from __future__ import annotations
@@ -204,14 +205,14 @@ def overhead(root: Path, count: int, tokenizer: Path) -> Table:
     some, one = root / "minutes", root / "minute"
     make_originals(some, count, 60)
     make_originals(one, 1, 60)
-    arguments = ("--segments-per-example=4", "--direct_num_workers=2")
+    arguments = ("--segments-per-example=4", "--direct_num_workers=1")
     spent = []
     for videos in (one, some):
         out = root / f"{videos.name}-out"
         _, _, cpu = job(videos, out, tokenizer, *arguments)
         spent.append((cpu, sum(entry.cpu_seconds for entry in Ledger(str(out)).entries().values())))
     total, work = (1e3 * (after - before) / (count - 1) for before, after in zip(*spent, strict=True))
-    table = Table("videos of 60 s", "CPU ms per video", "of that decoding", "overhead", "limit", title="two workers")
+    table = Table("videos of 60 s", "CPU ms per video", "of that decoding", "overhead", "limit", title="one worker")
     table.add_row(str(count), f"{total:.0f}", f"{work:.0f}", f"{(total - work) / work:.1%}", "10 %")
     return table
 
