@@ -278,13 +278,14 @@ class ReportRun(beam.PTransform):
 
     def expand(self, tables: beam.PCollection) -> beam.PCollection:
         """The report is written."""
+        out = self.out
         items = (
             tables
             | "Say how each ended" >> beam.Map(_entry, "")
             | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
         )
         return items | "Write the report" >> beam.Map(
-            lambda items, known, not_tried: write_report(self.out, items, known, not_tried, {}),
+            lambda items, known, not_tried: write_report(out, items, known, not_tried, {}),
             AsDict(self.known | "Count the known" >> beam.combiners.Count.PerElement()),
             AsDict(self.not_tried | "Count what was not tried" >> beam.combiners.Count.PerElement()),
         )
@@ -304,10 +305,8 @@ class DropVideo(beam.DoFn):
         """Drop one object. The side input is waited for."""
         out = self.commitment.assembly.out
         if self.waiting is None:
-            committed = manifest.find(out)
-            runs = (
-                run for split in (committed.splits() if committed else []) for run in waiting_runs(committed, split)
-            )
+            current = manifest.find(out)
+            runs = (run for split in (current.splits() if current else []) for run in waiting_runs(current, split))
             self.waiting = frozenset(run.video_id for run in runs)
         if video_id not in self.waiting:
             VideoStore(out).remove(video_id)
