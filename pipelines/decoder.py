@@ -16,11 +16,12 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 from ingest.outcomes import Outcome
 from ingest.video import Result, process
 from pipelines import embedders
-from pipelines.extraction import Extracted, send
+from pipelines.extraction import DECODER_PREFIX, Extracted, send
 from shards.filesystem import StorageError
 from shards.segments import VideoText
 
@@ -49,6 +50,7 @@ def serve(lifeline: int, memory_bytes: int) -> None:
             send(answers, StorageError(_no_space(raw.id)))
             continue
         send(answers, Extracted(result, time.process_time() - started))
+    _remove_own_folder()
 
 
 def _no_space(video_id: str) -> str:
@@ -60,9 +62,17 @@ def _no_space(video_id: str) -> str:
     )
 
 
+def _remove_own_folder() -> None:
+    """Remove the temporary folder that was made for this process, as a worker that was killed cannot."""
+    folder = os.environ.get("TMPDIR", "")
+    # Never any other folder.
+    if Path(folder).name.startswith(DECODER_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _die_with_parent(lifeline: int) -> None:
     os.read(lifeline, 1)
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    _remove_own_folder()
     os.killpg(0, signal.SIGKILL)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 import wave
@@ -17,7 +18,7 @@ from ingest.filters import FilterConfig
 from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo
 from ingest.video import VideoConfig
-from pipelines.extraction import Extractor, Limits
+from pipelines.extraction import DECODER_PREFIX, Extractor, Limits
 from shards.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.faults
@@ -50,8 +51,10 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def child(config, tmp_path_factory):
     scratch = tmp_path_factory.mktemp("scratch")
-    built = Extractor(config, Limits(seconds=120, memory_bytes=2 << 30), str(scratch))
-    yield built
+    built = Extractor(config, Limits(seconds=120, memory_bytes=2 << 30))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(scratch))
+        yield built
     built.close()
     assert list(scratch.iterdir()) == [], "temporary files go with the child"
 
@@ -266,13 +269,13 @@ def test_silence_and_clipped_and_not_a_number_sound(extractor, make, tmp_path):
 
 def test_8k_needs_memory_and_says_so(config, make, good, tmp_path, faults):
     path = make("8k.mp4", *picture("7680x4320", rate=1), *tone(), *ENCODE)
-    small = Extractor(config, Limits(seconds=120, memory_bytes=450 << 20), str(tmp_path))
+    small = Extractor(config, Limits(seconds=120, memory_bytes=450 << 20))
     try:
         assert small(raw(path)).result.outcome in (Outcome.OUT_OF_MEMORY, Outcome.CRASHED)
         assert len(segments(small(raw(good)))) == 4
     finally:
         small.close()
-    large = Extractor(config, Limits(seconds=120, memory_bytes=4 << 30), str(tmp_path))
+    large = Extractor(config, Limits(seconds=120, memory_bytes=4 << 30))
     try:
         found = segments(large(raw(path)))
         assert (found[0].width, found[0].height) == (512, 288)
@@ -298,7 +301,7 @@ def during(extractor, video, action):
 
 
 def test_a_decoder_that_crashes_takes_one_video_with_it(config, good, tmp_path, faults):
-    extractor = Extractor(config, Limits(seconds=30), str(tmp_path))
+    extractor = Extractor(config, Limits(seconds=30))
     try:
         outcomes = during(extractor, raw(good), lambda pid: os.kill(pid, signal.SIGSEGV))
         assert outcomes.count(Outcome.CRASHED) == 1
@@ -309,7 +312,7 @@ def test_a_decoder_that_crashes_takes_one_video_with_it(config, good, tmp_path, 
 
 
 def test_a_decoder_that_hangs_is_ended(config, good, tmp_path, faults):
-    extractor = Extractor(config, Limits(seconds=20), str(tmp_path))
+    extractor = Extractor(config, Limits(seconds=20))
     try:
         outcomes = during(extractor, raw(good), lambda pid: os.kill(pid, signal.SIGSTOP))
         assert outcomes.count(Outcome.TIMED_OUT) == 1
@@ -323,13 +326,16 @@ def test_the_decoder_dies_with_its_worker(good, tmp_path):
     """A worker killed with -9 in the middle of a video leaves no process behind."""
     code = (
         "import sys, time; from pipelines.extraction import Extractor, Limits; from ingest.video import VideoConfig\n"
-        "from pipelines.extraction import _Child; child = _Child(Limits(), None); print(child.process.pid, flush=True); time.sleep(60)"
+        "from pipelines.extraction import _Child; child = _Child(Limits()); print(child.process.pid, flush=True); time.sleep(60)"
     )
-    worker = subprocess.Popen([os.sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    worker = subprocess.Popen([os.sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     child = int(worker.stdout.readline())
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(DECODER_PREFIX)]
     worker.kill()
     worker.wait()
     deadline = time.monotonic() + 20
     while psutil.pid_exists(child) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not psutil.pid_exists(child)
+    assert not list(tmp_path.iterdir()), "its temporary files go with it"
