@@ -190,6 +190,8 @@ def _serve(requests: socket.socket) -> None:
 def _run(request: dict) -> NoReturn:
     """Be the command."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # As on a terminal: the tests may have been started in the background, where an interrupt is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     os.setsid()
     for descriptor, name in ((0, os.devnull), (1, "out"), (2, "err")):
