@@ -34,7 +34,7 @@ from rich.table import Table
 
 from benchmarks.report import SEGMENTS, write_data
 from ingest.ids import read_entries
-from pipelines import status
+from pipelines import status_report
 from pipelines.options import PreprocessOptions
 from pipelines.preprocessing import graph
 from pipelines.preprocessing.listing import list_of
@@ -211,7 +211,7 @@ def make_others(work: Work, held: Manifest) -> None:
     with (root / "ledger.jsonl").open("wb") as file:
         file.writelines(ledger.line(entry(number)) + b"\n" for number in range(known))
     store = VideoStore(f"{root}/running")
-    status.note_start(f"{root}/running")
+    status_report.note_start(f"{root}/running")
     for number in range(min(STORED, options.ids)):
         path = Path(store.path(name_of(number)))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -362,12 +362,12 @@ def show_stats(work: Work) -> str:
 
 def show_status(work: Work) -> str:
     """The report of the job."""
-    return f"{status.report(work.data, time.time()).finished:,} videos"
+    return f"{status_report.report(work.data, time.time()).finished:,} videos"
 
 
 def list_store(work: Work) -> str:
     """Count the objects of a job that runs, from a sample of them."""
-    return f"{status.report(f'{work.root}/running', time.time()).in_store:,} objects"
+    return f"{status_report.report(f'{work.root}/running', time.time()).in_store:,} objects"
 
 
 def write_card(work: Work) -> str:
