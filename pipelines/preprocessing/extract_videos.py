@@ -73,22 +73,17 @@ class ExtractVideos(beam.PTransform):
 
     def expand(self, videos: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
         """The tables, and the reasons of videos that were not tried."""
-        looked_up = videos | "Look up what is committed" >> beam.ParDo(LookUp(self.extraction)).with_outputs(
-            TO_DO, main="committed"
-        )
-        fetched = looked_up[TO_DO] | "Fetch media, captions and metadata" >> beam.ParDo(
-            Fetch(self.extraction)
-        ).with_outputs(NOT_TRIED, main="fetched")
+        committed, fetched, not_tried = _fetch_missing(videos, self.extraction)
         extracted = (
-            fetched.fetched
+            fetched
             | "Extract segments in a sandboxed process" >> beam.ParDo(Extract(self.extraction))
             | "Commit each video as one object" >> beam.ParDo(Commit(self.extraction))
         )
-        return (looked_up.committed, extracted) | "Old and new together" >> beam.Flatten(), fetched[NOT_TRIED]
+        return (committed, extracted) | "Old and new together" >> beam.Flatten(), not_tried
 
 
 class DownloadVideos(beam.PTransform):
-    """Listed videos -> the committed tables of those that cannot be had, packed; and `NOT_TRIED`, by reason.
+    """Listed videos -> the packed tables of those that cannot be had, committed; and why others were not tried.
 
     What arrived is in the raw folder and waits for extraction.
     """
@@ -99,18 +94,24 @@ class DownloadVideos(beam.PTransform):
 
     def expand(self, videos: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
         """The tables, and the reasons of videos that were not tried."""
-        looked_up = videos | "Look up what is committed" >> beam.ParDo(LookUp(self.extraction)).with_outputs(
-            TO_DO, main="committed"
-        )
-        fetched = looked_up[TO_DO] | "Fetch media, captions and metadata" >> beam.ParDo(
-            Fetch(self.extraction)
-        ).with_outputs(NOT_TRIED, main="fetched")
+        committed, fetched, not_tried = _fetch_missing(videos, self.extraction)
         failed = (
-            fetched.fetched
+            fetched
             | "Leave what arrived" >> beam.Filter(lambda fetched: isinstance(fetched.video, Extracted))
             | "Commit what did not" >> beam.ParDo(Commit(self.extraction))
         )
-        return (looked_up.committed, failed) | "Old and new together" >> beam.Flatten(), fetched[NOT_TRIED]
+        return (committed, failed) | "Old and new together" >> beam.Flatten(), not_tried
+
+
+def _fetch_missing(
+    videos: beam.PCollection, extraction: Extraction
+) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
+    """The packed tables of committed videos, the others as `Fetched`, and why some were not tried."""
+    looking = beam.ParDo(LookUp(extraction)).with_outputs(TO_DO, main="committed")
+    looked_up = videos | "Look up what is committed" >> looking
+    fetching = beam.ParDo(Fetch(extraction)).with_outputs(NOT_TRIED, main="fetched")
+    fetched = looked_up[TO_DO] | "Fetch media, captions and metadata" >> fetching
+    return looked_up.committed, fetched.fetched, fetched[NOT_TRIED]
 
 
 class LookUp(beam.DoFn):
