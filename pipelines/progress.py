@@ -16,6 +16,8 @@ from shards.video_store import VideoStore
 
 _LINE_SECONDS = 15.0
 _LOOK_SECONDS = 2.0
+_LOOK_SHARE = 50
+"""Times as long as a look took until the next one."""
 
 
 class StoreProgress:
@@ -48,8 +50,9 @@ class StoreProgress:
         now = time.monotonic()
         if self._folder is None or now < self._next_look:
             return
-        self._next_look = now + _LOOK_SECONDS
         said = self.sentence()
+        # A store of a million files takes a second to count.
+        self._next_look = now + max(_LOOK_SECONDS, _LOOK_SHARE * (time.monotonic() - now))
         self._bar.update(self._task, said=said)
         if not self.console.is_terminal and now - self._last_line >= _LINE_SECONDS:
             self._last_line = now

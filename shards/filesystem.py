@@ -126,7 +126,7 @@ def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
 
 
 def put(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Write a file as `create` does, whoever else writes it: for files of which every writer writes the same."""
+    """Write a file as `create` does, but never refuse: for files of which every writer writes the same bytes."""
     return _layer(path).put(path)
 
 

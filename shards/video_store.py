@@ -2,7 +2,7 @@
 
 Extraction commits the object once, in one step. Asking for it is the whole of resuming, retrying and running twice: who
 loses the race to commit it goes on with what is there. An object ends with its table, so an unfinished one is never
-read, and one request for its end gives the table. Whoever has the table reads a run of segments by one more request.
+read, and one request for its end gives the table. With the table, one more request reads a run of segments.
 """
 
 from __future__ import annotations

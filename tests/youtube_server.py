@@ -33,6 +33,13 @@ class Site:
     set_cookie: str = ""
     address: str = ""
 
+    @classmethod
+    def of_folder(cls, videos: Path) -> Site:
+        """A site that has the first video of a folder, with its captions and metadata, under every id."""
+        video = sorted(videos.glob("*.mp4"))[0]
+        captions, info = video.with_suffix(".en.vtt"), video.with_suffix(".info.json")
+        return cls(video.read_bytes(), captions.read_text(), json.loads(info.read_text()))
+
     def describe(self, video_id: str) -> dict:
         """The info dict of a video."""
         fault = self.faults.get(video_id, "")

@@ -19,7 +19,7 @@ def keep_programs(workdir: str) -> None:
     """
     if not filesystem.is_remote(workdir) or jax.config.jax_compilation_cache_dir:
         return
-    # Whoever trains on a disk needs no client of a bucket.
+    # A run on a disk needs no client of a bucket.
     from train import bucket
 
     jax.config.update("jax_compilation_cache_dir", str(bucket.BucketPath(filesystem.join(workdir, NAME))))

@@ -1,7 +1,7 @@
 """From committed videos to a generation of shards: dealt by hash, packed, written, summed up, and committed last.
 
-Only tables of videos travel through shuffles; pictures and sound are read from the per-video store by whoever writes
-their shard. Shards and manifest are the same bytes for any runner, number of workers, size and order of bundles.
+Only tables of videos travel through shuffles; the worker that writes a shard reads its pictures and sound from the
+per-video store. Shards and manifest are the same bytes for any runner, number of workers, size and order of bundles.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ class AssembleShards(beam.PTransform):
         return Assembled(written.shards, rest[REMAINDER], sums, target, mixed.taken, mixed.packed)
 
 
-def _measure(table: bytes) -> tuple[int, int, int, int]:
-    """Videos, segments, bytes, and a number that stands for the content."""
+def _measure(table: bytes) -> tuple[int, int, int]:
+    """Segments, bytes, and a number that stands for the content."""
     video = VideoTable.unpack(table)
     content = digest(0, "content", video.id, *(crc for _, _, crc in video.spans))
-    return 1, len(video.spans), video.segment_bytes, int.from_bytes(content[:8], "little")
+    return len(video.spans), video.segment_bytes, int.from_bytes(content[:8], "little")
 
 
 class MeasureFn(beam.CombineFn):
@@ -115,9 +115,9 @@ class MeasureFn(beam.CombineFn):
     def __init__(self, assembly: Assembly):
         self.assembly = assembly
 
-    def create_accumulator(self) -> tuple[int, int, int, int]:
+    def create_accumulator(self) -> tuple[int, int, int]:
         """Nothing."""
-        return 0, 0, 0, 0
+        return 0, 0, 0
 
     def add_input(self, total: tuple[int, ...], one: tuple[int, ...]) -> tuple[int, ...]:
         """Add one video."""
@@ -125,12 +125,12 @@ class MeasureFn(beam.CombineFn):
 
     def merge_accumulators(self, totals: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
         """Add totals."""
-        videos, segments, size, content = (sum(values) for values in zip(*totals, strict=True))
-        return videos, segments, size, content % (1 << 64)
+        segments, size, content = (sum(values) for values in zip(*totals, strict=True))
+        return segments, size, content % (1 << 64)
 
     def extract_output(self, total: tuple[int, ...]) -> Target:
         """The number of shards, and the tag of the videos."""
-        ours, (_, segments, size, content) = self.assembly, total
+        ours, (segments, size, content) = self.assembly, total
         tag = digest(0, "tag", ours.packing.config, ours.packing.rules, *map(str, ours.waiting), content).hex()[:6]
         return Target(ours.split, ours.number, tag, planning.shard_count(size, segments, ours.packing))
 

@@ -2,7 +2,7 @@
 
 Every file is one piece of work, committed by itself, so that any number of workers packs the same bytes and a job that
 was stopped goes on with what is missing. A source's sequences are used in order, from where the last generation ended,
-and start over when they are used up (spec ingest.md 18).
+and start over when they are used up.
 """
 
 from __future__ import annotations

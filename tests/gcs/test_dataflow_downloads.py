@@ -18,13 +18,7 @@ YT_DLP = "--retries 0 --retry-sleep 0 --extractor-retries 0 --socket-timeout 5"
 
 @pytest.fixture
 def site(corpus):
-    video = sorted((corpus / "train").glob("*.mp4"))[0]
-    built = youtube_server.Site(
-        media=video.read_bytes(),
-        captions=video.with_suffix(".en.vtt").read_text(),
-        info=json.loads(video.with_suffix(".info.json").read_text()),
-    )
-    with youtube_server.serve(built) as served:
+    with youtube_server.serve(youtube_server.Site.of_folder(corpus / "train")) as served:
         yield served
 
 
