@@ -170,7 +170,7 @@ def file_words(caption_file: str) -> list[Word]:
     if form not in CAPTION_FORMS:
         raise ClipError(f"captions {caption_file!r} are no .vtt, .srt or .json3 file")
     try:
-        return captions.clean(captions.read(decode_text(Path(caption_file).read_bytes()), form).words)
+        return captions.read(decode_text(Path(caption_file).read_bytes()), form).words
     except OSError as error:
         raise ClipError(f"captions {caption_file!r} cannot be read: {error.strerror}") from None
     except CaptionError as error:
@@ -181,5 +181,5 @@ def track_words(raw: RawVideo, language: str = "en") -> list[Word] | None:
     """The words of a video's best readable caption track, `None` without one."""
     for _, track in ranked_tracks(raw, language):
         with contextlib.suppress(CaptionError):
-            return captions.clean(captions.read(track.text, track.form).words)
+            return captions.read(track.text, track.form).words
     return None

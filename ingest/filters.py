@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.captions import Word
+from ingest.captions import LATEST_SECONDS, Word
 from ingest.config import FilterConfig
 from ingest.language import language_of
 from ingest.outcomes import Outcome
@@ -30,10 +30,10 @@ class Facts:
 
 
 def words_per_30s(words: list[Word]) -> list[int]:
-    """How many words start in each half minute, up to the last word."""
-    if not words:
+    """Count the words that start in each half minute, up to the last word that starts before `LATEST_SECONDS`."""
+    starts = np.array([w.start for w in words if w.start <= LATEST_SECONDS])
+    if not starts.size:
         return [0]
-    starts = np.array([w.start for w in words])
     bins = np.maximum(np.floor_divide(starts, 30), 0).astype(int)
     return np.bincount(bins).tolist()
 

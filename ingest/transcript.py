@@ -102,7 +102,7 @@ def spoken_words(raw: RawVideo, language: str, *, aligned: bool, strict: bool, r
             problem = TranscriptError(Outcome.CAPTIONS_UNREADABLE, f"track {track.code!r}: {error}")
             continue
         if read.timed:
-            chosen = Spoken(_cleaned(read.words, repair), track.code, kind)
+            chosen = Spoken(_repaired(captions.clean(read.words), repair), track.code, kind)
             break
     if chosen is None:
         raise problem
@@ -116,7 +116,8 @@ def uploaded_words(raw: RawVideo, language: str, repair: bool) -> Spoken | None:
     for kind, track in ranked_tracks(raw, language):
         if kind is TrackKind.UPLOADED:
             try:
-                words = _cleaned(captions.read(track.text, track.form).words, repair)
+                # Not cleaned: written text has punctuation, for which cleaning drops the word.
+                words = _repaired(captions.read(track.text, track.form).words, repair)
             except CaptionError:
                 continue
             if words:
@@ -131,13 +132,14 @@ def _read(track: CaptionTrack, strict: bool) -> Transcript:
     return captions.read(track.text, track.form)
 
 
-def _cleaned(words: list[Word], repair: bool) -> list[Word]:
-    kept = captions.clean(words)
+def _repaired(words: list[Word], repair: bool) -> list[Word]:
+    """The words with their mojibake repaired if `repair`, without those of which nothing remains."""
     if not repair:
-        return kept
+        return words
     import ftfy
 
-    return [Word(ftfy.fix_text(w.text), w.start, w.end) for w in kept]
+    repaired = [Word(ftfy.fix_text(w.text), w.start, w.end) for w in words]
+    return [word for word in repaired if word.text]
 
 
 def with_uploaded_text(spoken: Spoken, raw: RawVideo, language: str, repair: bool) -> Spoken:

@@ -1,0 +1,64 @@
+"""Words with times, and the rules that all words of a transcript keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LATEST_SECONDS = 3_600_000.0
+"""A cue that starts or ends later (1,000 hours) has a broken time stamp and is dropped."""
+
+MAX_WORDS = 1_000_000
+"""The largest number of words in a transcript, 100 hours of fast speech."""
+
+
+class CaptionError(ValueError):
+    """A caption track is not well formed; the message quotes the offending text."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A spoken word with its start and end in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The words of one track; `timed` says whether the track itself has a time for every word."""
+
+    words: list[Word]
+    timed: bool
+
+
+def share(texts: Sequence[str], start: float, end: float) -> list[Word]:
+    """Split the time from `start` to `end` evenly among words. Raises `CaptionError` for times that are not finite."""
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise CaptionError(f"a cue lasts from {start} to {end} seconds")
+    bounds = np.linspace(start, end, len(texts) + 1).tolist()
+    return [Word(text, s, e) for text, s, e in zip(texts, bounds, bounds[1:], strict=False)]
+
+
+def in_order(words: Sequence[Word]) -> list[Word]:
+    """Sort words by start and end each where the next one starts, so that overlapping cues never speak at once."""
+    ordered = sorted(words, key=lambda word: word.start)
+    limits = [*(word.start for word in ordered[1:]), math.inf]
+    return [Word(w.text, w.start, max(w.start, min(w.end, limit))) for w, limit in zip(ordered, limits, strict=False)]
+
+
+def speech_in_order(words: Sequence[Word]) -> list[Word]:
+    """Put the spoken words in order, and leave descriptions of sounds, `[Music]`, where the track has them.
+
+    Speech recognition describes sounds that go on under the speech, so their times overlap with words around them.
+    """
+    spoken = iter(in_order([word for word in words if not _is_sound(word)]))
+    return [word if _is_sound(word) else next(spoken) for word in words]
+
+
+def _is_sound(word: Word) -> bool:
+    return word.text[0] == "[" and word.text[-1] == "]" and any(map(str.isalpha, word.text))
