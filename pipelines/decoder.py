@@ -19,14 +19,18 @@ import time
 from pathlib import Path
 
 from ingest.outcomes import Outcome
-from ingest.video import Result, process
+from ingest.result import Result, crashed
+from ingest.video import process, screen
 from pipelines import embedders
-from pipelines.extraction import DECODER_PREFIX, Extracted, send
+from pipelines.extraction import DECODER_PREFIX, Extracted, Request, Work, send
 from shards.filesystem import StorageError
 from shards.segments import VideoText
 
 _SCRATCH_MB = 100
 """What a decoder unpacks in the temporary folder: 70 MB for the model of languages, and some for odd media."""
+
+_FILE_BYTES = 4 << 30
+"""The largest temporary file, also of a program that a decoder starts: a day of sound."""
 
 
 def serve(lifeline: int, memory_bytes: int) -> None:
@@ -36,21 +40,33 @@ def serve(lifeline: int, memory_bytes: int) -> None:
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     while sys.stdin.buffer.peek(1):
-        raw, config = pickle.load(sys.stdin.buffer)
+        request = pickle.load(sys.stdin.buffer)
         started = time.process_time()
         try:
-            result = process(raw, config, embedders.load(config.embedder))
-        except MemoryError:
-            result = Result(Outcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB", {}, VideoText(raw.id))
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+            result = _result(request, memory_bytes)
+        except StorageError as error:
             # Not this video's fault, and the next one would meet the same.
-            send(answers, StorageError(_no_space(raw.id)))
+            send(answers, error)
             continue
-        send(answers, Extracted(result, time.process_time() - started))
+        send(answers, result and Extracted(result, time.process_time() - started))
     _remove_own_folder()
+
+
+def _result(request: Request, memory_bytes: int) -> Result | None:
+    """The result of a request; whatever its video raises is one. Raises `StorageError` when the disk is full."""
+    raw, config = request.raw, request.config
+    try:
+        if request.work is Work.SCREEN:
+            return screen(raw, config)
+        return process(raw, config, embedders.load(config.embedder))
+    except MemoryError:
+        return Result(Outcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB", {}, VideoText(raw.id))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(_no_space(raw.id)) from error
+        return crashed(raw.id, error)
 
 
 def _no_space(video_id: str) -> str:

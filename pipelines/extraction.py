@@ -8,6 +8,7 @@ however the worker ends.
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import pickle
 import select
@@ -43,6 +44,22 @@ _ENVIRONMENT = {
 are given back to the system as soon as they are freed instead of leaving holes in the heap."""
 
 
+class Work(enum.Enum):
+    """What a child is to do with a raw video: everything, or only what its text allows before there are media."""
+
+    PROCESS = "process"
+    SCREEN = "screen"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A raw video, what to do with it, and how."""
+
+    work: Work
+    raw: RawVideo
+    config: VideoConfig
+
+
 @dataclass(frozen=True)
 class Extracted:
     """A video's result and the seconds of CPU that it cost."""
@@ -54,7 +71,8 @@ class Extracted:
 class Extractor:
     """One child process, started when first needed and again after each that was lost.
 
-    Its temporary files live in a folder of its own in the temporary folder, which goes with it.
+    Captions, metadata and media come from outside, so nothing else reads them. The child's temporary files live in a
+    folder of its own in the temporary folder, which goes with it.
     """
 
     def __init__(self, config: VideoConfig, limits: Limits):
@@ -66,17 +84,32 @@ class Extractor:
 
         Raises `StorageError` when there is no room for its temporary files.
         """
+        extracted = self._answer(Request(Work.PROCESS, raw, self.config))
+        if extracted is None:
+            raise AssertionError(f"the decoder gave no result for {raw.id!r}")
+        return extracted
+
+    def screen(self, raw: RawVideo) -> Result | None:
+        """The result of a raw video that is rejected by its text, before its media are fetched; `None` if it is not.
+
+        A lost child gives a result as for `__call__`.
+        """
+        extracted = self._answer(Request(Work.SCREEN, raw, self.config))
+        return extracted and extracted.result
+
+    def _answer(self, request: Request) -> Extracted | None:
+        raw = request.raw
         if self._child is None:
             self._child = _Child(self.limits)
         try:
-            extracted = self._child.ask((raw, self.config), self.limits.seconds)
+            extracted = self._child.ask(request, self.limits.seconds)
         except TimeoutError:
             return self._lost(raw, Outcome.TIMED_OUT, f"no result after {self.limits.seconds:g} s")
         except EOFError:
             return self._lost(raw, Outcome.CRASHED, self._child.last_words())
         if isinstance(extracted, StorageError):
             raise extracted
-        if extracted.result.outcome is Outcome.OUT_OF_MEMORY:
+        if extracted is not None and extracted.result.outcome is Outcome.OUT_OF_MEMORY:
             self.close()
         return extracted
 
@@ -110,7 +143,7 @@ class _Child:
         )
         os.close(lifeline)
 
-    def ask(self, request: object, seconds: float) -> Extracted | StorageError:
+    def ask(self, request: Request, seconds: float) -> Extracted | StorageError | None:
         """The answer to a request. Raises `TimeoutError`, or `EOFError` when the child is gone."""
         deadline = time.monotonic() + seconds
         try:
