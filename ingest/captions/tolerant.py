@@ -11,7 +11,7 @@ from ingest.captions import json3
 from ingest.captions.cues import Cue, read_cues, stamp_seconds
 from ingest.captions.entries import Entry, Piece, words_of
 from ingest.captions.plain_text import TIME_TAG, plain, written_words
-from ingest.captions.words import MAX_WORDS, CaptionError, Transcript, Word, in_order, speech_in_order
+from ingest.captions.words import CaptionError, Transcript, Word, check_count, in_order, speech_in_order
 
 MAX_CAPTION_CHARACTERS = 32 << 20
 """A longer track is not a transcript of one video; it is rejected before it is parsed."""
@@ -46,8 +46,7 @@ def _transcript(entries: Iterable[Entry], timed: bool) -> Transcript:
     words: list[Word] = []
     for entry in entries:
         words += words_of(entry)
-        if len(words) > MAX_WORDS:
-            raise CaptionError(f"the caption track has more than {MAX_WORDS} words; it is not that of one video")
+        check_count(len(words))
     return Transcript(speech_in_order(words) if timed else in_order(words), timed)
 
 

@@ -36,10 +36,22 @@ class Transcript:
     timed: bool
 
 
+def check_count(words: int) -> None:
+    """Raise `CaptionError` for more than `MAX_WORDS` words."""
+    if words > MAX_WORDS:
+        raise CaptionError(f"the caption track has more than {MAX_WORDS} words; it is not that of one video")
+
+
 def share(texts: Sequence[str], start: float, end: float) -> list[Word]:
-    """Split the time from `start` to `end` evenly among words. Raises `CaptionError` for times that are not finite."""
+    """Split the time from `start` to `end` evenly among words.
+
+    Raises `CaptionError` for times that are not finite, and for more than `MAX_WORDS` words.
+    """
+    check_count(len(texts))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise CaptionError(f"a cue lasts from {start} to {end} seconds")
+    if len(texts) == 1:
+        return [Word(texts[0], start, end)]
     bounds = np.linspace(start, end, len(texts) + 1).tolist()
     return [Word(text, s, e) for text, s, e in zip(texts, bounds, bounds[1:], strict=False)]
 
