@@ -105,19 +105,29 @@ def test_both_readings_agree_on_a_rolling_track(said):
     assert_reads(read(text, "vtt"), strict)
 
 
-@pytest.mark.parametrize("pauses", [False, True])
+@pytest.mark.parametrize("line_breaks", [False, True])
 @given(said=lines())
-def test_json3(pauses, said):
+def test_json3(line_breaks, said):
     assume(any(len(words) > 1 for _, words, _ in said))
     events = [{"tStartMs": 0, "dDurationMs": 10**6, "id": 1, "wpWinPosId": 1}]
     for (start, words, end), following in itertools.zip_longest(said, said[1:]):
         segments = [{"utf8": words[0][0], "acAsrConf": 0}]
         segments += [{"utf8": f" {text}", "tOffsetMs": at - start} for text, at in words[1:]]
-        shown = following[2] if following and following[0] == end + 10 else end
+        # With line breaks a line is shown until the next one ends, however long the pause between them is.
+        touching = following and following[0] == end + 10
+        shown = following[2] if following and (line_breaks or touching) else end
         events.append({"tStartMs": start, "dDurationMs": shown - start, "wWinId": 1, "segs": segments})
-        if shown > end or pauses:
-            events.append({"tStartMs": end, "dDurationMs": max(shown - end, 0), "aAppend": 1, "segs": [{"utf8": "\n"}]})
-    assert_reads(read(json.dumps({"wireMagic": "pb3", "events": events}), "json3"), truth(said))
+        if line_breaks:
+            events.append({"tStartMs": end, "dDurationMs": shown - end, "aAppend": 1, "segs": [{"utf8": "\n"}]})
+    expected = truth(said)
+    if not line_breaks:
+        # Nothing says that a line ends before the next one starts.
+        starts = [start for _, start, _ in expected[1:]] + [expected[-1][2]]
+        expected = [
+            (text, start, next_start if next_start - end < 0.02 else end)
+            for (text, start, end), next_start in zip(expected, starts, strict=True)
+        ]
+    assert_reads(read(json.dumps({"wireMagic": "pb3", "events": events}), "json3"), expected)
 
 
 @given(
