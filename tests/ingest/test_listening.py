@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import string
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from ingest import forced_alignment, media, recognition
+from ingest import captions, forced_alignment, media, recognition
 from ingest.captions import Word
 from ingest.filters import FilterConfig
 from ingest.forced_alignment import ForcedAlignmentError, stretches
@@ -26,6 +27,7 @@ from pipelines.demo.corpus import Spec, make_corpus
 from shards.tokenizer import train_tokenizer
 
 READING = (Path(__file__).parent.parent / "fixtures" / "two_cities.txt").read_text().split()
+CAPTIONS = Path(__file__).parent.parent / "fixtures" / "two_cities.en.vtt"
 
 
 def package_folder(name):
@@ -164,8 +166,68 @@ def test_text_that_is_not_spoken_falls_back_and_says_so(narrated, config):
     tracks.append(CaptionTrack("en-manual", "vtt", f"WEBVTT\n{lines}"))
     result = process(RawVideo(raw.id, raw.media, tracks, raw.info), VideoConfig(transcript="forced", **config))
     assert result.scores["alignment"] == "fell back"
-    assert "0 of 60 words were found" in result.scores["alignment_problem"]
+    assert "0 of 60 words were recognised" in result.scores["alignment_problem"]
     assert result.scores["caption_kind"] == TrackKind.UPLOADED.value
+
+
+def with_noise(path, to, decibels):
+    """A copy of a file's sound with white noise, at so many dB of the sound over it."""
+    with media.sound(str(path), forced_alignment.SAMPLE_RATE) as track:
+        sound = track.read(0, track.length).astype(float)
+    noise = np.random.default_rng(0).standard_normal(len(sound))
+    noise *= np.sqrt(np.mean(sound[np.abs(sound) > 30] ** 2)) * 10 ** (-decibels / 20)
+    mixed = (sound + noise) / np.abs(sound + noise).max() * 30_000
+    with wave.open(str(to), "wb") as written:
+        written.setparams((1, 2, forced_alignment.SAMPLE_RATE, 0, "NONE", ""))
+        written.writeframes(mixed.astype(np.int16).tobytes())
+    return str(to)
+
+
+@pytest.fixture
+def read_words():
+    """The reading's words as captions of eight words, each with an even share of its caption's time."""
+    words = captions.read(CAPTIONS.read_text(), "vtt").words
+    shared = []
+    for i in range(0, len(words), 8):
+        group = words[i : i + 8]
+        bounds = np.linspace(group[0].start, group[-1].end, len(group) + 1).tolist()
+        shared += [Word(w.text, s, e) for w, s, e in zip(group, bounds, bounds[1:], strict=False)]
+    return shared
+
+
+def test_confidence_tells_a_spoken_text_from_another_one(reading, read_words, tmp_path):
+    noisy = with_noise(reading, tmp_path / "noisy.wav", 10)
+    for path in (reading, noisy):
+        assert np.mean(forced_alignment.align(path, read_words).confidences) > 0.85
+    reverse = [Word(w.text, r.start, r.end) for w, r in zip(read_words[::-1], read_words, strict=True)]
+    for path, words in ((reading, reverse), (noisy, reverse)):
+        with pytest.raises(ForcedAlignmentError, match="words were recognised"):
+            forced_alignment.align(path, words)
+
+
+@pytest.mark.parametrize("kind", ["silence", "white noise"])
+def test_no_speech_has_no_confidence(kind, read_words, tmp_path):
+    path = tmp_path / "nothing.wav"
+    samples = np.zeros(45 * forced_alignment.SAMPLE_RATE)
+    if kind == "white noise":
+        samples = np.random.default_rng(0).normal(0, 3000, samples.shape)
+    with wave.open(str(path), "wb") as written:
+        written.setparams((1, 2, forced_alignment.SAMPLE_RATE, 0, "NONE", ""))
+        written.writeframes(samples.astype(np.int16).tobytes())
+    for _, placed in forced_alignment.place(str(path), read_words):
+        assert max(placed.confidences) < 0.3
+    with pytest.raises(ForcedAlignmentError, match=f"0 of {len(read_words)} words"):
+        forced_alignment.align(str(path), read_words)
+
+
+def test_a_stretch_without_evidence_keeps_the_times_of_its_captions(reading, read_words):
+    changed = [Word("banana", w.start, w.end) if 15 < w.start < 30 else w for w in read_words]
+    aligned = forced_alignment.align(reading, changed)
+    middle = [
+        (a, w, c) for a, w, c in zip(aligned.words, changed, aligned.confidences, strict=True) if 18 < w.start < 25
+    ]
+    assert len(middle) > 10
+    assert all((a.start, a.end) == (w.start, w.end) and c < 0.5 for a, w, c in middle)
 
 
 def test_an_unknown_word_shares_the_time_between_its_neighbours(narrated):
@@ -177,7 +239,7 @@ def test_an_unknown_word_shares_the_time_between_its_neighbours(narrated):
 
 
 def test_nothing_known_is_refused(narrated):
-    with pytest.raises(ForcedAlignmentError, match="0 of 1 words were found"):
+    with pytest.raises(ForcedAlignmentError, match="0 of 1 words were recognised"):
         forced_alignment.align(str(narrated[0]), [Word("zxqvish", 1.0, 2.0)])
     with pytest.raises(media.MediaError):
         forced_alignment.align("absent.mp4", [Word("red", 1.0, 2.0)])
