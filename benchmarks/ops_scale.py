@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.report import SEGMENTS, write_data
-from ingest.ids import read_entries
+from ingest.id_lists import read_entries
 from pipelines import status_report
 from pipelines.options import PreprocessOptions
 from pipelines.preprocessing import graph

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ingest import secret_files
+from ingest.language_codes import base_language
 from shards import fetch
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError
 
-FORMAT = "b[height<=360][ext=mp4]/bv*[height<=360][ext=mp4]+ba[ext=m4a]/b[height<=360]"
+FORMAT = "b[short_side<=360][ext=mp4]/bv*[short_side<=360][ext=mp4]+ba[ext=m4a]/b[short_side<=360]"
+"""The smaller of width and height counts (`ingest.offers`): 360p of a portrait video is 360 wide and 640 high."""
 
 PERCEPTUAL = "perceptual"
 """The embedder that needs no weights."""
@@ -116,7 +118,7 @@ class VideoConfig:
     @property
     def spoken_language(self) -> str:
         """The language without its region."""
-        return self.language.split("-")[0]
+        return base_language(self.language)
 
     def resolved(self) -> dict[str, Any]:
         """The config as JSON-able values, with the two model files named by the digest of their content."""

@@ -1,17 +1,17 @@
 """A video id becomes a raw video in the published layout, through yt-dlp.
 
-Metadata and captions come first, so that a video that the rules reject costs no media. Captions are fetched one by one
-and their failure never costs the video. Every failure ends as a named outcome; a bot check is a sign to stop, never
-something to get around.
+Metadata and captions come first, so that a video that the rules reject costs no media. Of the caption tracks the best
+automatic and the best uploaded one are fetched, and their failure never costs the video. Every failure ends as a named
+outcome; a bot check is a sign to stop, never something to get around.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import json
-import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,22 +20,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
-from yt_dlp.networking.exceptions import HTTPError, TransportError
-from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, YoutubeDLError
+from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.utils import YoutubeDLError
 
-from ingest import media, secret_files
+from ingest import captions, media, offers, secret_files
+from ingest.captions import CaptionError
 from ingest.config import DownloadConfig
+from ingest.download_errors import classify, with_warnings
 from ingest.ffmpeg import ffmpeg_path
 from ingest.media import MediaError
+from ingest.offers import CaptionOffer
 from ingest.outcomes import Outcome
-from ingest.raw import CaptionTrack, LayoutPaths, RawVideo, decode_text, layout_paths
+from ingest.raw import CAPTION_BYTES, CaptionTrack, LayoutPaths, RawVideo, decode_text, layout_paths
 from ingest.result import Result
+from ingest.transcript import ORIGINAL_TRACKS, SOUND_LANGUAGE
 from shards import filesystem
 from shards.filesystem import TEMPORARY_PREFIX
 from shards.segments import VideoText
 
-_CAPTION_FORMS = ("vtt", "json3", "srt")
 _CAPTION_ATTEMPTS = 3
+_LOGGED_WARNINGS = 20
+_PIECE_BYTES = 1 << 16
 _LONGEST_WAIT = 30.0
 """Seconds that a server may ask us to wait before the answer counts as no."""
 
@@ -47,34 +52,40 @@ _DROPPED_KEYS = frozenset(
     )
 )
 
-_TEXTS: tuple[tuple[Outcome, tuple[str, ...]], ...] = (
-    (Outcome.RATE_LIMITED, ("rate-limited by youtube", "too many requests", "http error 429")),
-    (Outcome.BOT_CHECK, ("not a bot", "captcha challenge", "content isn't available, try again later")),
-    (Outcome.AGE_RESTRICTED, ("confirm your age", "age-restricted", "inappropriate for some users")),
-    (Outcome.MEMBERS_ONLY, ("members-only", "members only", "join this channel", "channel's members")),
-    (Outcome.PRIVATE, ("private video", "video is private")),
-    (Outcome.GEO_BLOCKED, ("available in your country", "blocked it in your country", "geo restrict")),
-    (Outcome.NOT_YET, ("premieres in", "premiere will begin", "live event will begin", "begin in a few moments")),
-    (Outcome.LIVE, ("live stream recording is not available", "is not currently live")),
-    (
-        Outcome.REMOVED,
-        ("has been removed", "been terminated", "no longer available", "video unavailable", "account associated"),
-    ),
-    (Outcome.NO_FORMAT, ("requested format is not available", "no video formats found")),
-    (Outcome.NOT_FOUND, ("does not exist", "incomplete youtube id", "http error 404", "http error 410")),
-    (Outcome.FORBIDDEN, ("http error 403",)),
-    (Outcome.SERVER, ("http error 5",)),
-    (Outcome.TRUNCATED, ("more expected", "downloaded file is empty", "did not get any data", "incompleteread")),
-    (Outcome.NETWORK, ("timed out", "connection", "unable to download", "resolve", "network is unreachable")),
+_CAPTION_TROUBLE = frozenset(
+    (Outcome.NO_CAPTIONS, Outcome.CAPTIONS_UNREADABLE, Outcome.NO_WORD_TIMES, Outcome.NO_WORDS)
 )
-"""What yt-dlp says and means; where several fit, the first one counts."""
+"""Verdicts that say nothing about a video one of whose tracks was refused."""
+
+_BEGINNINGS = {"vtt": "WEBVTT", "json3": "{"}
+"""How the text of a track begins, by its form."""
 
 
-class _Silent(logging.Handler):
-    """yt-dlp's own words reach the outcome; nothing is printed."""
+class CaptionsRefusedError(OSError):
+    """A server answered the request for a track with something that is no track, which says nothing about it."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Drop the record."""
+
+class _Log:
+    """What yt-dlp prints: warnings are kept for the outcome, and what it passes over; nothing is printed."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.passed_over = ""
+
+    def debug(self, message: str) -> None:
+        """Keep the sentence with which a filter on sizes passes over a video."""
+        if "min-filesize" in message or "max-filesize" in message:
+            self.passed_over = message.removeprefix("[download]").strip()
+
+    info = debug
+
+    def warning(self, message: str, **_: object) -> None:
+        """Keep a warning."""
+        if len(self.warnings) < _LOGGED_WARNINGS:
+            self.warnings.append(message.removeprefix("WARNING: "))
+
+    def error(self, message: str) -> None:
+        """Drop an error, which is raised as well."""
 
 
 class Downloader:
@@ -91,8 +102,6 @@ class Downloader:
         screen: Callable[[RawVideo], Result | None] = lambda raw: None,
     ):
         self.folder, self.config, self.language, self.screen = folder, config, language, screen
-        logger = logging.getLogger("reservoir.yt_dlp")
-        logger.handlers, logger.propagate = [_Silent()], False
         self._options = {
             "format": config.format,
             "socket_timeout": 20,
@@ -102,7 +111,6 @@ class Downloader:
             "cachedir": False,
             "merge_output_format": "mp4",
             **config.options(),
-            "logger": logger,
             "noprogress": True,
             "quiet": True,
             "ffmpeg_location": ffmpeg_path(),
@@ -120,23 +128,27 @@ class Downloader:
         stored = layout_paths(self.folder, video_id)
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.folder) as scratch:
+            log = _Log()
             try:
-                with self._youtube(scratch) as ydl:
-                    return self._download(ydl, video_id, stored, Path(scratch))
+                with self._youtube(scratch, log) as ydl:
+                    fetched = self._download(ydl, log, video_id, stored, Path(scratch))
+                if isinstance(fetched, RawVideo):
+                    return fetched
+                return dataclasses.replace(fetched, detail=self._without_secrets(fetched.detail))
             except (YoutubeDLError, OSError) as error:
                 if isinstance(error, filesystem.StorageError):
                     raise
-                outcome, detail = classify(error)
+                outcome, detail = classify(error, log.warnings)
                 if "no space left" in detail.lower():
                     # The next video would meet the same, and this one has done nothing wrong.
                     raise filesystem.StorageError(f"cannot download to {self.folder!r}: no space left") from error
                 return _ended(video_id, outcome, self._without_secrets(detail))
 
     @contextlib.contextmanager
-    def _youtube(self, scratch: str) -> Iterator[YoutubeDL]:
+    def _youtube(self, scratch: str, log: _Log) -> Iterator[YoutubeDL]:
         """yt-dlp with the folder, proxy and cookies of one download; what servers set in the cookies is kept."""
         self._read_secrets()
-        options = self._options | {"paths": {"home": scratch, "temp": scratch}}
+        options = self._options | {"paths": {"home": scratch, "temp": scratch}, "logger": log}
         if self._cookies is None:
             with YoutubeDL(options) as ydl:
                 yield ydl
@@ -166,37 +178,47 @@ class Downloader:
             detail = detail.replace(secret, "***")
         return detail
 
-    def _download(self, ydl: YoutubeDL, video_id: str, stored: LayoutPaths, scratch: Path) -> RawVideo | Result:
+    def _download(
+        self, ydl: YoutubeDL, log: _Log, video_id: str, stored: LayoutPaths, scratch: Path
+    ) -> RawVideo | Result:
         address = f"https://www.youtube.com/watch?v={video_id}"
         found = ydl.extract_info(address, download=False, process=False)
         if found is None:
             return _ended(video_id, Outcome.SKIPPED, "yt-dlp's archive or filter passes over it")
-        state = found.get("live_status")
-        if found.get("is_live") or state in ("is_live", "post_live"):
-            return _ended(video_id, Outcome.LIVE, f"live status {state or 'is_live'}")
-        if state == "is_upcoming":
-            return _ended(video_id, Outcome.NOT_YET, "the video is announced")
-        tracks, refused = self._captions(ydl, found)
+        if ended := _unavailable(found, log):
+            return _ended(video_id, *ended)
+        spoken = offers.spoken_in(found, self.language)
+        tracks, refused = self._captions(ydl, found, spoken)
         info = {k: v for k, v in found.items() if k not in _DROPPED_KEYS and not k.startswith("__")}
-        info["id"] = video_id
+        info |= {"id": video_id, ORIGINAL_TRACKS: offers.original_tracks(found)}
+        info |= {SOUND_LANGUAGE: spoken} if spoken else {}
         raw = RawVideo(video_id, None, tracks, info)
         if refused and not tracks:
-            store_info(stored.info, info, tracks)
             return _ended(video_id, _caption_outcome(refused), refused[0][1])
         if rejected := self.screen(raw):
+            if refused and rejected.outcome in _CAPTION_TROUBLE:
+                return _ended(video_id, _caption_outcome(refused), refused[0][1])
             store_info(stored.info, info, tracks)
             return rejected
         if not stored.media.is_file():
-            problem = self._media(ydl, found, scratch, video_id, stored.media)
-            if problem:
-                return problem
-        store_info(stored.info, info, tracks)
+            found["formats"] = offers.chosen_formats(found, spoken)
+            fetched = self._media(ydl, log, found, scratch, video_id)
+            if isinstance(fetched, Result):
+                return fetched
+            # Media without their captions would be taken for a video that has none.
+            store_info(stored.info, info, tracks)
+            fetched.replace(stored.media)
+        else:
+            store_info(stored.info, info, tracks)
         return RawVideo(video_id, str(stored.media), tracks, info)
 
-    def _media(self, ydl: YoutubeDL, found: dict, scratch: Path, video_id: str, target: Path) -> Result | None:
+    def _media(self, ydl: YoutubeDL, log: _Log, found: dict, scratch: Path, video_id: str) -> Path | Result:
+        """The downloaded file, or how the download ended without one."""
         ydl.process_ie_result(found, download=True)
         files = [p for p in scratch.glob(f"{video_id}.*") if p.suffix in (".mp4", ".m4v", ".mkv", ".webm")]
         if not files:
+            if log.passed_over:
+                return _ended(video_id, Outcome.SKIPPED, log.passed_over)
             return _ended(video_id, Outcome.TRUNCATED, "yt-dlp ended without a media file")
         try:
             probe = media.probe(str(files[0]))
@@ -204,39 +226,78 @@ class Downloader:
             return _ended(video_id, Outcome.TRUNCATED, str(error))
         if not probe.has_picture:
             return _ended(video_id, Outcome.TRUNCATED, "the media hold no picture")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        files[0].replace(target)
-        return None
+        return files[0]
 
-    def _captions(self, ydl: YoutubeDL, found: dict) -> tuple[list[CaptionTrack], list[tuple[Exception, str]]]:
-        """The wanted tracks that could be had, and what stood in the way of the others."""
+    def _captions(
+        self, ydl: YoutubeDL, found: dict, spoken: str | None
+    ) -> tuple[list[CaptionTrack], list[tuple[Exception, str]]]:
+        """The best automatic and the best uploaded track that could be fetched, and what was refused before.
+
+        A track that is not well formed is kept only if none after it is. Refusals do not count once a track of the same
+        kind is there.
+        """
         tracks, refused = [], []
-        for code, form, address in wanted_captions(found, self.language):
-            try:
-                tracks.append(CaptionTrack(code, form, decode_text(_fetch(ydl, address))))
-            except (YoutubeDLError, OSError) as error:
-                refused.append((error, f"caption track {code!r}: {str(error)[:200]}"))
+        for ranked in offers.ranked_captions(found, self.language, spoken):
+            fetched, refusals = _best_track(ydl, ranked)
+            tracks += [fetched] if fetched else []
+            refused += [] if fetched else refusals
         return tracks, refused
 
 
-def wanted_captions(info: dict[str, Any], language: str) -> Iterator[tuple[str, str, str]]:
-    """(code, form, address) of the tracks in `language` that the metadata advertise; uploaded ones get `-manual`."""
-    for kind, suffix in (("automatic_captions", ""), ("subtitles", "-manual")):
-        for code, forms in sorted((info.get(kind) or {}).items()):
-            if code.split("-")[0].lower() != language.split("-")[0].lower():
-                continue
-            addresses = {f["ext"]: f["url"] for f in forms or () if f.get("ext") in _CAPTION_FORMS and f.get("url")}
-            for form in _CAPTION_FORMS:
-                if form in addresses:
-                    yield code + suffix, form, addresses[form]
-                    break
+def _unavailable(found: dict, log: _Log) -> tuple[Outcome, str] | None:
+    """The outcome of a video that has nothing to download, by its metadata alone."""
+    state = found.get("live_status")
+    if state == "post_live":
+        return Outcome.NOT_YET, "the live stream has ended and is being processed"
+    if found.get("is_live") or state == "is_live":
+        return Outcome.LIVE, f"live status {state or 'is_live'}"
+    if state == "is_upcoming":
+        return Outcome.NOT_YET, "the video is announced"
+    if offers.is_protected(found):
+        return Outcome.DRM, Outcome.DRM.sentence
+    if not offers.media_formats(found):
+        what = "only storyboards are offered" if found.get("formats") else "no formats are offered"
+        return with_warnings(Outcome.NO_FORMATS_OFFERED, f"{what}. {Outcome.NO_FORMATS_OFFERED.sentence}", log.warnings)
+    return None
+
+
+def _best_track(ydl: YoutubeDL, ranked: list[CaptionOffer]) -> tuple[CaptionTrack | None, list[tuple[Exception, str]]]:
+    """The first track that can be fetched and read, or else the first that can be fetched; and what was refused."""
+    unreadable, refused = None, []
+    for offer in ranked:
+        try:
+            track = CaptionTrack(offer.code, offer.form, _fetch_captions(ydl, offer))
+            captions.read(track.text, track.form)
+            return track, refused
+        except CaptionError:
+            unreadable = unreadable or track
+        except (YoutubeDLError, OSError) as error:
+            refused.append((error, f"caption track {offer.code!r}: {str(error)[:200]}"))
+            if classify(error)[0] is Outcome.RATE_LIMITED:
+                # The same server would be sent the same request again.
+                break
+    return unreadable, refused
+
+
+def _fetch_captions(ydl: YoutubeDL, offer: CaptionOffer) -> str:
+    """The text of a caption track. Raises `CaptionsRefusedError` for a body that is empty, a page, or too long."""
+    body = _fetch(ydl, offer.address)
+    if len(body) > CAPTION_BYTES:
+        raise CaptionsRefusedError(f"the answer is longer than {CAPTION_BYTES:,} bytes")
+    text = decode_text(body)
+    start = text.lstrip("\0\ufeff\t\n\r ")[:20]
+    if not start:
+        raise CaptionsRefusedError("the answer is empty, as without a PO token")
+    if start.startswith("<") or not start.startswith(_BEGINNINGS.get(offer.form, "")):
+        raise CaptionsRefusedError(f"the answer is not a track but begins with {start!r}, as for a blocked address")
+    return text
 
 
 def _fetch(ydl: YoutubeDL, address: str) -> bytes:
     """The bytes at an address; waits as long as a busy server asks for, within reason."""
     for attempt in range(_CAPTION_ATTEMPTS):
         try:
-            return ydl.urlopen(address).read()
+            return _read(ydl.urlopen(address))
         except HTTPError as error:
             last = error
             wait = _wait_of(error)
@@ -247,53 +308,23 @@ def _fetch(ydl: YoutubeDL, address: str) -> bytes:
     raise last
 
 
+def _read(response) -> bytes:
+    """The body of an answer, at most a byte more than a caption track may have."""
+    pieces, remaining = [], CAPTION_BYTES + 1
+    while remaining > 0 and (piece := response.read(min(remaining, _PIECE_BYTES))):
+        pieces.append(piece)
+        remaining -= len(piece)
+    return b"".join(pieces)
+
+
 def _wait_of(error: HTTPError) -> float:
     asked = (error.response.headers.get("Retry-After") or "").strip()
     return float(asked) if asked.isdigit() else 0.0
 
 
 def _caption_outcome(refused: list[tuple[Exception, str]]) -> Outcome:
-    limited = any(getattr(error, "status", None) == 429 for error, _ in refused)
+    limited = any(classify(error)[0] is Outcome.RATE_LIMITED for error, _ in refused)
     return Outcome.RATE_LIMITED if limited else Outcome.CAPTIONS_REFUSED
-
-
-def classify(error: BaseException) -> tuple[Outcome, str]:
-    """The outcome that an exception of yt-dlp means, and its sentence."""
-    chain = list(_causes(error))
-    detail = str(chain[0]).replace("ERROR: ", "").split("; please report")[0][:300]
-    for cause in chain:
-        if isinstance(cause, GeoRestrictedError):
-            return Outcome.GEO_BLOCKED, detail
-        if isinstance(cause, ContentTooShortError):
-            return Outcome.TRUNCATED, detail
-        if isinstance(cause, HTTPError) and (outcome := _STATUS.get(cause.status)):
-            return outcome, detail
-        if isinstance(cause, HTTPError) and cause.status >= 500:
-            return Outcome.SERVER, detail
-    said = " ".join(str(cause) for cause in chain).lower().replace("’", "'")
-    for outcome, texts in _TEXTS:
-        if any(text in said for text in texts):
-            return outcome, detail
-    if any(isinstance(cause, TransportError | OSError) for cause in chain):
-        return Outcome.NETWORK, detail
-    return Outcome.DOWNLOAD, detail
-
-
-_STATUS = {429: Outcome.RATE_LIMITED, 403: Outcome.FORBIDDEN, 404: Outcome.NOT_FOUND, 410: Outcome.NOT_FOUND}
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and everything that it says caused it."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        current = waiting.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        info = getattr(current, "exc_info", None)
-        waiting += [info[1] if info else None, getattr(current, "cause", None), current.__cause__]
 
 
 def store_info(path: Path, info: dict[str, Any], tracks: list[CaptionTrack]) -> None:

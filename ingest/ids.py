@@ -1,87 +1,125 @@
-"""Lists of video ids, as people write them: a CSV with a `video_id` column, or one id or address a line."""
+"""Which video an entry of a list names: an id, or an address of YouTube in any of the forms that people paste."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import itertools
+import html
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ingest.raw import RawError
-from shards import filesystem
-from shards.errors import StorageError
+from ingest.outcomes import Outcome
 
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_HOSTS = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"))
-_PATHS = frozenset(("shorts", "embed", "live", "v"))
-COLUMN = "video_id"
-_PIECE_BYTES = 1 << 20
+_LEADING_ID = re.compile(r"([A-Za-z0-9_-]{11})(?![A-Za-z0-9_-])")
+_SITES = ("youtube.com", "youtube-nocookie.com", "youtube.googleapis.com")
+_SHORT_SITE = "youtu.be"
+_VIDEO_PATHS = frozenset(("shorts", "embed", "live", "v", "vi", "e", "watch", "video"))
+_NOT_IDS = frozenset(("live_stream", "videoseries"))
+"""Words of eleven letters that addresses have where others have an id."""
 
+_MANY_PATHS = frozenset(
+    ("playlist", "channel", "c", "user", "feed", "results", "hashtag", "show", "gaming", "videoseries")
+)
+_MANY_IDS = re.compile(r"@[\w.-]{3,}|UC[\w-]{22}|(?:PL|UU|FL|OLAK5uy_|RDCLAK)[\w-]{10,}")
+_NESTED = ("u", "url", "q", "continue", "next", "continue_action")
+_ARCHIVED = "youtube "
+"""How the lines of yt-dlp's download archives begin."""
 
-def read_entries(path: str) -> Iterator[str]:
-    """The entries of a list of any length, in order, repeated ones too; a line ends wherever Unicode has one end.
-
-    Raises `RawError` if the list cannot be read, is empty, or is a CSV without the column.
-    """
-    try:
-        encoding = _encoding(path)
-        with filesystem.open_read(path) as file:
-            text = io.TextIOWrapper(file, encoding, errors="replace")
-            listed = entries(itertools.chain.from_iterable(map(str.splitlines, text)), path)
-            first = next(listed, None)
-            if first is None:
-                raise RawError(f"the list of ids {path!r} is empty")
-            yield first
-            yield from listed
-    except StorageError as error:
-        raise RawError(f"the list of ids cannot be read: {error}") from None
-
-
-def _encoding(path: str) -> str:
-    """How a list is encoded: UTF-8 or UTF-16 by their marks, else Latin-1, going by its first megabyte."""
-    with filesystem.open_read(path) as file:
-        piece = file.read(_PIECE_BYTES)
-    if piece[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return "utf-16"
-    try:
-        codecs.getincrementaldecoder("utf-8-sig")().decode(piece)
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "utf-8-sig"
-
-
-def entries(lines: Iterator[str], path: str) -> Iterator[str]:
-    """What the lines of a list name, repeated entries too. Raises `RawError` for a CSV without the column."""
-    filled = (line for line in lines if line.strip())
-    first = next(filled, "")
-    header = [name.strip() for name in next(csv.reader([first]), [])]
-    if COLUMN in header:
-        place = header.index(COLUMN)
-        rows = (row[place].strip() for row in csv.reader(filled) if len(row) > place)
-        yield from (entry for entry in rows if entry)
-    elif len(header) > 1:
-        raise RawError(f"the CSV {path!r} has no column {COLUMN!r}; it has {', '.join(header)[:200]}")
-    else:
-        listed = itertools.chain([first], filled)
-        yield from (line.strip() for line in listed if line and not line.lstrip().startswith("#"))
+_WRAPPING = "<>()[]{}\"'`“”‘’«»"
+_TRAILING = ".,;:!?" + _WRAPPING
+_DEEPEST = 4
+"""Addresses inside addresses that are followed: of consent pages, redirects and links that were shared."""
 
 
 def video_id(entry: str) -> str | None:
-    """The id that an entry names, itself or as an address of YouTube; `None` if it names none."""
-    if _ID.fullmatch(entry):
-        return entry
-    try:
-        parts = urlsplit(entry if "//" in entry else f"https://{entry}")
-    except ValueError:
+    """The id that an entry names, itself or as an address of YouTube; `None` if it names none, or several."""
+    return _video_id(_plain(entry), _DEEPEST)
+
+
+def refusal(entry: str) -> tuple[Outcome, str]:
+    """Why an entry names no video: it names a playlist or a channel, or nothing of YouTube."""
+    plain = _plain(entry)
+    outcome = Outcome.PLAYLIST if _names_many(plain, _DEEPEST) else Outcome.BAD_ID
+    return outcome, f"{entry[:200]!r}: {outcome.sentence}"
+
+
+def _plain(entry: str) -> str:
+    """An entry without what surrounds an address in a text, and with the marks of HTML read."""
+    plain = html.unescape(entry.strip().strip("\ufeff\0")).strip()
+    plain = plain.removeprefix(_ARCHIVED)
+    # A trailing `-` or `_` may be part of an id.
+    return plain.lstrip(_WRAPPING).rstrip(_TRAILING).strip()
+
+
+def _video_id(plain: str, depth: int) -> str | None:
+    if _ID.fullmatch(plain):
+        return None if plain in _NOT_IDS else plain
+    if (address := _Address.of(plain)) is None:
         return None
-    first, _, rest = parts.path.strip("/").partition("/")
-    if parts.hostname == "youtu.be":
-        candidate = first
-    elif parts.hostname in _HOSTS:
-        candidate = rest.split("/")[0] if first in _PATHS else parse_qs(parts.query).get("v", [""])[0]
+    if address.is_short:
+        candidates = [address.path[:1], address.path[1:2], address.values("v")]
+    elif address.is_site:
+        after = address.path[1:2] if address.first in _VIDEO_PATHS else []
+        candidates = [address.values("v"), address.values("vi"), after]
     else:
-        return None
-    return candidate if _ID.fullmatch(candidate) else None
+        candidates = []
+    for candidate in (value for values in candidates for value in values):
+        match = _LEADING_ID.match(candidate)
+        if match and match[1] not in _NOT_IDS:
+            return match[1]
+    if depth:
+        for nested in address.nested():
+            if (named := _video_id(nested, depth - 1)) is not None:
+                return named
+    return None
+
+
+def _names_many(plain: str, depth: int) -> bool:
+    if _MANY_IDS.fullmatch(plain):
+        return True
+    address = _Address.of(plain)
+    if address is None:
+        return False
+    if address.is_site or address.is_short:
+        last = address.path[1] if len(address.path) > 1 else ""
+        many = address.first in _MANY_PATHS or address.first.startswith("@") or last in _NOT_IDS
+        if many or address.values("list"):
+            return True
+    return depth > 0 and any(_names_many(nested, depth - 1) for nested in address.nested())
+
+
+class _Address:
+    """The parts of an address: its host, the parts of its path, and the values of its query and fragment."""
+
+    def __init__(self, host: str, path: list[str], query: list[tuple[str, str]]):
+        self.host, self.path, self.query = host, path, query
+        self.first = path[0].lower() if path else ""
+        self.is_short = _is_of(host, _SHORT_SITE)
+        self.is_site = any(_is_of(host, site) for site in _SITES)
+
+    @classmethod
+    def of(cls, plain: str) -> _Address | None:
+        """The parts of what may be an address without its scheme; `None` if it cannot be one."""
+        try:
+            parts = urlsplit(plain if "//" in plain.split("?")[0] else f"https://{plain}")
+            host = (parts.hostname or "").rstrip(".")
+        except ValueError:
+            return None
+        # Old addresses have their query in the fragment, as in `#!v=ID`, and some have it there twice.
+        fragment = parts.fragment.lstrip("!/").rpartition("?")[2]
+        query = [pair for text in (parts.query, parts.query.replace("?", "&"), fragment) for pair in parse_qsl(text)]
+        return cls(host, [unquote(part) for part in parts.path.split("/") if part], query)
+
+    def values(self, name: str) -> list[str]:
+        """The values of one name of the query."""
+        return [value for key, value in self.query if key.lower() == name]
+
+    def nested(self) -> Iterator[str]:
+        """The addresses that the query carries, those without a host completed."""
+        for name in _NESTED:
+            for value in self.values(name):
+                yield f"https://www.youtube.com{value}" if value.startswith("/") and value[1:2] != "/" else value
+
+
+def _is_of(host: str, site: str) -> bool:
+    return host == site or host.endswith(f".{site}")

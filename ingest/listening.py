@@ -10,6 +10,7 @@ from typing import Any
 from ingest import forced_alignment, recognition
 from ingest.config import Listening
 from ingest.forced_alignment import ForcedAlignmentError
+from ingest.language_codes import base_language
 from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.transcript import (
@@ -17,6 +18,7 @@ from ingest.transcript import (
     Times,
     TrackKind,
     TranscriptError,
+    sound_language,
     spoken_words,
     uploaded_words,
     with_uploaded_text,
@@ -37,7 +39,7 @@ def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Sp
     Without `media` nothing can be heard: then the words may be those of captions still to be aligned, or `None` if
     they are still to be recognised. Raises `TranscriptError`, and `MediaError` if the sound cannot be read.
     """
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = {"sound_language": spoken} if (spoken := sound_language(raw)) else {}
     if listening.transcript == "forced" and (uploaded := uploaded_words(raw, listening.language, listening.repair)):
         if media is None:
             return uploaded, scores
@@ -69,7 +71,7 @@ def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Sp
 
 
 def _recognised(listening: Listening, media: str) -> tuple[Spoken, dict[str, Any]]:
-    language = listening.language.split("-")[0]
+    language = base_language(listening.language)
     heard = recognition.recognise(media, listening.asr_model, language)
     if heard.language != language:
         raise TranscriptError(

@@ -43,6 +43,9 @@ class Outcome(enum.Enum):
     TOO_ALIKE = "too-alike"
     TOO_EMPTY = "too-empty"
     BAD_ID = "bad-id"
+    PLAYLIST = "playlist"
+    DUPLICATE_NAME = "duplicate-name"
+    TOO_LARGE = "too-large"
 
     TIMED_OUT = "timed-out"
     CRASHED = "crashed"
@@ -53,9 +56,13 @@ class Outcome(enum.Enum):
     RATE_LIMITED = "rate-limited"
     BOT_CHECK = "bot-check"
     CAPTIONS_REFUSED = "captions-refused"
+    NO_FORMATS_OFFERED = "no-formats-offered"
     NOT_YET = "not-yet"
+    LIVE = "live"
     FORBIDDEN = "forbidden"
     DOWNLOAD = "download"
+    INPUT_UNREADABLE = "input-unreadable"
+    INPUT_CHANGED = "input-changed"
 
     PRIVATE = "private"
     REMOVED = "removed"
@@ -63,7 +70,9 @@ class Outcome(enum.Enum):
     GEO_BLOCKED = "geo-blocked"
     MEMBERS_ONLY = "members-only"
     NOT_FOUND = "not-found"
-    LIVE = "live"
+    DRM = "drm"
+    PAYMENT = "payment"
+    COPYRIGHT = "copyright"
     NO_FORMAT = "no-format"
     SKIPPED = "skipped"
     BLOCKED = "blocked"
@@ -110,6 +119,16 @@ _TABLE = {
     _O.TOO_ALIKE: (_K.REJECTED, "The pictures of the video look too much alike."),
     _O.TOO_EMPTY: (_K.REJECTED, "The pictures of the video show too few objects."),
     _O.BAD_ID: (_K.REJECTED, "The id is not the id of a video."),
+    _O.PLAYLIST: (
+        _K.REJECTED,
+        "The entry names a playlist or a channel, not one video; list the ids that 'yt-dlp --flat-playlist --print id"
+        " ADDRESS' prints.",
+    ),
+    _O.DUPLICATE_NAME: (
+        _K.REJECTED,
+        "Another video of the folder has the same name up to its ending, which is its id, and was used; rename one.",
+    ),
+    _O.TOO_LARGE: (_K.REJECTED, "A caption or metadata file of the video is larger than what is read of one."),
     _O.TIMED_OUT: (_K.FAILED_RETRYABLE, "Decoding took longer than the limit."),
     _O.CRASHED: (_K.FAILED_RETRYABLE, "The decoder died on this video."),
     _O.OUT_OF_MEMORY: (_K.FAILED_RETRYABLE, "Decoding needed more memory than the limit."),
@@ -119,8 +138,16 @@ _TABLE = {
     _O.RATE_LIMITED: (_K.FAILED_RETRYABLE, "The server asked to slow down."),
     _O.BOT_CHECK: (_K.FAILED_RETRYABLE, "The server asked for proof of a person; downloading stops."),
     _O.CAPTIONS_REFUSED: (_K.FAILED_RETRYABLE, "The caption track is advertised but could not be fetched."),
-    _O.NOT_YET: (_K.FAILED_RETRYABLE, "The video has not been published yet."),
+    _O.NO_FORMATS_OFFERED: (
+        _K.FAILED_RETRYABLE,
+        "The server offers no picture and sound to this machine; check that yt-dlp is new, that a JavaScript runtime"
+        " (deno) is there, and whether a PO token is needed.",
+    ),
+    _O.NOT_YET: (_K.FAILED_RETRYABLE, "The video has not been published yet, or is still being processed."),
+    _O.LIVE: (_K.FAILED_RETRYABLE, "The item is a live stream, which may be a video when it has ended."),
     _O.DOWNLOAD: (_K.FAILED_RETRYABLE, "The download failed for a reason that is not listed."),
+    _O.INPUT_UNREADABLE: (_K.FAILED_RETRYABLE, "A file of the video could not be read for now."),
+    _O.INPUT_CHANGED: (_K.FAILED_RETRYABLE, "A file of the video vanished or changed while the job ran."),
     _O.PRIVATE: (_K.FAILED_FINAL, "The video is private."),
     _O.REMOVED: (_K.FAILED_FINAL, "The video has been removed."),
     _O.AGE_RESTRICTED: (_K.FAILED_FINAL, "The video asks for a confirmed age."),
@@ -128,7 +155,9 @@ _TABLE = {
     _O.MEMBERS_ONLY: (_K.FAILED_FINAL, "The video is for members only."),
     _O.FORBIDDEN: (_K.FAILED_RETRYABLE, "The server refuses access for now."),
     _O.NOT_FOUND: (_K.FAILED_FINAL, "There is no video with this id."),
-    _O.LIVE: (_K.FAILED_FINAL, "The item is a live stream."),
+    _O.DRM: (_K.FAILED_FINAL, "The video is protected by DRM."),
+    _O.PAYMENT: (_K.FAILED_FINAL, "The video has to be paid for, rented, or needs a paid membership of the site."),
+    _O.COPYRIGHT: (_K.FAILED_FINAL, "The video is blocked by a copyright claim."),
     _O.NO_FORMAT: (_K.FAILED_FINAL, "No format matches the wanted one."),
     _O.BLOCKED: (_K.FAILED_FINAL, "The id is on the list of those that must not be used."),
     _O.WITHDRAWN: (_K.FAILED_FINAL, "The video was taken out of the data set on request."),

@@ -1,32 +1,41 @@
 """A raw video: its media file, its caption tracks and its metadata, from a folder or from the published bucket layout.
 
-Nothing here is decoded or judged; a missing file is a fact of the raw video and the rules say later what it means.
+Nothing here is decoded or judged; a missing file is a fact of the raw video and the rules say later what it means. What
+comes from outside is read within limits: a file that is longer is not allocated, and an archive is unpacked piece by
+piece.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ingest import folders
+from ingest.folders import FolderVideo
+from ingest.outcomes import Outcome
 from shards import filesystem
 from shards.errors import UserError
 
-MEDIA_SUFFIXES = frozenset(
-    (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")
-)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 CAPTION_FORMS = ("json3", "vtt", "srt")
 """Forms that can be read, the one that keeps most of the times first."""
 
-_INFO_SUFFIX = ".info.json"
-_CAPTION_FILE = re.compile(r"\.(?P<code>[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)\.(?P<form>vtt|srt|json3)$")
+CAPTION_BYTES = 16 << 20
+"""Bytes of the longest caption file that is read: a hundred hours of word times."""
+
+INFO_BYTES = 32 << 20
+"""Bytes of the longest metadata object that is read, unpacked; yt-dlp's own has 1 or 2 MB, mostly formats."""
+
+MAX_NESTING = 64
+"""Levels of the deepest metadata object that is read; yt-dlp's own has six."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class CaptionTrack:
     """One caption track as it was delivered.
 
     `code` is the language as the layout names it (`en`, `en-GB`, `en-orig`, `en-manual`), `form` is `vtt`, `srt` or
-    `json3`.
+    `json3`. The code is `und` where no language is stated.
     """
 
     code: str
@@ -53,75 +62,66 @@ class RawVideo:
 
 
 class RawError(UserError):
-    """A raw folder cannot be used; the message names it."""
+    """A raw folder or video cannot be used; the message names it, `outcome` how a video ends because of it."""
+
+    def __init__(self, message: str, outcome: Outcome = Outcome.MEDIA_UNREADABLE):
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def list_videos(folder: str) -> list[FolderVideo]:
+    """The media files of a folder of videos with the files beside them, by one listing.
+
+    Raises `RawError` if the folder cannot be read or holds none.
+    """
+    if not filesystem.exists(folder):
+        raise RawError(f"there is no folder {folder!r}")
+    versions = filesystem.list_versions(folder)
+    videos = folders.videos_of(versions)
+    if not videos:
+        hidden = sum(folders.is_hidden(path.rpartition("/")[2]) for path, _ in versions)
+        also = f"; {hidden} hidden files are passed over" if hidden else ""
+        raise RawError(
+            f"the folder {folder!r} holds no videos (looked for {', '.join(sorted(folders.MEDIA_SUFFIXES))}{also})"
+        )
+    return videos
 
 
 def list_folder(folder: str) -> list[str]:
-    """The media files of a folder of videos, by path. Raises `RawError` if the folder cannot be read or holds none."""
-    if not filesystem.exists(folder):
-        raise RawError(f"there is no folder {folder!r}")
-    found = [path for path in filesystem.list_files(folder) if Path(path).suffix.lower() in MEDIA_SUFFIXES]
-    if not found:
-        raise RawError(f"the folder {folder!r} holds no videos (looked for {', '.join(sorted(MEDIA_SUFFIXES))})")
-    stems: dict[str, str] = {}
-    for path in found:
-        stem = Path(path).stem
-        if stem in stems:
-            raise RawError(f"{stems[stem]!r} and {path!r} have the same name; rename one, names are the videos' ids")
-        stems[stem] = path
-    return found
-
-
-def list_folder_with_companions(folder: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The media files of a folder of videos, each with the names of its captions and its metadata, by one listing.
-
-    Raises `RawError` as `list_folder` does.
-    """
-    media = list_folder(folder)
-    companions: dict[str, list[str]] = {}
-    for path in filesystem.list_files(folder):
-        name = path.rpartition("/")[2]
-        if (stem := _stem_of_companion(name)) is not None:
-            companions.setdefault(stem, []).append(name)
-    for path in media:
-        yield path, tuple(companions.get(stem_of(path), ()))
-
-
-def stem_of(media: str) -> str:
-    """The id of a video: the name of its media file without the ending."""
-    return Path(media).stem
-
-
-def _stem_of_companion(name: str) -> str | None:
-    """The name of the video that a file of captions or metadata belongs to; `None` for any other file."""
-    if name.endswith(_INFO_SUFFIX):
-        return name.removesuffix(_INFO_SUFFIX)
-    match = _CAPTION_FILE.search(name)
-    return name[: match.start()] if match else None
+    """The media files of a folder of videos, by path, each id once. Raises `RawError` as `list_videos` does."""
+    return [video.media for video in list_videos(folder) if video.readable_name and not video.duplicate_of]
 
 
 def from_folder(media: str, companions: Sequence[str] | None = None) -> RawVideo:
     """The raw video of a media file, with the captions and the `NAME.info.json` beside it.
 
-    `companions` are the names of these, if the folder was listed already.
+    `companions` are the names of these, if the folder was listed already. Raises `RawError` for one that is too large,
+    and `OSError` for one that cannot be read.
     """
     path = Path(media)
     if companions is None:
-        names = (sibling.name for sibling in path.parent.iterdir() if sibling.is_file())
-        companions = [name for name in names if _stem_of_companion(name) == path.stem]
+        companions = folders.companions_of(media)
     tracks, info = [], {}
     for name in sorted(companions):
-        content = path.with_name(name).read_bytes()
-        if name.endswith(_INFO_SUFFIX):
-            info = parse_info(content)
-            continue
-        match = _CAPTION_FILE.search(name)
-        code, form = match["code"], match["form"]
-        # yt-dlp writes ASR tracks as vtt; an srt beside a video was put there by a person.
-        if form == "srt" and not code.endswith("-manual"):
-            code = f"{code}-manual"
-        tracks.append(CaptionTrack(code, form, decode_text(content)))
-    return RawVideo(path.stem, str(path), tracks, info)
+        place = path.with_name(name)
+        if folders.is_info(name):
+            info = parse_info(_read(place, INFO_BYTES))
+        elif code_and_form := folders.track_of(name, path.stem):
+            tracks.append(CaptionTrack(*code_and_form, decode_text(_read(place, CAPTION_BYTES))))
+    return RawVideo(folders.id_of(media), str(path), tracks, info)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """The bytes of a file of at most `limit`. Raises `RawError` for a longer one, which is not read to its end."""
+    with path.open("rb") as file:
+        return _limited(file, limit, path)
+
+
+def _limited(file: BinaryIO, limit: int, path: Path) -> bytes:
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise RawError(f"{path} has more than {limit:,} bytes, which is not read", Outcome.TOO_LARGE)
+    return content
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,15 @@ class LayoutPaths:
 
 
 def stage(media: str, companions: Sequence[str], scratch: str) -> str:
-    """Copy a media file in a bucket, with the files beside it, into the folder `scratch`; its path there."""
+    """Copy a media file in a bucket, with the files beside it, into the folder `scratch`; its path there.
+
+    Raises `RawError` if one of them is no longer there.
+    """
     folder, _, name = media.rpartition("/")
     for beside in (*companions, name):
-        filesystem.copy_to(filesystem.join(folder, beside), Path(scratch) / beside)
+        place = filesystem.join(folder, beside)
+        if not filesystem.copy_to(place, Path(scratch) / beside):
+            raise RawError(f"{place} was listed and is not there", Outcome.INPUT_CHANGED)
     return str(Path(scratch) / name)
 
 
@@ -172,8 +177,9 @@ def from_layout(folder: str, video_id: str) -> RawVideo:
     info: dict[str, Any] = {}
     if places.info.is_file():
         try:
-            info = parse_info(gzip.decompress(places.info.read_bytes()))
-        except (OSError, EOFError, zlib.error) as error:
+            with gzip.open(places.info) as file:
+                info = parse_info(_limited(file, INFO_BYTES, places.info))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise RawError(f"{places.info} is not a gzip file: {error}") from None
     transcripts, others = info.pop("transcripts", None), info.pop("_captions", None)
     tracks = [
@@ -188,33 +194,66 @@ def from_layout(folder: str, video_id: str) -> RawVideo:
     return RawVideo(video_id, str(places.media) if places.media.is_file() else None, tracks, info)
 
 
-def list_layout(folder: str) -> list[str]:
-    """The ids stored under `folder/youtube_dump/`."""
+def list_layout(folder: str) -> list[tuple[str, str]]:
+    """The ids stored under `folder/youtube_dump/`, each with what changes when its files do; empty for a bucket."""
     place = filesystem.join(folder, "youtube_dump")
     if not filesystem.exists(place):
         raise RawError(f"there is no folder {place!r}")
-    return filesystem.list_folders(place)
+    names = [name for name in filesystem.list_folders(place) if not folders.is_hidden(name)]
+    if filesystem.is_remote(folder):
+        return [(name, "") for name in names]
+    return [(name, layout_version(folder, name)) for name in names]
+
+
+def layout_version(folder: str, video_id: str) -> str:
+    """What changes when the files of a video in the raw layout on this machine do."""
+    paths = layout_paths(folder, video_id)
+    return folders.current_version(str(paths.media), (paths.info.name,))
 
 
 def decode_text(data: bytes) -> str:
-    """Text of a caption file whatever its encoding: UTF-8 or UTF-16 by their marks, else Latin-1."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    """Text of a caption file or a list: UTF-8, with or without its mark, UTF-16 by its mark, else Windows-1252.
+
+    Bytes that Windows-1252 does not define become U+FFFD, as bytes do that are not well formed UTF-16.
+    """
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return data.decode("utf-16", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return data.decode("cp1252", errors="replace")
 
 
 def parse_info(data: bytes) -> dict[str, Any]:
-    """The metadata object; anything that is not a JSON object gives an empty one.
+    """The metadata object; anything that is not a JSON object of at most `MAX_NESTING` levels gives an empty one.
 
     Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become question marks.
     """
     try:
         info = json.loads(data)
+        if not _is_flat(info):
+            return {}
         if _SURROGATE.search(data):
             info = json.loads(json.dumps(info, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         return {}
     return info if isinstance(info, dict) else {}
+
+
+def _is_flat(value: object) -> bool:
+    """Whether a value has at most `MAX_NESTING` levels, so that it can be sent to another process."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _inner(value: object) -> Iterable[object]:
+    """The objects and arrays directly in a value."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return ()
+    return [item for item in value if isinstance(item, dict | list)]

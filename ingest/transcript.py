@@ -1,7 +1,8 @@
 """Which words a video gets: the choice among its caption tracks, their reading, cleaning and alignment.
 
 Only automatic tracks carry word times, so the original ASR track comes first. A machine translation of a foreign ASR
-track looks like one but is not what is heard; it is recognised, recorded and used only if nothing better is there.
+track, or the ASR track of a dub that is not the sound, looks like one but is not what is heard; it is recognised,
+recorded and used only if nothing better is there.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ from dataclasses import dataclass
 from ingest import captions
 from ingest.alignment import align
 from ingest.captions import CaptionError, Transcript, Word
+from ingest.language_codes import UNKNOWN, base_language
 from ingest.outcomes import Outcome
 from ingest.raw import CAPTION_FORMS, CaptionTrack, RawVideo
 
 _UPLOADED_SUFFIX = "-manual"
 _ORIGINAL_SUFFIX = "-orig"
+
+SOUND_LANGUAGE = "_sound_language"
+"""Key of the metadata: the language of the audio track that was downloaded."""
+
+ORIGINAL_TRACKS = "_original_tracks"
+"""Key of the metadata: the codes of all ASR tracks that YouTube marks as original, fetched or not."""
 
 
 class TrackKind(enum.Enum):
@@ -54,31 +62,53 @@ class TranscriptError(ValueError):
         self.outcome = outcome
 
 
+def sound_language(raw: RawVideo) -> str | None:
+    """The language of the sound, if it is known: of the audio track that was downloaded, or as the metadata state."""
+    stated = raw.info.get(SOUND_LANGUAGE) or raw.info.get("language")
+    return stated if isinstance(stated, str) and stated.strip() else None
+
+
 def kind_of(track: CaptionTrack, raw: RawVideo) -> TrackKind:
-    """What kind a track is. An ASR track is translated if the video's own language is another one."""
+    """What kind a track is.
+
+    An ASR track is what was heard only if it is in the language of the sound: a video with dubs has an original track
+    for each of them. Where the sound's language is not known, one language alone must have an original track.
+    """
     if track.code.endswith(_UPLOADED_SUFFIX):
         return TrackKind.UPLOADED
-    if track.code.endswith(_ORIGINAL_SUFFIX):
+    language, spoken = base_language(track.code), sound_language(raw)
+    originals = {base_language(t.code) for t in raw.captions if t.code.endswith(_ORIGINAL_SUFFIX)}
+    originals |= {base_language(code) for code in _strings(raw.info.get(ORIGINAL_TRACKS))}
+    if language == UNKNOWN:
         return TrackKind.ASR_ORIGINAL
-    originals = {_base(t.code) for t in raw.captions if t.code.endswith(_ORIGINAL_SUFFIX)}
-    spoken = raw.info.get("language")
-    originals |= {_base(spoken)} if isinstance(spoken, str) and spoken else set()
-    translated = originals and _base(track.code) not in originals
-    return TrackKind.ASR_TRANSLATED if translated else TrackKind.ASR_ORIGINAL
+    if spoken is not None and base_language(spoken) != language:
+        return TrackKind.ASR_TRANSLATED
+    if spoken is None and len(originals) > 1:
+        return TrackKind.ASR_TRANSLATED
+    return TrackKind.ASR_TRANSLATED if originals and language not in originals else TrackKind.ASR_ORIGINAL
 
 
 def ranked_tracks(raw: RawVideo, language: str) -> list[tuple[TrackKind, CaptionTrack]]:
-    """The tracks in `language`, best first: by kind, then marked original, plain code, regional codes, timed forms."""
+    """The tracks in `language`, best first: by kind, then marked original, plain code, regional codes, timed forms.
+
+    Tracks of a language that is not stated come last of their kind.
+    """
     order = list(TrackKind)
-    found = [(kind_of(t, raw), t) for t in raw.captions if _base(t.code) == _base(language)]
+    wanted = base_language(language)
+    listed = [(kind_of(t, raw), t) for t in raw.captions if base_language(t.code) in (wanted, UNKNOWN)]
 
     def rank(item: tuple[TrackKind, CaptionTrack]) -> tuple:
         kind, track = item
         plain = track.code.removesuffix(_UPLOADED_SUFFIX)
-        spelling = (not plain.endswith(_ORIGINAL_SUFFIX), plain != language, len(plain), plain)
+        unstated = base_language(plain) != wanted
+        spelling = (unstated, not plain.endswith(_ORIGINAL_SUFFIX), plain not in (language, wanted), len(plain), plain)
         return order.index(kind), spelling, CAPTION_FORMS.index(track.form)
 
-    return sorted(found, key=rank)
+    return sorted(listed, key=rank)
+
+
+def _strings(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def spoken_words(raw: RawVideo, language: str, *, aligned: bool, strict: bool, repair: bool) -> Spoken:
@@ -154,7 +184,3 @@ def with_uploaded_text(spoken: Spoken, raw: RawVideo, language: str, repair: boo
         for text in ([slot] if slot else [])
     ]
     return Spoken(words, uploaded.code, uploaded.kind, spoken.times) if words else spoken
-
-
-def _base(code: str) -> str:
-    return code.split("-")[0].lower()

@@ -7,12 +7,17 @@ fails for an option that nobody has classified.
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import optparse
 import shlex
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from shards.errors import UsageError
+
+OLD_DAYS = 60
+"""Days after which a yt-dlp is old."""
 
 _ALLOWED = """
 --no-update --ignore-errors --no-abort-on-error --abort-on-error --use-extractors --default-search --ignore-config
@@ -118,6 +123,25 @@ def options_of(flags: str) -> dict[str, Any]:
         raise UsageError(f"yt-dlp does not take the flags of --yt-dlp: {said}") from None
     plain = yt_dlp.parse_options([]).ydl_opts
     return {name: value for name, value in given.items() if value != plain.get(name)}
+
+
+def age_note(today: datetime.date) -> str | None:
+    """A sentence about an installed yt-dlp that is too old for YouTube, `None` for one that is not.
+
+    Its version is its date, and two months are longer than YouTube has ever stayed the same.
+    """
+    version = importlib.metadata.version("yt-dlp")
+    try:
+        year, month, day = map(int, version.split(".")[:3])
+        days = (today - datetime.date(year, month, day)).days
+    except ValueError:
+        return None
+    if days <= OLD_DAYS:
+        return None
+    return (
+        f"yt-dlp {version} is {days} days old and YouTube may refuse it; 'uv lock --upgrade-package yt-dlp' and 'uv"
+        " sync' update it alone"
+    )
 
 
 def first_name(option: optparse.Option) -> str:

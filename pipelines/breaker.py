@@ -1,7 +1,8 @@
 """When a server says stop, the downloads of a machine stop for the rest of the run.
 
 The breaker is a file on the machine, so that all its worker processes see it; other machines have other addresses, and
-go on. It opens at the first bot check, or at the third rate limit in a row of one worker.
+go on. It opens at the first bot check, or when several downloads of one worker in a row end by faults of the network,
+of the platform or of this address, which say nothing about the videos.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from pipelines.budget import state_folder
 from pipelines.not_tried import Reason
 from shards import filesystem
 
-_LIMITED_IN_A_ROW = 3
+_FAULTS_IN_A_ROW = {
+    Outcome.BOT_CHECK: 1,
+    Outcome.RATE_LIMITED: 3,
+    Outcome.CAPTIONS_REFUSED: 3,
+    Outcome.NO_FORMATS_OFFERED: 3,
+    Outcome.FORBIDDEN: 10,
+    Outcome.NETWORK: 10,
+    Outcome.SERVER: 10,
+}
+"""After how many faults without a video between them the breaker opens, by the last of them."""
+
 _KEPT_SECONDS = 30 * 86_400.0
 
 
@@ -24,12 +35,13 @@ class Breaker:
     def __init__(self, run: str):
         self._folder = state_folder() / "stopped"
         self._path = self._folder / run
-        self._limited = 0
+        self._faults = 0
 
-    def note(self, outcome: Outcome) -> None:
-        """Count how a download ended; may open the breaker."""
-        self._limited = self._limited + 1 if outcome is Outcome.RATE_LIMITED else 0
-        if outcome is Outcome.BOT_CHECK or self._limited >= _LIMITED_IN_A_ROW:
+    def note(self, outcome: Outcome | None) -> None:
+        """Count how a download ended, `None` for one that gave a video; may open the breaker."""
+        limit = _FAULTS_IN_A_ROW.get(outcome)
+        self._faults = 0 if limit is None else self._faults + 1
+        if limit is not None and self._faults >= limit:
             _remove_old(self._folder)
             filesystem.write_bytes(str(self._path), outcome.value.encode())
 

@@ -13,6 +13,11 @@ class Reason(enum.Enum):
 
     BOT_CHECK = "bot-check"
     RATE_LIMITED = "rate-limited"
+    CAPTIONS_REFUSED = "captions-refused"
+    NO_FORMATS_OFFERED = "no-formats-offered"
+    FORBIDDEN = "forbidden"
+    NETWORK = "network"
+    SERVER = "server"
     DAILY_LIMIT = "daily-limit"
 
     @property
@@ -21,9 +26,15 @@ class Reason(enum.Enum):
         return _SENTENCES[self]
 
 
+_LATER = "Run the same command again some hours later"
 _SENTENCES = {
-    Reason.BOT_CHECK: f"{Outcome.BOT_CHECK.sentence} Run the same command again some hours later",
-    Reason.RATE_LIMITED: f"{Outcome.RATE_LIMITED.sentence} Run the same command again some hours later",
+    Reason.BOT_CHECK: f"{Outcome.BOT_CHECK.sentence} {_LATER}",
+    Reason.RATE_LIMITED: f"{Outcome.RATE_LIMITED.sentence} {_LATER}",
+    Reason.CAPTIONS_REFUSED: f"{Outcome.CAPTIONS_REFUSED.sentence} {_LATER}, or with a PO token",
+    Reason.NO_FORMATS_OFFERED: f"{Outcome.NO_FORMATS_OFFERED.sentence} Then run the same command again",
+    Reason.FORBIDDEN: f"{Outcome.FORBIDDEN.sentence} {_LATER}",
+    Reason.NETWORK: f"{Outcome.NETWORK.sentence} Run the same command again when the network works",
+    Reason.SERVER: f"{Outcome.SERVER.sentence} {_LATER}",
     Reason.DAILY_LIMIT: "the workers have used up their downloads of a day; run the same command again in a day",
 }
 

@@ -16,7 +16,7 @@ from pipelines.not_tried import Reason, closing_sentence
 from pipelines.options import BeamFlags, PreprocessOptions
 from pipelines.preprocessing import graph
 from pipelines.preprocessing.commit_generation import REPORT
-from pipelines.preprocessing.listing import list_of
+from pipelines.preprocessing.listing import list_of, notes_of
 from pipelines.preprocessing.mix_text import described
 from pipelines.progress import StoreProgress
 from pipelines.status_report import note_start
@@ -36,6 +36,8 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
     if options.stage != "assemble" and not filesystem.is_remote(options.ids or options.videos or options.raw):
         # One look at the list: a mistake in its name is better told now.
         next(list_of(options).read())
+    for note in notes_of(options):
+        console.print(f"note: {note}")
     if options.dry_run:
         from pipelines import dry_run
 

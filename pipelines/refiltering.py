@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.config import FilterConfig, VideoConfig
+from ingest.language_codes import base_language
 from pipelines import beam_flags, folder
 from pipelines.options import PreprocessOptions
 from pipelines.preprocessing.replay_rules import Replay
@@ -34,7 +35,7 @@ def refilter(options: Options, flags: Sequence[str]) -> int:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     config = _read_config(options.data)
     filters = changed(_filters(config["video"]["filters"]), options.changes)
-    language = config["video"]["language"].split("-")[0]
+    language = base_language(config["video"]["language"])
     committed = manifest.load(options.data)
     if committed.folders():
         raise UsageError(f"{options.data!r} was merged of {', '.join(committed.folders())}; refilter each of these")

@@ -96,6 +96,14 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
     return _layer(folder).list_files(folder, suffix)
 
 
+def list_versions(folder: str) -> list[tuple[str, str]]:
+    """Sorted pairs of the path of a file directly in `folder` and what changes when its content does; by one listing.
+
+    That is size and time of a file, and the generation of an object.
+    """
+    return _layer(folder).list_versions(folder)
+
+
 def list_folders(folder: str) -> list[str]:
     """Sorted names of the folders directly in `folder`; empty if there is no folder."""
     return _layer(folder).list_folders(folder)

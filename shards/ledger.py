@@ -27,7 +27,7 @@ class Entry:
     `outcome` and `kind` are names of `ingest.outcomes`; `detail` is the sentence with what is special to this item;
     `scores` every number a filter looked at; `segments` how many were committed; `video_seconds` its duration,
     `cpu_seconds` the cost; `at` seconds since 1970. `earlier` is how the item ended before, as `kind/outcome`, if this
-    entry takes the place of one in another generation.
+    entry takes the place of one in another generation. `version` changes when a file of the item does.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Entry:
     cpu_seconds: float = 0.0
     at: float = 0.0
     earlier: str = ""
+    version: str = ""
 
 
 _NAMES = frozenset(f.name for f in dataclasses.fields(Entry))

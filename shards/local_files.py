@@ -78,6 +78,34 @@ def list_files(folder: str, suffix: str) -> list[str]:
     return [f"{start}/{name}" for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)]
 
 
+def list_versions(folder: str) -> list[tuple[str, str]]:
+    """The files that `list_files` lists, each with what changes when its content does: its size and time."""
+    place = Path(folder)
+    if not place.is_dir():
+        return []
+    start = folder.rstrip("/") or "/"
+    versions = []
+    with _named(folder):
+        for entry in os.scandir(place):
+            if entry.name.startswith(TEMPORARY_PREFIX) or not entry.is_file():
+                continue
+            # A file that goes while the folder is listed is not there.
+            with contextlib.suppress(FileNotFoundError):
+                versions.append((f"{start}/{entry.name}", _version(entry.stat())))
+    return sorted(versions)
+
+
+def version(path: str) -> str:
+    """What `list_versions` gives for a file; empty if there is none."""
+    with contextlib.suppress(OSError):
+        return _version(Path(path).stat())
+    return ""
+
+
+def _version(about: os.stat_result) -> str:
+    return f"{about.st_size}-{about.st_mtime_ns}"
+
+
 def list_folders(folder: str) -> list[str]:
     """Sorted names of the folders directly in `folder`; empty if there is none."""
     with _named(folder):

@@ -187,6 +187,14 @@ def list_files(folder: str, suffix: str) -> list[str]:
     return sorted(f"gs://{bucket}/{name}" for name in names if name.endswith(suffix) and not name.endswith("/"))
 
 
+def list_versions(folder: str) -> list[tuple[str, str]]:
+    """The objects directly under a name, each with its generation."""
+    bucket = folder.removeprefix("gs://").partition("/")[0]
+    with _named(folder):
+        blobs = [(blob.name, blob.generation) for blob in _listed(folder, delimiter="/")]
+    return sorted((f"gs://{bucket}/{name}", str(version)) for name, version in blobs if not name.endswith("/"))
+
+
 def list_folders(folder: str) -> list[str]:
     """The names that have objects under them, directly under a name."""
     with _named(folder):

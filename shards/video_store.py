@@ -40,7 +40,8 @@ class VideoTable:
     `outcome` and `kind` are names of `ingest.outcomes`, `detail` the sentence with what is special to this video,
     `scores` every number that a filter looked at. `config` is the digest of what it was made with, `spans` are the
     (offset, length, crc32c) of its segments, `cpu_seconds` what it cost, `at` when it was committed, in seconds since
-    1970, `earlier` how it ended in an earlier generation, as `kind/outcome`, if it was tried again.
+    1970, `earlier` how it ended in an earlier generation, as `kind/outcome`, if it was tried again. `version` changes
+    when one of the files does that it was made from.
     """
 
     text: VideoText
@@ -53,6 +54,7 @@ class VideoTable:
     cpu_seconds: float = 0.0
     at: float = 0.0
     earlier: str = ""
+    version: str = ""
 
     @property
     def id(self) -> str:

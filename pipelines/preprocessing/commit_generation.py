@@ -16,6 +16,7 @@ from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 from ingest.outcomes import Kind
 from pipelines.metering import JOB, count, timed
 from pipelines.preprocessing.assemble_shards import Assembled, Assembly, SumFn
+from pipelines.preprocessing.marker import require_marker
 from shards import dataset, filesystem, generations, ledger, manifest, removal
 from shards.errors import UserError
 from shards.generations import waiting_runs
@@ -39,7 +40,8 @@ class Commitment:
     """What is committed beside the shards: digests of the config and the vocabulary, and what is dropped afterwards.
 
     `withdrawn` is the digest of the list of videos that were taken out when the job began. `undropped` are the ledgers
-    of generations whose objects in the per-video store an interrupted job did not drop.
+    of generations whose objects in the per-video store an interrupted job did not drop. `marker` is the file of the
+    data folder that is there as long as the folder is.
     """
 
     assembly: Assembly
@@ -49,6 +51,7 @@ class Commitment:
     keep_segments: bool = False
     text_sources: tuple[str, ...] = ()
     undropped: tuple[str, ...] = ()
+    marker: str = ""
 
 
 class CommitGeneration(beam.PTransform):
@@ -138,6 +141,7 @@ def entry_of(table: VideoTable, split: str) -> Entry:
         cpu_seconds=table.cpu_seconds,
         at=table.at,
         earlier=table.earlier,
+        version=table.version,
     )
 
 
@@ -221,6 +225,7 @@ class WriteManifest(beam.DoFn):
         text_packed: dict[str, Counter[str]],
     ) -> Iterator[Generation]:
         """Commit; a repeated call changes nothing. Raises `UserError` if another job was faster."""
+        require_marker(self.commitment.marker)
         ours, out = self.commitment.assembly, self.commitment.assembly.out
         # The parts of the ledger are waited for.
         _ = list(parts)

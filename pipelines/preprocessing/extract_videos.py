@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
+from ingest import folders
 from ingest import raw as raw_videos
 from ingest.config import DownloadConfig, VideoConfig
-from ingest.ids import video_id
 from ingest.outcomes import Kind, Outcome
 from ingest.raw import RawError, RawVideo
 from ingest.result import Result
@@ -30,6 +30,8 @@ from pipelines.limits import Limits
 from pipelines.metering import JOB, OUTCOME, count, spent, timed
 from pipelines.not_tried import Reason
 from pipelines.preprocessing.listing import ListedVideo, Source
+from pipelines.preprocessing.marker import require_marker
+from pipelines.preprocessing.select_videos import is_stale
 from pipelines.worker_image import require_extras
 from shards import filesystem
 from shards.segments import VideoText
@@ -43,6 +45,8 @@ STAGED_PREFIX = "reservoir-staged-"
 
 TO_DO, NOT_TRIED = "to-do", "not-tried"
 
+_WITHOUT_WORDS = frozenset((Outcome.NO_CAPTIONS, Outcome.CAPTIONS_UNREADABLE, Outcome.NO_WORD_TIMES, Outcome.NO_WORDS))
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -50,7 +54,7 @@ class Extraction:
 
     `config_digest` names how segments are made. `retry_before` makes retryable failures that were committed before this
     time be tried again, in seconds since 1970. `run` names this run of the job. `keep_media` is false for downloads
-    that no folder was given for.
+    that no folder was given for. `marker` is the file of the data folder that is there as long as the folder is.
     """
 
     out: str
@@ -60,6 +64,7 @@ class Extraction:
     politeness: Politeness
     limits: Limits
     run: str
+    marker: str = ""
     keep_media: bool = True
     retry_before: float = 0.0
 
@@ -130,7 +135,7 @@ class LookUp(beam.DoFn):
             text = VideoText(video.id)
             outcome = Outcome.BLOCKED
             blocked = Extracted(Result(outcome, outcome.sentence, {}, text), 0.0)
-            yield _table(blocked, self.extraction, video.earlier).pack()
+            yield _table(blocked, self.extraction, dataclasses.replace(video, version="")).pack()
             return
         damaged = False
         try:
@@ -139,20 +144,23 @@ class LookUp(beam.DoFn):
             table, damaged = None, True
         if table is None or table.config != self.extraction.config_digest:
             yield beam.pvalue.TaggedOutput(TO_DO, (video, damaged or table is not None))
-        elif table.kind == Kind.FAILED_RETRYABLE.value and table.at < self.extraction.retry_before:
+        elif self._is_retried(table) or is_stale(video, table.kind, table.version):
             yield beam.pvalue.TaggedOutput(TO_DO, (video, True))
         else:
             count(JOB, "reused")
             yield table.pack()
 
+    def _is_retried(self, table: VideoTable) -> bool:
+        return table.kind == Kind.FAILED_RETRYABLE.value and table.at < self.extraction.retry_before
+
 
 @dataclass(frozen=True)
 class Fetched:
-    """A raw video, or the result that it has; `replace` if an older object is written over, `earlier` as listed."""
+    """A raw video, or the result that it has, as it was listed; `replace` if an older object is written over."""
 
     video: RawVideo | Extracted
     replace: bool
-    earlier: str
+    listed: ListedVideo
 
 
 class Fetch(beam.DoFn):
@@ -182,21 +190,24 @@ class Fetch(beam.DoFn):
             count(JOB, f"{NOT_TRIED}-{fetched.value}")
             yield beam.pvalue.TaggedOutput(NOT_TRIED, fetched.value)
         else:
-            yield Fetched(fetched, replace, video.earlier)
+            yield Fetched(fetched, replace, video)
 
     def _fetched(self, video: ListedVideo) -> RawVideo | Extracted | Reason:
         """A raw video, how it ended, or why it was not tried."""
+        if video.refused:
+            return _ended(video, video.refused, video.detail)
         try:
             if video.source is Source.YOUTUBE:
-                if video_id(video.id) != video.id:
-                    return _ended(video, Outcome.BAD_ID, Outcome.BAD_ID.sentence)
                 return self._stored(video) or self._downloaded(video)
             return self._stored(video) or _ended(video, Outcome.MEDIA_MISSING, Outcome.MEDIA_MISSING.sentence)
         except filesystem.StorageError:
             # Not this video's fault: the job cannot write.
             raise
-        except (RawError, OSError) as error:
-            return _ended(video, Outcome.MEDIA_UNREADABLE, str(error))
+        except RawError as error:
+            return _ended(video, error.outcome, str(error))
+        except OSError as error:
+            # It could be read when the videos were listed, and may be read again.
+            return _ended(video, Outcome.INPUT_UNREADABLE, str(error))
 
     def _stored(self, video: ListedVideo) -> RawVideo | None:
         """A raw video that is on a disk, or a copy of one in a bucket, which goes when it has been extracted."""
@@ -207,8 +218,10 @@ class Fetch(beam.DoFn):
             return raw_videos.from_folder(raw_videos.stage(video.place, video.beside, folder), video.beside)
         kept = raw_folder(video, self.extraction.out)
         if not filesystem.is_remote(kept):
-            here = raw_videos.layout_paths(kept, video.id).media.is_file()
-            return raw_videos.from_layout(kept, video.id) if here or video.source is Source.LAYOUT else None
+            paths = raw_videos.layout_paths(kept, video.id)
+            # Without its metadata and captions a download was interrupted.
+            complete = paths.media.is_file() and paths.info.is_file()
+            return raw_videos.from_layout(kept, video.id) if complete or video.source is Source.LAYOUT else None
         folder = tempfile.mkdtemp(dir=self._scratch())
         if raw_videos.stage_layout(kept, video.id, folder) or video.source is Source.LAYOUT:
             return raw_videos.from_layout(folder, video.id)
@@ -229,8 +242,8 @@ class Fetch(beam.DoFn):
             folder = self._scratch() if filesystem.is_remote(kept) else kept
             with self.pace.measured():
                 fetched = self._downloader(folder)(video.id)
+        self.breaker.note(fetched.outcome if isinstance(fetched, Result) else None)
         if isinstance(fetched, Result):
-            self.breaker.note(fetched.outcome)
             return Extracted(fetched, 0.0)
         if filesystem.is_remote(video.place):
             raw_videos.store_layout(folder, video.id, video.place)
@@ -281,12 +294,12 @@ class Extract(beam.DoFn):
         """The result of one video; downloaded media that nobody wants to keep go at once."""
         raw = fetched.video
         if isinstance(raw, Extracted):
-            yield fetched
+            yield dataclasses.replace(fetched, video=explained(raw, fetched.listed))
             return
         with timed("extract"):
             extracted = self.extractor(raw)
         spent("extract-cpu", extracted.cpu_seconds)
-        yield dataclasses.replace(fetched, video=extracted)
+        yield dataclasses.replace(fetched, video=explained(_unless_changed(extracted, fetched.listed), fetched.listed))
         if raw.media:
             if _is_copy(raw.media):
                 shutil.rmtree(Path(raw.media).parent, ignore_errors=True)
@@ -310,7 +323,8 @@ class Commit(beam.DoFn):
 
     def process(self, fetched: Fetched) -> Iterator[bytes]:
         """Commit one video in one step; where another worker was faster, go on with what that one committed."""
-        table = _table(fetched.video, self.extraction, fetched.earlier)
+        require_marker(self.extraction.marker)
+        table = _table(fetched.video, self.extraction, fetched.listed)
         with timed("commit"):
             table = self.store.commit(table, fetched.video.result.segments, fetched.replace)
         count(OUTCOME, table.outcome)
@@ -334,7 +348,46 @@ def _ended(video: ListedVideo, outcome: Outcome, detail: str) -> Extracted:
     return Extracted(Result(outcome, detail, {}, VideoText(video.id)), 0.0)
 
 
-def _table(extracted: Extracted, extraction: Extraction, earlier: str) -> VideoTable:
+def _unless_changed(extracted: Extracted, listed: ListedVideo) -> Extracted:
+    """A result, or that the files on this machine are not those that were listed, of which it says nothing."""
+    if not listed.version or filesystem.is_remote(listed.place):
+        return extracted
+    if listed.source is Source.FOLDER:
+        version = folders.current_version(listed.place, listed.beside)
+    else:
+        version = raw_videos.layout_version(listed.place, listed.id)
+    if version == listed.version:
+        return (
+            extracted
+            if _can_be_read(extracted, listed)
+            else _ended(listed, Outcome.INPUT_UNREADABLE, f"{listed.place!r}: {extracted.result.detail}")
+        )
+    return _ended(listed, Outcome.INPUT_CHANGED, f"a file of {listed.id!r} changed after the videos were listed")
+
+
+def _can_be_read(extracted: Extracted, listed: ListedVideo) -> bool:
+    """Whether media that could not be decoded can be read at all: what a disk refuses now, it may give later."""
+    if extracted.result.outcome is not Outcome.MEDIA_UNREADABLE or listed.source is not Source.FOLDER:
+        return True
+    try:
+        with Path(listed.place).open("rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+
+def explained(extracted: Extracted, listed: ListedVideo) -> Extracted:
+    """A result whose detail names the files beside the video that hold captions which are not read."""
+    result = extracted.result
+    if not listed.unread or result.outcome not in _WITHOUT_WORDS:
+        return extracted
+    files = ", ".join(map(repr, listed.unread[:3]))
+    detail = f"{result.detail}; {files} is not vtt, srt or json3 and was not read"
+    return dataclasses.replace(extracted, result=dataclasses.replace(result, detail=detail))
+
+
+def _table(extracted: Extracted, extraction: Extraction, listed: ListedVideo) -> VideoTable:
     """The table of a result, without its spans."""
     result = extracted.result
     return VideoTable(
@@ -346,5 +399,6 @@ def _table(extracted: Extracted, extraction: Extraction, earlier: str) -> VideoT
         result.scores,
         cpu_seconds=round(extracted.cpu_seconds, 3),
         at=round(time.time(), 3),
-        earlier=earlier,
+        earlier=listed.earlier,
+        version=listed.version,
     )

@@ -12,7 +12,7 @@ import uuid
 import apache_beam as beam
 
 from ingest.outcomes import Kind
-from pipelines.folder import TOKENIZER_NAME, manifest_of, vocabulary_of
+from pipelines.folder import CONFIG_NAME, TOKENIZER_NAME, manifest_of, vocabulary_of
 from pipelines.options import PreprocessOptions
 from pipelines.preprocessing.assemble_shards import AssembleShards, Assembly
 from pipelines.preprocessing.commit_generation import CommitGeneration, Commitment, ReportRun, undropped
@@ -80,6 +80,7 @@ def _assemble(
         options.keep_segments,
         tuple(source.name for source in options.text.sources()),
         _undropped_ledgers(options.out, committed),
+        filesystem.join(options.out, CONFIG_NAME),
     )
     _ = tables | "Commit the generation" >> CommitGeneration(commitment, assembled, known, not_tried)
 
@@ -137,6 +138,7 @@ def extraction_of(options: PreprocessOptions, config: str) -> Extraction:
         options.politeness,
         options.limits,
         run=uuid.uuid4().hex[:12],
+        marker=filesystem.join(options.out, CONFIG_NAME),
         keep_media=options.keep_media,
         retry_before=time.time() if options.retry_failed else 0.0,
     )

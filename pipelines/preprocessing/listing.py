@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import enum
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ingest import raw as raw_videos
-from ingest.ids import read_entries, video_id
+from ingest.folders import FolderVideo, is_hidden
+from ingest.id_lists import column_note, read_entries, resolved
+from ingest.outcomes import Outcome
+from ingest.yt_dlp_flags import age_note
 from pipelines.options import PreprocessOptions
+from shards import filesystem
 from shards.randomness import digest
 
 
@@ -25,13 +31,19 @@ class Source(enum.Enum):
 class ListedVideo:
     """One video of the list: its id, where it comes from, the place, and the names of the files beside its media.
 
-    `earlier` is how it ended in an earlier generation, as `kind/outcome`, if it is tried again.
+    `unread` names files of captions in forms that are not read. `version` changes when one of the files that are read
+    does. `refused` is the outcome that an entry has which is no video to try, and `detail` its sentence. `earlier` is
+    how the video ended in an earlier generation, as `kind/outcome`, if it is tried again.
     """
 
     id: str
     source: Source
     place: str
     beside: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    version: str = ""
+    refused: Outcome | None = None
+    detail: str = ""
     blocked: bool = False
     earlier: str = ""
 
@@ -59,14 +71,27 @@ class VideoList:
 
     def _all(self) -> Iterator[ListedVideo]:
         if self.videos:
-            for media, beside in raw_videos.list_folder_with_companions(self.videos):
-                yield ListedVideo(raw_videos.stem_of(media), Source.FOLDER, media, beside)
+            for video in raw_videos.list_videos(self.videos):
+                yield _of_folder(video)
         elif self.ids:
             for entry in read_entries(self.ids):
-                yield ListedVideo(video_id(entry) or entry, Source.YOUTUBE, self.raw or "")
+                name, refused, detail = resolved(entry)
+                yield ListedVideo(name, Source.YOUTUBE, self.raw or "", refused=refused, detail=detail)
         else:
-            for name in raw_videos.list_layout(self.raw):
-                yield ListedVideo(name, Source.LAYOUT, self.raw)
+            for name, version in raw_videos.list_layout(self.raw):
+                yield ListedVideo(name, Source.LAYOUT, self.raw, version=version)
+
+
+def _of_folder(video: FolderVideo) -> ListedVideo:
+    """A file of a folder of videos; one whose name cannot be an id of its own is refused."""
+    listed = ListedVideo(video.id, Source.FOLDER, video.media, video.beside, video.unread, video.version)
+    if video.duplicate_of:
+        detail = f"{video.duplicate_of!r} has the same name up to its ending and was used; rename one of the two"
+        return dataclasses.replace(listed, refused=Outcome.DUPLICATE_NAME, detail=detail)
+    if not video.readable_name:
+        detail = f"the name of the file {video.media!r} is not UTF-8; rename the file"
+        return dataclasses.replace(listed, refused=Outcome.BAD_ID, detail=detail)
+    return listed
 
 
 def _distinct(videos: Iterator[ListedVideo]) -> Iterator[ListedVideo]:
@@ -82,6 +107,20 @@ def list_of(options: PreprocessOptions) -> VideoList:
     return VideoList(options.videos, options.ids, options.raw, options.limit, options.part)
 
 
+def notes_of(options: PreprocessOptions) -> list[str]:
+    """What a person should know of the inputs of a job before it starts; lists in buckets are not looked at."""
+    if options.stage == "assemble":
+        return []
+    notes = []
+    if options.ids:
+        notes.append(age_note(datetime.date.today()))
+        notes.append(None if filesystem.is_remote(options.ids) else column_note(options.ids))
+    elif options.videos and not filesystem.is_remote(options.videos):
+        hidden = sum(is_hidden(path.rpartition("/")[2]) for path in filesystem.list_files(options.videos))
+        notes.append(f"{hidden} hidden files in {options.videos!r} are passed over" if hidden else None)
+    return [note for note in notes if note]
+
+
 def blocked_ids(path: str) -> Iterator[str]:
     """The ids of a block list."""
-    return (video_id(entry) or entry for entry in read_entries(path))
+    return (resolved(entry)[0] for entry in read_entries(path))

@@ -49,7 +49,7 @@ class SelectVideos(beam.PTransform):
 
 
 class ReadLedgers(beam.PTransform):
-    """Nothing -> (id, (time, kind, outcome)) of every line of some ledgers."""
+    """Nothing -> (id, (time, kind, outcome, version)) of every line of some ledgers."""
 
     def __init__(self, ledgers: tuple[str, ...]):
         super().__init__()
@@ -61,7 +61,7 @@ class ReadLedgers(beam.PTransform):
             begin
             | "Name the ledgers" >> beam.Create(list(self.ledgers), reshuffle=False)
             | "Read how earlier videos ended"
-            >> beam.FlatMap(lambda path: ((e.id, (e.at, e.kind, e.outcome)) for e in read_lines(path)))
+            >> beam.FlatMap(lambda path: ((e.id, (e.at, e.kind, e.outcome, e.version)) for e in read_lines(path)))
         )
 
 
@@ -93,6 +93,11 @@ class ReadCommitted(beam.PTransform):
         )
 
 
+def is_stale(video: ListedVideo, kind: str, version: str) -> bool:
+    """Whether a video that gave no segments is looked at again, as one of its files is another now."""
+    return kind != Kind.DONE.value and "" not in (version, video.version) and version != video.version
+
+
 class Select(beam.DoFn):
     """(id, what names it) -> the video to look up, or on `KNOWN` the kind of its outcome."""
 
@@ -106,10 +111,10 @@ class Select(beam.DoFn):
         if not videos:
             return
         blocked = any(named["blocked"])
-        _, kind, outcome = max(named["known"], default=(0.0, "", ""))
+        _, kind, outcome, version = max(named["known"], default=(0.0, "", "", ""))
         if not kind:
             yield dataclasses.replace(videos[0], blocked=blocked)
-        elif kind == Kind.FAILED_RETRYABLE.value and self.retry_failed:
+        elif (kind == Kind.FAILED_RETRYABLE.value and self.retry_failed) or is_stale(videos[0], kind, version):
             yield dataclasses.replace(videos[0], blocked=blocked, earlier=f"{kind}/{outcome}")
         else:
             yield beam.pvalue.TaggedOutput(KNOWN, kind)

