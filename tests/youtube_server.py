@@ -21,6 +21,7 @@ PLUGIN = Path(__file__).parent / "fixtures" / "youtube"
 class Site:
     """What the server has: media and caption files, and faults by video id; `hits` counts requests by path.
 
+    `infos` are the info dicts of some videos, in which `{base}` is the server, and `bodies` the answers to some paths.
     `cookies` counts the cookies that were sent; the server sets `set_cookie` in every answer.
     """
 
@@ -28,6 +29,8 @@ class Site:
     captions: str
     info: dict
     faults: dict[str, str] = field(default_factory=dict)
+    infos: dict[str, dict] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
     hits: Counter = field(default_factory=Counter)
     cookies: Counter = field(default_factory=Counter)
     set_cookie: str = ""
@@ -43,6 +46,9 @@ class Site:
     def describe(self, video_id: str) -> dict:
         """The info dict of a video."""
         fault = self.faults.get(video_id, "")
+        if video_id in self.infos:
+            text = json.dumps(self.infos[video_id]).replace("{base}", self.address)
+            return json.loads(text) | {"id": video_id}
         if fault.startswith("text:"):
             return {"error": fault.removeprefix("text:")}
         if fault == "geo":
@@ -70,8 +76,8 @@ class Site:
             described |= {"automatic_captions": {}, "subtitles": {}}
         if fault == "live":
             described |= {"is_live": True, "live_status": "is_live"}
-        if fault == "upcoming":
-            described |= {"live_status": "is_upcoming"}
+        if fault in ("is_upcoming", "post_live"):
+            described |= {"live_status": fault}
         if fault == "no-format":
             described["formats"][0]["height"] = 1080
         if fault == "too-long":
@@ -92,7 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.site.hits[f"{kind}/{video_id}"] += 1
         if sent := self.headers.get("Cookie"):
             self.site.cookies[sent] += 1
-        if kind == "info":
+        if (path := f"{kind}/{name}") in self.site.bodies:
+            self._answer(200, self.site.bodies[path])
+        elif kind == "info":
             if fault.startswith("info-status:"):
                 self._answer(int(fault.split(":")[1]), b"{}", "application/json")
             else:
@@ -111,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(429, b"slow down", headers={"Retry-After": "1"})
         elif fault == "captions-404":
             self._answer(404, b"")
+        elif fault == "captions-empty":
+            self._answer(200, b"", "text/vtt")
+        elif fault == "captions-page":
+            self._answer(200, b"<html><head><title>Sorry...</title></head></html>", "text/html")
         else:
             self._answer(200, self.site.captions.encode(), "text/vtt")
 

@@ -4,16 +4,19 @@ import gzip
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import youtube_server
 
 from ingest.download import DownloadConfig, Downloader
 from ingest.outcomes import Kind, Outcome
-from ingest.raw import RawVideo, from_layout
+from ingest.raw import CAPTION_BYTES, RawVideo, from_layout
+from ingest.transcript import ranked_tracks
 from ingest.video import Result
 from shards.segments import VideoText
 
+CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 QUICK = DownloadConfig(yt_dlp="--retries 1 --retry-sleep 0 --extractor-retries 0 --socket-timeout 2")
 
 
@@ -33,7 +36,10 @@ def site(golden):
         "captions-429-once",
         "fields",
         "live",
-        "upcoming",
+        "is_upcoming",
+        "post_live",
+        "captions-empty",
+        "captions-page",
         "no-format",
         "geo",
         "status:403",
@@ -97,7 +103,10 @@ def test_a_video_lands_in_the_published_layout(download, tmp_path, site):
         ("captions-404", Outcome.CAPTIONS_REFUSED),
         ("captions-429", Outcome.RATE_LIMITED),
         ("live", Outcome.LIVE),
-        ("upcoming", Outcome.NOT_YET),
+        ("is_upcoming", Outcome.NOT_YET),
+        ("post_live", Outcome.NOT_YET),
+        ("captions-empty", Outcome.CAPTIONS_REFUSED),
+        ("captions-page", Outcome.CAPTIONS_REFUSED),
         ("no-format", Outcome.NO_FORMAT),
         ("geo", Outcome.GEO_BLOCKED),
         ("status:403", Outcome.FORBIDDEN),
@@ -136,6 +145,152 @@ def test_trouble_with_captions_or_fields_does_not_cost_the_video(download, fault
     assert isinstance(raw, RawVideo), raw
     assert raw.media
     assert {t.code for t in raw.captions} == (set() if fault == "no-captions" else {"en", "en-manual"})
+
+
+@pytest.fixture
+def case(site, tmp_path, download):
+    """Download the video that the info dict of a case describes, with other fields; and the paths that were requested."""
+
+    def fetch(name_of_case, language="en", screen=lambda raw: None, bodies=(), **fields):
+        info = json.loads((CASES / name_of_case / "info.json").read_text()) | fields
+        named = name(json.dumps([info, language, dict(bodies) != {}], default=str))
+        site.infos[named] = info
+        site.bodies = {
+            f"media/{f['url'].rpartition('/')[2]}": site.media for f in info["formats"] if "media" in f["url"]
+        }
+        site.bodies |= dict(bodies)
+        site.hits.clear()
+        fetched = Downloader(str(tmp_path / "raw"), QUICK, language, screen)(named)
+        return fetched, [path for path in site.hits if not path.startswith("info/")]
+
+    return fetch
+
+
+def test_a_portrait_video_is_chosen_by_its_short_side(case):
+    raw, paths = case("28-short-in-portrait")
+    assert isinstance(raw, RawVideo), raw
+    assert [path for path in paths if path.startswith("media")] == ["media/18"]
+
+
+def test_storyboards_alone_say_nothing_about_the_video(case, tmp_path):
+    for formats in ({}, {"formats": []}):
+        ended, paths = case("29-only-storyboards", **formats)
+        assert ended.outcome is Outcome.NO_FORMATS_OFFERED
+        assert ended.outcome.kind is Kind.FAILED_RETRYABLE
+        assert "JavaScript runtime" in ended.detail
+        assert not paths, "captions of a video without media were fetched"
+        assert not list(tmp_path.rglob("*.json.gz"))
+
+
+def formats_of(*languages, preferences=None):
+    """Formats like those of a dubbed video, one for each language; the first is the original."""
+    preferences = preferences or [10, *([-1] * len(languages))]
+    return [
+        {"format_id": f"18-{i}", "url": f"{{base}}/media/{code}.mp4", "ext": "mp4", "height": 360, "width": 640}
+        | {"vcodec": "avc1", "acodec": "mp4a", "language": code, "language_preference": preferences[i]}
+        for i, code in enumerate(languages)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language", "offered", "sound", "kind"),
+    [
+        ("en", ["ja", "en-US"], "en-US", "asr-original"),
+        ("en", ["en-US", "ja"], "en-US", "asr-original"),
+        ("en_GB", ["ja", "ENG"], "ENG", "asr-original"),
+        ("eng", ["jpn", "en_US"], "en_US", "asr-original"),
+        ("en", ["ja"], "ja", "asr-translated"),
+        ("en", ["ja", "de"], "ja", "asr-translated"),
+        ("ja", ["ja", "en-US"], "ja", "asr-original"),
+        ("ja", ["en-US", "ja"], "ja", "asr-original"),
+    ],
+)
+def test_words_and_sound_are_of_one_language(case, language, offered, sound, kind):
+    raw, paths = case("30-auto-dubbed", language, formats=formats_of(*offered))
+    assert isinstance(raw, RawVideo), raw
+    assert [path for path in paths if path.startswith("media")] == [f"media/{sound}"]
+    assert raw.info["_sound_language"] == sound
+    [(found, track)] = ranked_tracks(raw, language)
+    assert (found.value, track.code) == (kind, f"{'ja' if language == 'ja' else 'en'}-orig")
+    again = from_layout(str(Path(raw.media).parents[2]), raw.id)
+    assert ranked_tracks(again, language)[0][0] is found
+
+
+def test_audio_description_is_not_the_sound(case):
+    formats = formats_of("ja", "en-desc", "en", preferences=[10, -10, -1])
+    assert case("30-auto-dubbed", formats=formats)[1] == ["asr/en", "media/en"]
+    formats = formats_of("ja", "en-desc", preferences=[10, -10])
+    assert case("30-auto-dubbed", formats=formats)[1] == ["asr/en", "media/ja"]
+
+
+def test_only_the_tracks_that_are_used_are_fetched(case):
+    tracks = {code: [{"ext": "vtt", "url": f"{{base}}/asr/{code}.vtt"}] for code in ("en-orig", "en", "en-GB", "de")}
+    uploaded = {code: [{"ext": "vtt", "url": f"{{base}}/uploaded/{code}.vtt"}] for code in ("en", "en-GB", "fr")}
+    _, paths = case("28-short-in-portrait", automatic_captions=tracks, subtitles=uploaded)
+    assert paths == ["asr/en-orig", "uploaded/en", "media/18"]
+
+
+def test_a_track_that_cannot_be_read_or_had_is_followed_by_the_next(case, site):
+    tracks = {code: [{"ext": "vtt", "url": f"{{base}}/asr/{code}.vtt"}] for code in ("en-orig", "en")}
+    for body in (b"", b"<!DOCTYPE html><html>Sorry</html>", b"WEBVTT\n\nno times in here"):
+        raw, _ = case("28-short-in-portrait", automatic_captions=tracks, bodies={"asr/en-orig.vtt": body}.items())
+        assert [track.code for track in raw.captions] == ["en"], body
+
+
+def test_a_translation_takes_no_place_of_an_original_that_is_refused(case):
+    formats = formats_of("en")
+    tracks = {
+        "en-orig": [{"ext": "vtt", "url": "{base}/asr/orig.vtt"}],
+        "en": [{"ext": "vtt", "url": "{base}/asr/en.vtt?lang=ja&tlang=en"}],
+    }
+    ended, paths = case(
+        "30-auto-dubbed", formats=formats, automatic_captions=tracks, bodies={"asr/orig.vtt": b""}.items()
+    )
+    assert ended.outcome is Outcome.CAPTIONS_REFUSED
+    assert paths == ["asr/orig"]
+
+
+def test_a_refused_track_is_not_taken_for_words_that_do_not_exist(case, site):
+    """The uploaded track arrives, and without the refused one the video would be rejected for good."""
+    uploaded = {"en": [{"ext": "vtt", "url": "{base}/uploaded/en.vtt"}]}
+
+    def screen(raw):
+        assert [track.code for track in raw.captions] == ["en-manual"]
+        return Result(Outcome.NO_WORD_TIMES, "", {}, VideoText(raw.id))
+
+    bodies = {"asr/en.vtt": b""}.items()
+    ended, _ = case("34-empty-caption-answer", subtitles=uploaded, bodies=bodies, screen=screen)
+    assert ended.outcome is Outcome.CAPTIONS_REFUSED
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\n\n", b"\0\0", b"{}", (CASES / "34-empty-caption-answer" / "body.html").read_bytes()]
+)
+def test_an_answer_that_is_no_track_says_nothing_about_the_video(case, tmp_path, body):
+    ended, _ = case("34-empty-caption-answer", bodies={"asr/en.vtt": body}.items())
+    assert ended.outcome is Outcome.CAPTIONS_REFUSED
+    assert ended.outcome.kind is Kind.FAILED_RETRYABLE
+    assert not list(tmp_path.rglob("*.json.gz")), "the metadata are not stored as if they were complete"
+
+
+def test_a_body_of_captions_is_read_within_a_limit(case):
+    body = b"WEBVTT\n\n" + b"x" * CAPTION_BYTES
+    ended, _ = case("34-empty-caption-answer", bodies={"asr/en.vtt": body}.items())
+    assert ended.outcome is Outcome.CAPTIONS_REFUSED
+    assert "longer than" in ended.detail
+
+
+def test_protected_formats_are_a_fact_about_the_video(case):
+    formats = [{**formats_of("en")[0], "has_drm": True}]
+    ended, paths = case("30-auto-dubbed", formats=formats)
+    assert ended.outcome is Outcome.DRM
+    assert not paths
+
+
+def test_media_without_metadata_are_those_of_an_interrupted_download(case, tmp_path):
+    raw, _ = case("28-short-in-portrait")
+    info = next(tmp_path.rglob("*.json.gz"))
+    assert info.stat().st_mtime_ns <= Path(raw.media).stat().st_ctime_ns
 
 
 def test_a_rejected_video_costs_no_media(site, tmp_path, download):
