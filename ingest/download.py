@@ -35,6 +35,7 @@ from ingest.raw import CAPTION_BYTES, CaptionTrack, LayoutPaths, RawVideo, decod
 from ingest.result import Result
 from ingest.transcript import ORIGINAL_TRACKS, SOUND_LANGUAGE
 from shards import filesystem
+from shards.errors import UserError
 from shards.filesystem import TEMPORARY_PREFIX
 from shards.segments import VideoText
 
@@ -135,9 +136,10 @@ class Downloader:
                 if isinstance(fetched, RawVideo):
                     return fetched
                 return dataclasses.replace(fetched, detail=self._without_secrets(fetched.detail))
-            except (YoutubeDLError, OSError) as error:
-                if isinstance(error, filesystem.StorageError):
-                    raise
+            except UserError:
+                raise
+            except Exception as error:
+                # Whatever an extractor trips over is the end of this video and of no other.
                 outcome, detail = classify(error, log.warnings)
                 if "no space left" in detail.lower():
                     # The next video would meet the same, and this one has done nothing wrong.

@@ -7,10 +7,10 @@ words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from ingest.language_codes import base_language, same_language
 from ingest.raw import CaptionTrack, RawVideo
@@ -21,6 +21,7 @@ SHORT_SIDE = "short_side"
 
 _CAPTION_FORMS = ("vtt", "json3", "srt")
 _ORIGINAL_SUFFIX = "-orig"
+_TRANSLATED_FROM = re.compile(r"[?&]lang=([A-Za-z0-9-]+)")
 _DESCRIPTIVE_SUFFIX = "-desc"
 _DESCRIPTIVE = -10
 """yt-dlp's `language_preference` of audio description; 10 is the original sound, 5 the default, -1 a dub."""
@@ -89,8 +90,8 @@ def original_tracks(found: dict[str, Any]) -> list[str]:
     tracks = _mapping(found.get("automatic_captions"))
     if marked := sorted(code for code in tracks if code.lower().endswith(_ORIGINAL_SUFFIX)):
         return marked
-    queries = [parse_qs(urlsplit(offer.address).query) for offer in _offered({"automatic_captions": tracks})]
-    return sorted({language for query in queries if "tlang" in query for language in query.get("lang", [])})
+    addresses = [offer.address for offer in _offered({"automatic_captions": tracks})]
+    return sorted({match[1] for a in addresses if "tlang=" in a and (match := _TRANSLATED_FROM.search(a))})
 
 
 def ranked_captions(
@@ -115,7 +116,8 @@ def ranked_captions(
 def _offered(found: dict[str, Any]) -> Iterator[CaptionOffer]:
     for kind, suffix in (("automatic_captions", ""), ("subtitles", "-manual")):
         for code, forms in sorted(_mapping(found.get(kind)).items()):
-            addresses = {f.get("ext"): f["url"] for f in _dicts(forms) if isinstance(f.get("url"), str) and f["url"]}
+            stated = [(f.get("ext"), f.get("url")) for f in _dicts(forms)]
+            addresses = {ext: url for ext, url in stated if isinstance(ext, str) and isinstance(url, str) and url}
             form = next((form for form in _CAPTION_FORMS if form in addresses), None)
             if form is not None:
                 yield CaptionOffer(code + suffix, form, addresses[form])
