@@ -78,6 +78,8 @@ class Site:
             described |= {"is_live": True, "live_status": "is_live"}
         if fault in ("is_upcoming", "post_live"):
             described |= {"live_status": fault}
+        if fault == "storyboards":
+            described["formats"] = [{"format_id": "sb0", "ext": "mhtml", "vcodec": "none", "acodec": "none"}]
         if fault == "no-format":
             described["formats"][0]["height"] = 1080
         if fault == "too-long":

@@ -2,12 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import youtube_server
 
 from shards.ledger import Ledger
 
+CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 IDS = [f"video{i:06d}" for i in range(6)]
 YT_DLP = "--retries 0 --retry-sleep 0 --extractor-retries 0 --socket-timeout 5"
 
@@ -80,7 +82,17 @@ def test_raw_is_kept_where_asked_and_used_as_it_is(site, job, tmp_path):
     assert len(list(raw.rglob("*.mp4"))) == 2
 
 
-@pytest.mark.parametrize(("fault", "tried"), [("text:Sign in to confirm you're not a bot", 1), ("info-status:429", 3)])
+@pytest.mark.parametrize(
+    ("fault", "tried"),
+    [
+        ("text:Sign in to confirm you're not a bot", 1),
+        ("info-status:429", 3),
+        ("text:The page needs to be reloaded.", 3),
+        ("captions-empty", 3),
+        ("captions-page", 3),
+        ("storyboards", 3),
+    ],
+)
 def test_a_server_that_says_stop_is_obeyed(site, job, tmp_path, fault, tried):
     site.faults = dict.fromkeys(IDS, fault)
     ran = job()
@@ -117,3 +129,31 @@ def test_a_dry_run_counts_what_downloads_cost(site, job, tmp_path):
     assert sample["videos"] == 5
     assert sample["download_seconds"] > 0
     assert sample["largest_media_bytes"] == len(site.media)
+
+
+def test_what_names_no_video_is_named_and_costs_no_request(site, job, tmp_path):
+    channel, playlist = "https://www.youtube.com/@somebody", "https://www.youtube.com/playlist?list=PLabcdefghijk"
+    (tmp_path / "ids.csv").write_text(
+        f'url;title\nhttps://youtu.be/{IDS[0]};"never closed\n{channel};b\n{playlist};c\n'
+    )
+    ran = job()
+    assert ran.status == 0, ran.err
+    assert outcomes(tmp_path / "out") == {IDS[0]: "extracted", channel: "playlist", playlist: "playlist"}
+    assert "with ';' between columns, by column 'url'" in ran.err
+    assert "yt-dlp --flat-playlist --print id" in ran.err
+    assert {path.split("/")[1] for path in site.hits} == {IDS[0]}
+
+
+def test_the_ledger_tells_the_language_of_the_sound(site, job, tmp_path):
+    info = json.loads((CASES / "30-auto-dubbed" / "info.json").read_text())
+    site.infos = dict.fromkeys(IDS[:2], site.info | {key: info[key] for key in ("formats", "automatic_captions")})
+    site.infos[IDS[1]] = site.infos[IDS[1]] | {"formats": info["formats"][:1]}
+    site.bodies = {f"media/{code}.mp4": site.media for code in ("ja", "en")}
+    ran = job("--limit", "2")
+    assert ran.status == 0, ran.err
+    scores = {name: entry.scores for name, entry in Ledger(str(tmp_path / "out")).entries().items()}
+    about = ("sound_language", "caption_track", "caption_kind")
+    assert {name: [values[key] for key in about] for name, values in scores.items()} == {
+        IDS[0]: ["en-US", "en-orig", "asr-original"],
+        IDS[1]: ["ja", "en-orig", "asr-translated"],
+    }
