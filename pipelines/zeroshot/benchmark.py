@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.raw import MEDIA_SUFFIXES
+from ingest.folders import MEDIA_SUFFIXES
 from shards import filesystem
 from shards.errors import UsageError
 
