@@ -23,17 +23,17 @@ from yt_dlp import YoutubeDL
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
-from ingest import captions, media, offers, secret_files
+from ingest import captions, offers, secret_files
 from ingest.captions import CaptionError
 from ingest.config import DownloadConfig
 from ingest.download_errors import classify, with_warnings
 from ingest.ffmpeg import ffmpeg_path
-from ingest.media import MediaError
 from ingest.offers import CaptionOffer
 from ingest.outcomes import Outcome
 from ingest.raw import CAPTION_BYTES, CaptionTrack, LayoutPaths, RawVideo, decode_text, layout_paths
 from ingest.result import Result
 from ingest.transcript import ORIGINAL_TRACKS, SOUND_LANGUAGE
+from ingest.video import check_media
 from shards import filesystem
 from shards.errors import UserError
 from shards.filesystem import TEMPORARY_PREFIX
@@ -90,7 +90,8 @@ class _Log:
 
 
 class Downloader:
-    """Downloads into `folder` (raw layout); `screen` may reject a video by its text before its media are fetched.
+    """Downloads into `folder` (raw layout); `screen` may reject a video by its text before its media are fetched,
+    and `check` media that arrived.
 
     Cookies and the proxy's address are read at the first download and stay in memory.
     """
@@ -101,8 +102,10 @@ class Downloader:
         config: DownloadConfig,
         language: str,
         screen: Callable[[RawVideo], Result | None] = lambda raw: None,
+        check: Callable[[RawVideo], Result | None] = check_media,
     ):
-        self.folder, self.config, self.language, self.screen = folder, config, language, screen
+        self.folder, self.config, self.language = folder, config, language
+        self.screen, self.check = screen, check
         self._options = {
             "format": config.format,
             "socket_timeout": 20,
@@ -222,13 +225,7 @@ class Downloader:
             if log.passed_over:
                 return _ended(video_id, Outcome.SKIPPED, log.passed_over)
             return _ended(video_id, Outcome.TRUNCATED, "yt-dlp ended without a media file")
-        try:
-            probe = media.probe(str(files[0]))
-        except MediaError as error:
-            return _ended(video_id, Outcome.TRUNCATED, str(error))
-        if not probe.has_picture:
-            return _ended(video_id, Outcome.TRUNCATED, "the media hold no picture")
-        return files[0]
+        return self.check(RawVideo(video_id, str(files[0]))) or files[0]
 
     def _captions(
         self, ydl: YoutubeDL, found: dict, spoken: str | None

@@ -34,6 +34,9 @@ CAPTION_BYTES = 16 << 20
 INFO_BYTES = 32 << 20
 """Bytes of the longest metadata object that is read, unpacked; yt-dlp's own has 1 or 2 MB, mostly formats."""
 
+MAX_INFO_VALUES = 2_000_000
+"""The largest number of values of a metadata object that is read; parsed, each takes about 100 bytes."""
+
 MAX_NESTING = 64
 """Levels of the deepest metadata object that is read; yt-dlp's own has six."""
 
@@ -227,8 +230,11 @@ def decode_text(data: bytes) -> str:
 def parse_info(data: bytes) -> dict[str, Any]:
     """The metadata object; anything that is not a JSON object of at most `MAX_NESTING` levels gives an empty one.
 
-    Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become question marks.
+    Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become question marks. Raises `RawError` for more
+    than `MAX_INFO_VALUES` values, before any is parsed.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_INFO_VALUES:
+        raise RawError(f"the metadata have more than {MAX_INFO_VALUES:,} values and are not read", Outcome.TOO_LARGE)
     try:
         info = json.loads(data)
         if not _is_flat(info):

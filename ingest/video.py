@@ -74,6 +74,15 @@ def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
     return judged if isinstance(judged, Result) else None
 
 
+def check_media(raw: RawVideo) -> Result | None:
+    """The result of a video whose downloaded media cannot be used, which may be whole another time; `None` if they can."""
+    try:
+        problem = None if media.probe(str(raw.media)).has_picture else "the media have no picture"
+    except MediaError as error:
+        problem = str(error)
+    return Result(Outcome.TRUNCATED, problem, {}, VideoText(raw.id)) if problem else None
+
+
 def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity.perceptual) -> Result:
     """Turn one raw video into segments, or say by which rule it ended and with which scores.
 

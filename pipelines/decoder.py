@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ingest.outcomes import Outcome
 from ingest.result import Result, crashed
-from ingest.video import process, screen
+from ingest.video import check_media, process, screen
 from pipelines import embedders
 from pipelines.extraction import DECODER_PREFIX, Extracted, Request, Work, send
 from shards.filesystem import StorageError
@@ -60,6 +60,8 @@ def _result(request: Request, memory_bytes: int) -> Result | None:
     try:
         if request.work is Work.SCREEN:
             return screen(raw, config)
+        if request.work is Work.CHECK:
+            return check_media(raw)
         return process(raw, config, embedders.load(config.embedder))
     except MemoryError:
         return Result(Outcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB", {}, VideoText(raw.id))

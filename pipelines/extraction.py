@@ -45,10 +45,11 @@ are given back to the system as soon as they are freed instead of leaving holes 
 
 
 class Work(enum.Enum):
-    """What a child is to do with a raw video: everything, or only what its text allows before there are media."""
+    """What a child is to do with a raw video: everything, look at its text alone, or open its media."""
 
     PROCESS = "process"
     SCREEN = "screen"
+    CHECK = "check"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class Extractor:
         A lost child gives a result as for `__call__`.
         """
         extracted = self._answer(Request(Work.SCREEN, raw, self.config))
+        return extracted and extracted.result
+
+    def check(self, raw: RawVideo) -> Result | None:
+        """The result of a video whose downloaded media cannot be opened; `None` if they can. Otherwise as `screen`."""
+        extracted = self._answer(Request(Work.CHECK, raw, self.config))
         return extracted and extracted.result
 
     def _answer(self, request: Request) -> Extracted | None:

@@ -13,7 +13,7 @@ from ingest.captions.entries import Entry, Piece, words_of
 from ingest.captions.plain_text import TIME_TAG, plain, written_words
 from ingest.captions.words import CaptionError, Transcript, Word, check_count, in_order, speech_in_order
 
-MAX_CAPTION_CHARACTERS = 32 << 20
+MAX_CAPTION_CHARACTERS = 16 << 20
 """A longer track is not a transcript of one video; it is rejected before it is parsed."""
 
 _COPY_SECONDS = 0.02

@@ -22,7 +22,7 @@ from ingest import raw as raw_videos
 from ingest.config import DownloadConfig, VideoConfig
 from ingest.outcomes import Kind, Outcome
 from ingest.raw import RawError, RawVideo
-from ingest.result import Result
+from ingest.result import Result, crashed
 from pipelines.breaker import Breaker
 from pipelines.budget import Budget, Pace, Politeness
 from pipelines.extraction import Extracted, Extractor
@@ -174,7 +174,8 @@ class Fetch(beam.DoFn):
         self.extraction = extraction
 
     def setup(self) -> None:
-        """Nothing is opened before the first download."""
+        """Nothing is opened, and no process started, before the first download."""
+        self.reader = Extractor(self.extraction.config, self.extraction.limits)
         self.downloaders: dict[str, Downloader] = {}
         self.scratch: str | None = None
         self.breaker = Breaker(self.extraction.run)
@@ -208,6 +209,8 @@ class Fetch(beam.DoFn):
         except OSError as error:
             # It could be read when the videos were listed, and may be read again.
             return _ended(video, Outcome.INPUT_UNREADABLE, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one video ends that video alone
+            return Extracted(crashed(video.id, error), 0.0)
 
     def _stored(self, video: ListedVideo) -> RawVideo | None:
         """A raw video that is on a disk, or a copy of one in a bucket, which goes when it has been extracted."""
@@ -263,18 +266,18 @@ class Fetch(beam.DoFn):
 
     def teardown(self) -> None:
         """Leave nothing on this machine."""
+        self.reader.close()
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _downloader(self, folder: str) -> Downloader:
-        # What downloads, and what screens the downloaded, cost a second to import, which jobs on files should not pay.
+        # What downloads costs a second to import, which jobs on files should not pay.
         from ingest.download import Downloader
-        from ingest.video import screen
 
-        config = self.extraction.config
         if folder not in self.downloaders:
+            language, reader = self.extraction.config.language, self.reader
             self.downloaders[folder] = Downloader(
-                folder, self.extraction.download, config.language, lambda raw: screen(raw, config)
+                folder, self.extraction.download, language, reader.screen, reader.check
             )
         return self.downloaders[folder]
 

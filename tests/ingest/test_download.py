@@ -167,14 +167,14 @@ def case(site, tmp_path, download):
 
 
 def test_a_portrait_video_is_chosen_by_its_short_side(case):
-    raw, paths = case("28-short-in-portrait")
+    raw, paths = case("short-in-portrait")
     assert isinstance(raw, RawVideo), raw
     assert [path for path in paths if path.startswith("media")] == ["media/18"]
 
 
 def test_storyboards_alone_say_nothing_about_the_video(case, tmp_path):
     for formats in ({}, {"formats": []}):
-        ended, paths = case("29-only-storyboards", **formats)
+        ended, paths = case("only-storyboards", **formats)
         assert ended.outcome is Outcome.NO_FORMATS_OFFERED
         assert ended.outcome.kind is Kind.FAILED_RETRYABLE
         assert "JavaScript runtime" in ended.detail
@@ -206,7 +206,7 @@ def formats_of(*languages, preferences=None):
     ],
 )
 def test_words_and_sound_are_of_one_language(case, language, offered, sound, kind):
-    raw, paths = case("30-auto-dubbed", language, formats=formats_of(*offered))
+    raw, paths = case("auto-dubbed", language, formats=formats_of(*offered))
     assert isinstance(raw, RawVideo), raw
     assert [path for path in paths if path.startswith("media")] == [f"media/{sound}"]
     assert raw.info["_sound_language"] == sound
@@ -218,22 +218,22 @@ def test_words_and_sound_are_of_one_language(case, language, offered, sound, kin
 
 def test_audio_description_is_not_the_sound(case):
     formats = formats_of("ja", "en-desc", "en", preferences=[10, -10, -1])
-    assert case("30-auto-dubbed", formats=formats)[1] == ["asr/en", "media/en"]
+    assert case("auto-dubbed", formats=formats)[1] == ["asr/en", "media/en"]
     formats = formats_of("ja", "en-desc", preferences=[10, -10])
-    assert case("30-auto-dubbed", formats=formats)[1] == ["asr/en", "media/ja"]
+    assert case("auto-dubbed", formats=formats)[1] == ["asr/en", "media/ja"]
 
 
 def test_only_the_tracks_that_are_used_are_fetched(case):
     tracks = {code: [{"ext": "vtt", "url": f"{{base}}/asr/{code}.vtt"}] for code in ("en-orig", "en", "en-GB", "de")}
     uploaded = {code: [{"ext": "vtt", "url": f"{{base}}/uploaded/{code}.vtt"}] for code in ("en", "en-GB", "fr")}
-    _, paths = case("28-short-in-portrait", automatic_captions=tracks, subtitles=uploaded)
+    _, paths = case("short-in-portrait", automatic_captions=tracks, subtitles=uploaded)
     assert paths == ["asr/en-orig", "uploaded/en", "media/18"]
 
 
 def test_a_track_that_cannot_be_read_or_had_is_followed_by_the_next(case, site):
     tracks = {code: [{"ext": "vtt", "url": f"{{base}}/asr/{code}.vtt"}] for code in ("en-orig", "en")}
     for body in (b"", b"<!DOCTYPE html><html>Sorry</html>", b"WEBVTT\n\nno times in here"):
-        raw, _ = case("28-short-in-portrait", automatic_captions=tracks, bodies={"asr/en-orig.vtt": body}.items())
+        raw, _ = case("short-in-portrait", automatic_captions=tracks, bodies={"asr/en-orig.vtt": body}.items())
         assert [track.code for track in raw.captions] == ["en"], body
 
 
@@ -243,9 +243,7 @@ def test_a_translation_takes_no_place_of_an_original_that_is_refused(case):
         "en-orig": [{"ext": "vtt", "url": "{base}/asr/orig.vtt"}],
         "en": [{"ext": "vtt", "url": "{base}/asr/en.vtt?lang=ja&tlang=en"}],
     }
-    ended, paths = case(
-        "30-auto-dubbed", formats=formats, automatic_captions=tracks, bodies={"asr/orig.vtt": b""}.items()
-    )
+    ended, paths = case("auto-dubbed", formats=formats, automatic_captions=tracks, bodies={"asr/orig.vtt": b""}.items())
     assert ended.outcome is Outcome.CAPTIONS_REFUSED
     assert paths == ["asr/orig"]
 
@@ -259,15 +257,15 @@ def test_a_refused_track_is_not_taken_for_words_that_do_not_exist(case, site):
         return Result(Outcome.NO_WORD_TIMES, "", {}, VideoText(raw.id))
 
     bodies = {"asr/en.vtt": b""}.items()
-    ended, _ = case("34-empty-caption-answer", subtitles=uploaded, bodies=bodies, screen=screen)
+    ended, _ = case("empty-caption-answer", subtitles=uploaded, bodies=bodies, screen=screen)
     assert ended.outcome is Outcome.CAPTIONS_REFUSED
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\n\n", b"\0\0", b"{}", (CASES / "34-empty-caption-answer" / "body.html").read_bytes()]
+    "body", [b"", b"\n\n", b"\0\0", b"{}", (CASES / "empty-caption-answer" / "body.html").read_bytes()]
 )
 def test_an_answer_that_is_no_track_says_nothing_about_the_video(case, tmp_path, body):
-    ended, _ = case("34-empty-caption-answer", bodies={"asr/en.vtt": body}.items())
+    ended, _ = case("empty-caption-answer", bodies={"asr/en.vtt": body}.items())
     assert ended.outcome is Outcome.CAPTIONS_REFUSED
     assert ended.outcome.kind is Kind.FAILED_RETRYABLE
     assert not list(tmp_path.rglob("*.json.gz")), "the metadata are not stored as if they were complete"
@@ -275,20 +273,20 @@ def test_an_answer_that_is_no_track_says_nothing_about_the_video(case, tmp_path,
 
 def test_a_body_of_captions_is_read_within_a_limit(case):
     body = b"WEBVTT\n\n" + b"x" * CAPTION_BYTES
-    ended, _ = case("34-empty-caption-answer", bodies={"asr/en.vtt": body}.items())
+    ended, _ = case("empty-caption-answer", bodies={"asr/en.vtt": body}.items())
     assert ended.outcome is Outcome.CAPTIONS_REFUSED
     assert "longer than" in ended.detail
 
 
 def test_protected_formats_are_a_fact_about_the_video(case):
     formats = [{**formats_of("en")[0], "has_drm": True}]
-    ended, paths = case("30-auto-dubbed", formats=formats)
+    ended, paths = case("auto-dubbed", formats=formats)
     assert ended.outcome is Outcome.DRM
     assert not paths
 
 
 def test_media_without_metadata_are_those_of_an_interrupted_download(case, tmp_path):
-    raw, _ = case("28-short-in-portrait")
+    raw, _ = case("short-in-portrait")
     info = next(tmp_path.rglob("*.json.gz"))
     assert info.stat().st_mtime_ns <= Path(raw.media).stat().st_ctime_ns
 

@@ -175,7 +175,7 @@ def test_a_file_that_arrives_later_is_seen(tmp_path):
 
 
 def test_captions_of_a_windows_editor():
-    text = decode_text((CASES / "08-cp1252-captions" / "a.en.vtt").read_bytes())
+    text = decode_text((CASES / "cp1252-captions" / "a.en.vtt").read_bytes())
     assert [word.text for word in read(text, "vtt").words] == ["don’t", "drop", "the", "café…", "cup"]
 
 

@@ -145,7 +145,7 @@ def test_what_names_no_video_is_named_and_costs_no_request(site, job, tmp_path):
 
 
 def test_the_ledger_tells_the_language_of_the_sound(site, job, tmp_path):
-    info = json.loads((CASES / "30-auto-dubbed" / "info.json").read_text())
+    info = json.loads((CASES / "auto-dubbed" / "info.json").read_text())
     site.infos = dict.fromkeys(IDS[:2], site.info | {key: info[key] for key in ("formats", "automatic_captions")})
     site.infos[IDS[1]] = site.infos[IDS[1]] | {"formats": info["formats"][:1]}
     site.bodies = {f"media/{code}.mp4": site.media for code in ("ja", "en")}
