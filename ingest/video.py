@@ -75,7 +75,7 @@ def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
 
 
 def check_media(raw: RawVideo) -> Result | None:
-    """The result of a video whose downloaded media cannot be used, which may be whole another time; `None` if they can."""
+    """The result of a video whose downloaded media cannot be used for now; `None` if they can."""
     try:
         problem = None if media.probe(str(raw.media)).has_picture else "the media have no picture"
     except MediaError as error:
