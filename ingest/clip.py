@@ -95,13 +95,16 @@ def read_clip(
     if not probe.has_picture:
         raise ClipError(f"{Path(path).name} has no picture; give a video, not a sound file")
     if probe.duration is None:
-        raise ClipError(f"{Path(path).name} does not say how long it is; remux it, for example with ffmpeg -c copy")
-    if start >= probe.duration:
-        raise ClipError(f"{Path(path).name} lasts {probe.duration:.1f} s, so nothing starts at {start:g} s")
-    whole = uniform(start, probe.duration - MARGIN_SECONDS if end is None else min(end, probe.duration), seconds)
+        raise ClipError(f"{Path(path).name} has no packets with times, so its length is unknown")
+    duration = min(probe.duration, probe.picture_end or probe.duration)
+    if start >= duration:
+        raise ClipError(f"{Path(path).name} lasts {duration:.1f} s, so nothing starts at {start:g} s")
+    whole = uniform(start, duration - MARGIN_SECONDS if end is None else min(end, duration), seconds)
     remarks = []
+    if duration < probe.duration:
+        remarks.append(f"the picture ends at {duration:.1f} s, the sound at {probe.duration:.1f} s")
     if not whole:
-        stop = probe.duration if end is None else min(end, probe.duration)
+        stop = duration if end is None else min(end, duration)
         remarks.append(f"only {stop - start:.1f} s long: one segment, filled up with silence")
         whole = [(start, stop)]
     if not probe.has_sound:

@@ -16,10 +16,10 @@ from ingest.ffmpeg import ProgramMissingError, ffmpeg_path
 from ingest.outcomes import Outcome
 
 MAX_JUMP_SECONDS = 10
-"""A larger jump of decoding times in a transport or program stream is a new clock, not a gap; ffmpeg's threshold."""
+"""A larger jump of decoding times, forwards or backwards, is a new clock in formats whose clock may restart.
 
-MAX_STEP_BACK_SECONDS = Fraction(1, 10)
-"""A larger step backwards of such decoding times is a new clock, as in ffmpeg."""
+The threshold is that of ffmpeg (`-dts_delta_threshold`). Smaller jumps are gaps and overlaps.
+"""
 
 CORRUPT_PACKETS = 200
 """Packets that may fail in a row before a stream counts as undecodable."""
@@ -116,12 +116,9 @@ class _Clock:
         base = packet.time_base
         time = packet.dts * base + self.shift
         expected = self.expected.get(packet.stream_index, self.latest)
-        if expected is not None:
-            step = time - expected
-            back = packet.stream_index in self.expected and step < -MAX_STEP_BACK_SECONDS
-            if back or abs(step) > MAX_JUMP_SECONDS:
-                self.shift -= step
-                time = expected
+        if expected is not None and abs(time - expected) > MAX_JUMP_SECONDS:
+            self.shift -= time - expected
+            time = expected
         self.latest = time
         self.expected[packet.stream_index] = time + (packet.duration or 0) * base
         if self.shift:

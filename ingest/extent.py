@@ -61,7 +61,8 @@ class Extent:
 def probe(path: str) -> Probe:
     """Find how long a file is and what it has. Raises `MediaError` like `open_media`.
 
-    Stated durations count if the index, or the last packets, agree; else the packets' own times do.
+    A stated duration counts unless the index and the packets end before it, a second being nothing; then, and where
+    nothing is stated, the packets' own times do.
     """
     with open_media(path) as container:
         picture, sound = picture_stream(container), sound_stream(container)
@@ -76,7 +77,8 @@ def probe(path: str) -> Probe:
             extent = extent or measure(path)
             if extent.end is None:
                 return known
-            known = Probe(extent.end, known.has_picture, known.has_sound)
+            if stated is None or extent.end < stated - HOLD_SECONDS:
+                known = Probe(extent.end, known.has_picture, known.has_sound)
             picture_end = extent.picture
     if picture is None or picture_end is None or picture_end >= known.duration - HOLD_SECONDS:
         return known

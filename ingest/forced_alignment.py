@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pocketsphinx import Decoder
 
 SAMPLE_RATE = 16_000
+_LANGUAGE = "en"
+"""The language of the acoustic model, which chooses the sound track."""
+
 _FRAME_SECONDS = 0.01
 _MARGIN_SECONDS = 0.2
 _STRETCH_SECONDS = 12.0
@@ -116,7 +119,7 @@ def align(path: str, words: list[Word]) -> Placed:
 def place(path: str, words: list[Word]) -> Iterator[tuple[list[Word], Placed]]:
     """Place every stretch of a text in the sound of a media file, whatever the evidence; yields it before and after."""
     decoder = load()
-    with media.sound(path, SAMPLE_RATE) as track:
+    with media.sound(path, SAMPLE_RATE, _LANGUAGE) as track:
         for stretch in stretches(words):
             yield stretch, _align_stretch(decoder, track, stretch)
 

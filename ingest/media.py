@@ -14,9 +14,11 @@ from ingest.containers import MediaError, open_media
 from ingest.extent import Probe, probe
 from ingest.frames import frames
 from ingest.pictures import Content, black_bars, encode_frame, target_size
-from ingest.sound import Sound, sound
+from ingest.sound import MAX_SOUND_SECONDS, STATED_MARGIN_SECONDS, Sound, sound
 
 __all__ = [
+    "MAX_SOUND_SECONDS",
+    "STATED_MARGIN_SECONDS",
     "Content",
     "MediaError",
     "Probe",

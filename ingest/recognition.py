@@ -55,8 +55,11 @@ def load(model: str) -> WhisperModel:
 
 
 def recognise(path: str, model: str, language: str) -> Recognised:
-    """The words spoken in a media file; none if the speech is not in `language`. Raises `MediaError`."""
-    with media.sound(path, SAMPLE_RATE) as track:
+    """The words spoken in a media file, on its track in `language`; none if the speech is in another one.
+
+    Raises `MediaError`.
+    """
+    with media.sound(path, SAMPLE_RATE, language) as track:
         waveform = track.read(0, track.length).astype(np.float32) / _FULL_SCALE
     if not waveform.size:
         raise media.MediaError(Outcome.NO_SOUND, Outcome.NO_SOUND.sentence)

@@ -42,22 +42,27 @@ class Sound:
 
     def __init__(self, spool: IO[bytes], limit: int, track: str | None = None):
         self._spool, self._limit = spool, limit
+        self._stored = 0
         self.length = 0
         self.track = track
         self.full = False
 
-    def write(self, samples: memoryview, first: int) -> None:
-        """Store mono int16 samples, as bytes, at position `first`: after silence, or without what is already there."""
-        self.full = first + len(samples) // 2 >= self._limit
-        known = max(self.length - first, 0)
-        samples = samples[2 * known : 2 * max(self._limit - first, 0)]
-        if not samples:
-            return
-        # A stretch of silence is a hole in the file.
-        if np.frombuffer(samples, np.int16).any():
-            self._spool.seek(2 * (first + known))
+    def write(self, samples: bytes, first: int) -> None:
+        """Store mono int16 samples at position `first`: after silence, or without what is already there."""
+        count = len(samples) // 2
+        self.full = first + count >= self._limit
+        if first < self.length or self.full:
+            samples = samples[2 * max(self.length - first, 0) : 2 * max(self._limit - first, 0)]
+            if not samples:
+                return
+            first, count = max(first, self.length), len(samples) // 2
+        # A stretch of silence is a hole in the file. Seeking flushes, so it is done only across one.
+        if samples.strip(b"\0"):
+            if first != self._stored:
+                self._spool.seek(2 * first)
             self._spool.write(samples)
-        self.length = first + known + len(samples) // 2
+            self._stored = first + count
+        self.length = first + count
 
     def finish(self) -> None:
         """Give the file its length, if it ends in silence."""
@@ -119,7 +124,7 @@ def _store(container: av.container.InputContainer, stream: av.AudioStream, sampl
             continue
         failures = 0
         for frame in decoded:
-            time = None if frame.pts is None else float(frame.pts * frame.time_base) - zero
+            time = None if frame.time is None else frame.time - zero
             if run is None or not run.goes_on(frame, time):
                 start = run.end if run else 0.0
                 if time is not None and abs(time - start) > TOLERANCE_SECONDS:
@@ -165,7 +170,7 @@ class _Run:
     def _write(self, pieces: list[av.AudioFrame]) -> None:
         for piece in pieces:
             # A plane is padded; its samples come first.
-            self.track.write(memoryview(piece.planes[0])[: 2 * piece.samples], self.position)
+            self.track.write(bytes(memoryview(piece.planes[0])[: 2 * piece.samples]), self.position)
             self.position += piece.samples
 
 

@@ -96,14 +96,16 @@ def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity
     pieces = _encode(models.tokenizer, [w.text for w in words])
     if models.timing and _correctable(judged.spoken, config):
         words = models.timing.correct(words, [len(p) for p in pieces])
-    windows = segment(words, judged.duration, generator(config.seed, "segment", raw.id).random)
+    seen = min(judged.duration, judged.probe.picture_end or judged.duration)
+    windows = segment(words, seen, generator(config.seed, "segment", raw.id).random)
     try:
         _check_streams(judged.probe, windows)
         images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
         scores = judged.scores | (_looks(images, embed) if embed else {})
         if broken := filters.broken_rule(scores, config.spoken_language, config.filters):
             return Result(broken, broken.sentence, scores, VideoText(raw.id))
-        spectrograms, sound_scores = _spectrograms(raw.media, windows)
+        bound = judged.duration + media.STATED_MARGIN_SECONDS
+        spectrograms, sound_scores = _spectrograms(raw.media, windows, config.spoken_language, bound)
     except MediaError as error:
         return Result(error.outcome, str(error), judged.scores, VideoText(raw.id))
     segments = [
@@ -247,9 +249,14 @@ def _all_frames(path: str, times: Sequence[float]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _spectrograms(path: str, windows: list[Window]) -> tuple[list[tuple[bytes, float]], dict[str, Any]]:
-    """Each window's spectrogram as JPEG bytes and magic number, the track normalised by its loudest sample."""
-    with media.sound(path, SAMPLE_RATE) as track:
+def _spectrograms(
+    path: str, windows: list[Window], language: str, seconds: float
+) -> tuple[list[tuple[bytes, float]], dict[str, Any]]:
+    """Each window's spectrogram as JPEG bytes and magic number, the track normalised by its loudest sample.
+
+    The track is the one in `language` where there are several, and at most `seconds` of it count.
+    """
+    with media.sound(path, SAMPLE_RATE, language, min(seconds, media.MAX_SOUND_SECONDS)) as track:
         if not track.length:
             raise MediaError(Outcome.NO_SOUND, "the audio stream holds no sample")
         peak = max(track.peak(), 1)
@@ -261,7 +268,8 @@ def _spectrograms(path: str, windows: list[Window]) -> tuple[list[tuple[bytes, f
             piece[: len(heard)] = heard
             piece /= peak
             encoded.append(spectrogram.encode(spectrogram.log_mel(piece, window.speed)))
-        return encoded, {"sound_seconds": round(track.length / SAMPLE_RATE, 2), "sound_peak": peak}
+        scores = {"sound_seconds": round(track.length / SAMPLE_RATE, 2), "sound_peak": peak}
+        return encoded, scores | ({"sound_track": track.track} if track.track else {})
 
 
 def _segment(
