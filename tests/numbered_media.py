@@ -205,6 +205,18 @@ FILMS = (
         joined(("-output_ts_offset", 6, "-ac", 2), ("-ac", 6)),
         sought=False,
     ),
+    Film(
+        "overlap.ts",
+        joined(("-output_ts_offset", 5.2)),
+        clicks=[2.0, 5.0, 8.2],
+        sought=False,
+        times=(0.0, 2.5, 4.96),
+    ),
+    Film(
+        "drifts.mkv",
+        encoded(*H264, *AAC, "-bsf:a", "setts=pts=PTS*1.01:dts=DTS*1.01:duration=DURATION"),
+        clicks=[c * 1.01 for c in CLICKS],
+    ),
     Film("rate-changes.ts", joined(("-output_ts_offset", 6, "-ar", 44_100)), sought=False),
 )
 
