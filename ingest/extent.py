@@ -66,10 +66,10 @@ def probe(path: str) -> Probe:
     """
     with open_media(path) as container:
         picture, sound = picture_stream(container), sound_stream(container)
+        if picture is None and (end := _library_end(container)) is not None:
+            return Probe(end, False, sound is not None)
         stated = stated_end(container)
         known = Probe(stated, picture is not None, sound is not None)
-        if picture is None and stated is not None:
-            return known
         if stated is not None and all(_index_agrees(container, s) for s in (picture, sound) if s):
             picture_end = _stream_end(container, picture)
         else:
@@ -89,8 +89,11 @@ def probe(path: str) -> Probe:
 
 def stated_end(container: av.container.InputContainer) -> float | None:
     """The end that the header states, in seconds from the container's start; `None` where nothing is stated."""
-    if container.format.name not in _STATED and picture_stream(container) is not None:
-        return None
+    return _library_end(container) if container.format.name in _STATED else None
+
+
+def _library_end(container: av.container.InputContainer) -> float | None:
+    """The end that the reading library gives, from the header or a guess."""
     ends = [_stream_end(container, s) for s in (picture_stream(container), sound_stream(container)) if s]
     ends = [end for end in ends if end is not None]
     if not ends and container.duration:

@@ -56,6 +56,8 @@ class _Cursor:
         self.path, self.files = path, files
         self.shape: tuple[int, int] | None = None
         self.held_until: Fraction | None = None
+        self.any_decoded = False
+        self.problem: av.error.FFmpegError | None = None
         self._open()
 
     def _open(self, all_frames: bool = False) -> None:
@@ -71,7 +73,7 @@ class _Cursor:
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self.zero = origin(self.container)
         self.all_frames = all_frames
-        self.indexed = self.container.format.name in _INDEXED
+        self.indexed = self.container.format.name in _INDEXED and not all_frames
         self.sought = not self.indexed
         self._restart()
 
@@ -98,6 +100,9 @@ class _Cursor:
         target = math.ceil((Fraction(round(time * 1000), 1000) + self.zero) / self.stream.time_base)
         if self.after is None or self.after.pts < target:
             self._move(target)
+        if self.problem and not self.any_decoded:
+            name = Path(self.path).name
+            raise MediaError(Outcome.MEDIA_UNREADABLE, f"{name}: none of its pictures can be decoded: {self.problem}")
         frame = self._shown(target)
         return self._rgb(frame) if frame else None
 
@@ -138,8 +143,12 @@ class _Cursor:
             return
         self._advance(target)
         if self.jumped and not self._proved(target):
-            self._open(all_frames=True)
-            self._advance(target)
+            self._read_all(target)
+
+    def _read_all(self, target: int) -> None:
+        """Decode from the beginning of the file on, as the key frames that were jumped to were none."""
+        self._open(all_frames=True)
+        self._advance(target)
 
     def _proved(self, target: int) -> bool:
         """Whether `after` is the first frame not before the target: an earlier one was seen, or it is just at it."""
@@ -165,9 +174,10 @@ class _Cursor:
             self._restart()
             self.all_frames = margin > 0
             self._advance(target)
-            if self._proved(target) or (at_start and not self.jumped):
-                break
-        self.all_frames = False
+            if self._proved(target) or (at_start and self.after is not None):
+                self.all_frames = False
+                return
+        self._read_all(target)
 
     def _advance(self, target: int) -> None:
         """Decode up to the first frame not before the target."""
@@ -230,8 +240,12 @@ class _Cursor:
                 self.pending.extend(packet.decode())
             except MemoryError:
                 raise
-            except av.error.FFmpegError:
+            except av.error.EOFError:
+                continue
+            except av.error.FFmpegError as error:
                 failures += 1
+                self.problem = error
             if self.pending:
+                self.any_decoded = True
                 return True
         return False
