@@ -8,6 +8,7 @@ caller; the default looks at colours alone and needs no weights.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,15 @@ OBJECT_FLOOR = 0.3
 
 _SMALL = (96, 54)
 _LEVELS = 4
+_CODE = np.array([_LEVELS**2, _LEVELS, 1])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+_MIDDLE = 110.0
+"""The middle brightness that pictures are scaled to."""
+
+_DARKEST = 2.0
+"""Pictures with a lower middle brightness are scaled as if they had this one: what is left of them is noise."""
+
 _LEAST_SIZE = (160, 90)
 
 
@@ -52,21 +62,52 @@ class PictureError(ValueError):
 
 
 def perceptual(pictures: Sequence[np.ndarray]) -> Look:
-    """How often each of 64 colours occurs in each quarter of a picture, as square roots.
+    """How often each of 64 colours occurs in each quarter of a picture, at one exposure for all, as square roots.
 
     The cosine of two such descriptors is the Bhattacharyya coefficient of their colours: 1 for the same picture, also
-    if things in it moved a little, as in slides and recorded screens; far less after a cut to another place.
+    if things in it moved a little, as in slides and recorded screens; far less after a cut to another place. Dark
+    footage and a picture under another exposure have the descriptor of ordinary ones, because each picture is scaled to
+    one middle brightness, and a colour between two of the 64 counts for both in proportion.
     """
     features = np.zeros((len(pictures), 4, _LEVELS**3), np.float32)
     for i, picture in enumerate(pictures):
-        small = np.asarray(Image.fromarray(picture).resize(_SMALL, Image.Resampling.BILINEAR)).astype(np.int32)
-        levels = small * _LEVELS // 256
-        codes = (levels[..., 0] * _LEVELS + levels[..., 1]) * _LEVELS + levels[..., 2]
-        top, left = codes.shape[0] // 2, codes.shape[1] // 2
-        quarters = (codes[:top, :left], codes[:top, left:], codes[top:, :left], codes[top:, left:])
+        small = np.asarray(Image.fromarray(picture).resize(_SMALL, Image.Resampling.BILINEAR)).astype(np.float32)
+        exposed = small * (_MIDDLE / max(_middle_brightness(small), _DARKEST))
+        below, share = _levels(exposed)
+        top, left = _SMALL[1] // 2, _SMALL[0] // 2
+        quarters = [
+            (rows, columns) for rows in (slice(top), slice(top, None)) for columns in (slice(left), slice(left, None))
+        ]
         for j, quarter in enumerate(quarters):
-            features[i, j] = np.sqrt(np.bincount(quarter.ravel(), minlength=_LEVELS**3))
+            features[i, j] = np.sqrt(_shares(below[quarter].reshape(-1, 3), share[quarter].reshape(-1, 3)))
     return Look(features.reshape(len(pictures), -1))
+
+
+def _middle_brightness(picture: np.ndarray) -> float:
+    """The mean of the middle fifth of a picture's brightnesses.
+
+    A median, so that bright things that come and go do not count; a mean, so that a picture half bright and half dark
+    has a steady one.
+    """
+    brightness = np.sort((picture @ _LUMA).ravel())
+    return float(brightness[int(0.4 * len(brightness)) : int(0.6 * len(brightness)) + 1].mean())
+
+
+def _levels(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower one of the two levels around each value, `int64`, and how far it is towards the upper one, 0 to 1."""
+    position = np.clip(picture * (_LEVELS / 256) - 0.5, 0, _LEVELS - 1)
+    below = np.minimum(position.astype(np.int64), _LEVELS - 2)
+    return below, position - below
+
+
+def _shares(below: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """How often each colour occurs among pixels `[n, 3]`: `float64 [64]`, whose sum is n."""
+    counts = np.zeros(_LEVELS**3)
+    for corner in itertools.product((0, 1), repeat=3):
+        weights = np.where(corner, share, 1 - share).prod(axis=1)
+        codes = (below + corner) @ _CODE
+        counts += np.bincount(codes, weights, minlength=_LEVELS**3)
+    return counts
 
 
 def similarity(features: np.ndarray) -> float:

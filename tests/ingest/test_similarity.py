@@ -1,13 +1,14 @@
 """The visual rules on numbers, and the default descriptor on footage of five kinds."""
 
 import io
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from ingest import similarity
 from ingest.filters import FilterConfig, broken_rule
@@ -46,6 +47,85 @@ def test_the_default_descriptor_tells_lively_footage_from_dull(kind):
         assert scores.keys() == {"similarity"}
         broken = broken_rule(scores, "en", FilterConfig(max_similarity=similarity.PUBLISHED_MAX_SIMILARITY))
         assert broken is (Outcome.TOO_ALIKE if kind in footage.DULL else None), scores
+
+
+def room(source):
+    """A place of rectangles in little colour, another one for each state of the source."""
+    base = source.randint(60, 190)
+
+    def colour():
+        grey = base + source.randint(-60, 60)
+        return tuple(min(max(grey + source.randint(-40, 40), 0), 255) for _ in "rgb")
+
+    image = Image.new("RGB", (400, 225), colour())
+    canvas = ImageDraw.Draw(image)
+    canvas.rectangle((0, source.randint(110, 190), 400, 225), fill=colour())
+    for _ in range(source.randint(4, 12)):
+        x, y = source.randint(-20, 380), source.randint(-20, 210)
+        canvas.rectangle((x, y, x + source.randint(15, 140), y + source.randint(15, 120)), fill=colour())
+    return image.filter(ImageFilter.GaussianBlur(1.5))
+
+
+def places(video):
+    """Four places, one after the other."""
+    return [np.asarray(room(random.Random(1000 * video + shot))) for shot in range(4)]
+
+
+def sway(video):
+    """One place by a camera in the hand."""
+    whole, hand = room(random.Random(99_000 + video)), random.Random(video)
+    corners = [(hand.randint(0, 14), hand.randint(0, 10)) for _ in range(4)]
+    return [np.asarray(whole.crop((x, y, x + 380, y + 212))) for x, y in corners]
+
+
+def clouds(video):
+    """Four soft patterns of colour at every scale, like foliage or sky."""
+    rng = np.random.default_rng(video)
+    scale = np.hypot(np.fft.fftfreq(180)[:, None] * 180, np.fft.fftfreq(320)[None] * 320)
+    scale[0, 0] = 1
+
+    def pattern():
+        soft = np.fft.ifft2(np.fft.fft2(rng.normal(size=(180, 320))) / scale**1.2).real
+        return (soft - soft.mean()) / soft.std()
+
+    def picture():
+        form, level = pattern(), rng.uniform(60, 180)
+        return np.stack([level * rng.uniform(0.6, 1.4) + 45 * (form + 0.4 * pattern()) for _ in "rgb"], axis=-1)
+
+    return [np.clip(picture(), 0, 255).astype(np.uint8) for _ in range(4)]
+
+
+def lively(video):
+    return [footage.frame("lively", video, shot) for shot in range(4)]
+
+
+def score(pictures, *exposures):
+    """The similarity of pictures as they are stored, each taken at its exposure."""
+    taken = [p * np.float32(e) for p, e in zip(pictures, exposures * (4 // len(exposures)), strict=True)]
+    stored = [jpeg(np.clip(p, 0, 255).round().astype(np.uint8)) for p in taken]
+    return similarity.judge(stored, perceptual)["similarity"]
+
+
+LIMIT = similarity.PUBLISHED_MAX_SIMILARITY
+
+
+@pytest.mark.parametrize("footage_of", [places, clouds, lively, sway], ids=lambda family: family.__name__)
+def test_the_score_does_not_depend_on_how_dark_the_footage_is(footage_of):
+    for video in range(6):
+        pictures = footage_of(video)
+        bright = score(pictures, 1.0)
+        assert (bright > LIMIT) == (footage_of is sway)
+        for brightness in (0.5, 0.25, 0.12, 0.1):
+            assert score(pictures, brightness) == pytest.approx(bright, abs=0.12), (video, brightness)
+
+
+@pytest.mark.parametrize("footage_of", [places, clouds, lively], ids=lambda family: family.__name__)
+def test_a_still_under_changing_exposure_is_alike_and_a_cut_is_not(footage_of):
+    for video in range(6):
+        pictures = footage_of(video)
+        for exposures in ((0.7, 0.9, 1.1, 1.3), (1.0, 1.3, 0.7, 1.0)):
+            assert score([pictures[0]] * 4, *exposures) > LIMIT, video
+            assert score(pictures, *exposures) < LIMIT, video
 
 
 def test_black_pictures_are_alike():
