@@ -31,6 +31,9 @@ OBJECT_FLOOR = 0.3
 _SMALL = (96, 54)
 _LEVELS = 4
 _CODE = np.array([_LEVELS**2, _LEVELS, 1])
+_CORNERS = np.array([_CODE @ corner for corner in itertools.product((0, 1), repeat=3)])
+_BOTTOM, _RIGHT = (np.arange(side) >= side // 2 for side in _SMALL[::-1])
+_QUARTERS = ((2 * _BOTTOM[:, None] + _RIGHT) * _LEVELS**3).ravel()
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 _MIDDLE = 110.0
@@ -69,45 +72,36 @@ def perceptual(pictures: Sequence[np.ndarray]) -> Look:
     footage and a picture under another exposure have the descriptor of ordinary ones, because each picture is scaled to
     one middle brightness, and a colour between two of the 64 counts for both in proportion.
     """
-    features = np.zeros((len(pictures), 4, _LEVELS**3), np.float32)
+    features = np.zeros((len(pictures), 4 * _LEVELS**3), np.float32)
     for i, picture in enumerate(pictures):
-        small = np.asarray(Image.fromarray(picture).resize(_SMALL, Image.Resampling.BILINEAR)).astype(np.float32)
-        exposed = small * (_MIDDLE / max(_middle_brightness(small), _DARKEST))
-        below, share = _levels(exposed)
-        top, left = _SMALL[1] // 2, _SMALL[0] // 2
-        quarters = [
-            (rows, columns) for rows in (slice(top), slice(top, None)) for columns in (slice(left), slice(left, None))
-        ]
-        for j, quarter in enumerate(quarters):
-            features[i, j] = np.sqrt(_shares(below[quarter].reshape(-1, 3), share[quarter].reshape(-1, 3)))
-    return Look(features.reshape(len(pictures), -1))
+        small = np.asarray(Image.fromarray(picture).resize(_SMALL, Image.Resampling.BILINEAR))
+        pixels = small.reshape(-1, 3).astype(np.float32)
+        features[i] = np.sqrt(_colours(pixels * (_MIDDLE / max(_middle_brightness(pixels), _DARKEST))))
+    return Look(features)
 
 
-def _middle_brightness(picture: np.ndarray) -> float:
-    """The mean of the middle fifth of a picture's brightnesses.
+def _middle_brightness(pixels: np.ndarray) -> float:
+    """The mean of the middle fifth of the brightnesses of `pixels [n, 3]`.
 
     A median, so that bright things that come and go do not count; a mean, so that a picture half bright and half dark
     has a steady one.
     """
-    brightness = np.sort((picture @ _LUMA).ravel())
+    brightness = np.sort(pixels @ _LUMA)
     return float(brightness[int(0.4 * len(brightness)) : int(0.6 * len(brightness)) + 1].mean())
 
 
-def _levels(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lower one of the two levels around each value, `int64`, and how far it is towards the upper one, 0 to 1."""
-    position = np.clip(picture * (_LEVELS / 256) - 0.5, 0, _LEVELS - 1)
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """How often each colour occurs in each quarter of the small picture, `float64 [4 * 64]`.
+
+    Each of `pixels [n, 3]` counts for the eight colours around it in proportion (trilinear interpolation).
+    """
+    position = np.clip(pixels * (_LEVELS / 256) - 0.5, 0, _LEVELS - 1).T
     below = np.minimum(position.astype(np.int64), _LEVELS - 2)
-    return below, position - below
-
-
-def _shares(below: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """How often each colour occurs among pixels `[n, 3]`: `float64 [64]`, whose sum is n."""
-    counts = np.zeros(_LEVELS**3)
-    for corner in itertools.product((0, 1), repeat=3):
-        weights = np.where(corner, share, 1 - share).prod(axis=1)
-        codes = (below + corner) @ _CODE
-        counts += np.bincount(codes, weights, minlength=_LEVELS**3)
-    return counts
+    upper = position - below
+    red, green, blue = np.stack([1 - upper, upper], axis=1)
+    weights = red[:, None, None] * green[None, :, None] * blue[None, None, :]
+    codes = _QUARTERS + _CODE @ below + _CORNERS[:, None]
+    return np.bincount(codes.ravel(), weights.ravel(), minlength=4 * _LEVELS**3)
 
 
 def similarity(features: np.ndarray) -> float:
