@@ -53,9 +53,9 @@ class Sound:
         self.full = first + count >= self._limit
         if first < self.length or self.full:
             samples = samples[2 * max(self.length - first, 0) : 2 * max(self._limit - first, 0)]
-            if not samples:
-                return
             first, count = max(first, self.length), len(samples) // 2
+        if not count:
+            return
         # A stretch of silence is a hole in the file. Seeking flushes, so it is done only across one.
         if samples.strip(b"\0"):
             if first != self._stored:
