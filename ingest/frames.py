@@ -1,6 +1,6 @@
 """Frames of a media file at given times.
 
-The frame at time t is the first one whose time stamp is not before t (docs/format.md), as `ffmpeg -ss` picks it, unless
+The frame at time t is the first one whose time stamp is not before t, as `ffmpeg -ss` picks it, unless
 the picture before it is shown for so long that it is what is on the screen. Decoding starts at the last key frame
 before t. MP4 and Matroska have an index of key frames and are sought; other formats are read through from their
 beginning without decoding what lies before that key frame, because their seeks are guesses by byte position.
