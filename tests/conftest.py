@@ -168,6 +168,7 @@ def _published(remote: fetch.RemoteFile) -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-scale", type=int, default=1, help="so many times the usual number of damaged inputs")
     parser.addoption("--fuzz-seed", type=int, default=0, help="other damage than the usual (tests/faults/test_fuzz.py)")
 
 

@@ -23,6 +23,8 @@ from PIL import Image
 
 from ingest import captions, raw, video
 from ingest.captions import CaptionError
+from ingest.id_lists import read_entries, resolved
+from ingest.ids import video_id
 from ingest.raw import CaptionTrack, RawError, RawVideo
 from ingest.segmentation import segment
 from ingest.video import VideoConfig
@@ -43,6 +45,7 @@ from shards.segments import Segment, VideoText
 from shards.video_store import VideoStore, VideoTable
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
+CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def _caption_seeds() -> list[bytes]:
         f"word<00:00:{s:02d}.500><c> other</c>\n\n"
         for s in range(1, 6)
     )
-    return [*found, srt.encode(), json.dumps({"events": events}).encode(), rolling.encode()]
+    cases = [path.read_bytes() for path in sorted(CASES.glob("*/*.*")) if path.suffix in (".vtt", ".srt", ".json3")]
+    return [*found, *cases, srt.encode(), json.dumps({"events": events}).encode(), rolling.encode()]
 
 
 def _damage_captions(data: bytes, rng) -> bytes:
@@ -139,6 +143,35 @@ def _check_info(data: bytes) -> None:
     track = CaptionTrack("en", "vtt", _caption_seeds()[-1].decode())
     for item in (found, RawVideo("abc", None, [track], found.info)):
         video.screen(item, _SCREENING)
+
+
+def _check_list(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(data)
+        try:
+            entries = list(read_entries(file.name))
+        except RawError:
+            return
+    for entry in entries:
+        name, refused, detail = resolved(entry)
+        name.encode()
+        detail.encode()
+        assert (video_id(name) == name) == (refused is None), entry
+
+
+def _list_seeds() -> list[bytes]:
+    rows = [f'title {i},gOldVid_{i:03d},"a, b"' for i in range(5)]
+    addresses = ["https://www.youtube.com/watch?v=gOldVidA_01&t=3", "youtu.be/gOldVidB_01?si=x", "# a comment", "",
+                 "https://www.youtube.com/playlist?list=PLabcdefghijklmnop", "<https://m.youtube.com/shorts/abcdefghij1>"]  # fmt: skip
+    table = "\n".join(["title,video_id,note", *rows]) + "\n"
+    spellings = [
+        table,
+        table.replace(",", ";"),
+        table.replace(",", "\t"),
+        "\n".join(addresses),
+        "video_id\r\ngOldVidA_01\r\n",
+    ]
+    return [text.encode(encoding) for text in spellings for encoding in ("utf-8", "utf-8-sig", "utf-16")]
 
 
 def _jpeg(shape: tuple[int, ...]) -> bytes:
@@ -269,6 +302,7 @@ def _check_store(data: bytes) -> None:
 TARGETS: dict[str, Target] = {
     "captions": Target(_caption_seeds, _damage_captions, _check_captions),
     "info": Target(_info_seeds, damage_json, _check_info),
+    "lists": Target(_list_seeds, damage, _check_list),
     "records": Target(_record_seeds, damage, _check_records),
     "manifests": Target(_manifest_seeds, _damage_manifest, _check_manifests),
     "videos": Target(_store_seeds, damage, _check_store),
