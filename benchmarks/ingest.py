@@ -34,6 +34,7 @@ from rich.table import Table
 from ingest import media, spectrogram, video
 from ingest.ffmpeg import ffmpeg_path
 from ingest.filters import FilterConfig
+from ingest.models import check_config
 from ingest.raw import RawVideo, from_folder, list_folder
 from ingest.segmentation import Window, segment
 from ingest.transcript import spoken_words
@@ -139,7 +140,7 @@ def usable_config() -> video.VideoConfig:
     rules = FilterConfig(min_words_per_30s=None)
     try:
         config = video.VideoConfig(filters=rules)
-        video.check_config(config)
+        check_config(config)
     except FetchError:
         path = Path(tempfile.mkdtemp()) / "tokenizer.json"
         path.write_text(tokenizer.train_tokenizer(["a video of speech"], tokenizer.SMALLEST_VOCABULARY).to_str())
