@@ -21,6 +21,9 @@ from shards.errors import UsageError
 FORMAT = "b[short_side<=360][ext=mp4]/bv*[short_side<=360][ext=mp4]+ba[ext=m4a]/b[short_side<=360]"
 """The smaller of width and height counts (`ingest.offers`): 360p of a portrait video is 360 wide and 640 high."""
 
+EXTRACTION_VERSION = 2
+"""Raised when the same config and files give other segments or scores, so that a folder never mixes both."""
+
 PERCEPTUAL = "perceptual"
 """The embedder that needs no weights."""
 
@@ -121,8 +124,8 @@ class VideoConfig:
         return base_language(self.language)
 
     def resolved(self) -> dict[str, Any]:
-        """The config as JSON-able values, with the two model files named by the digest of their content."""
-        values = dataclasses.asdict(self)
+        """The config as JSON-able values, with the model files named by the digest of their content."""
+        values = {"extraction_version": EXTRACTION_VERSION, **dataclasses.asdict(self)}
         values["tokenizer"] = vocabulary.digest(self.tokenizer)
         if path := timing_file(self.timing_model):
             values["timing_model"] = hashlib.sha256(path.read_bytes()).hexdigest()

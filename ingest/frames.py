@@ -1,9 +1,9 @@
 """Frames of a media file at given times.
 
-The frame at time t is the first one whose time stamp is not before t, as `ffmpeg -ss` picks it, unless
-the picture before it is shown for so long that it is what is on the screen. Decoding starts at the last key frame
-before t. MP4 and Matroska have an index of key frames and are sought; other formats are read through from their
-beginning without decoding what lies before that key frame, because their seeks are guesses by byte position.
+The frame at time t is the first one whose time stamp is not before t, as `ffmpeg -ss` picks it, unless the picture
+before it is shown for so long that it is what is on the screen. Decoding starts at the last key frame before t. MP4 and
+Matroska have an index of key frames and are sought; other formats are read through from their beginning, without
+decoding what lies before that key frame, because their seeks are guesses by byte position.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Cursor:
     def __init__(self, path: str, files: contextlib.ExitStack):
         self.path, self.files = path, files
         self.shape: tuple[int, int] | None = None
-        self.held_until: Fraction | None = None
+        self.hold_end: Fraction | None = None
         self.any_decoded = False
         self.problem: av.error.FFmpegError | None = None
         self._open()
@@ -111,20 +111,20 @@ class _Cursor:
         before, after = self.before, self.after
         if after is None:
             return before if before is not None and target < self._end_of_hold(before) else None
-        held = before is not None and self._long(after.pts - before.pts)
-        return before if held and after.pts > target else after
+        holds = before is not None and self._long(after.pts - before.pts)
+        return before if holds and after.pts > target else after
 
     def _long(self, ticks: int) -> bool:
         return ticks * self.stream.time_base > HOLD_SECONDS
 
     def _end_of_hold(self, last: av.VideoFrame) -> Fraction:
         """Until when, in ticks, the stream's last picture is shown; its own time stamp if it does not hold."""
-        if self.held_until is None:
+        if self.hold_end is None:
             own = last.duration or 0
-            self.held_until = Fraction(last.pts + (own if self._long(own) else 0))
+            self.hold_end = Fraction(last.pts + (own if self._long(own) else 0))
             if (extent := measure(self.path)).picture_holds:
-                self.held_until = max(self.held_until, (Fraction(extent.end) + self.zero) / self.stream.time_base)
-        return self.held_until
+                self.hold_end = max(self.hold_end, (Fraction(extent.end) + self.zero) / self.stream.time_base)
+        return self.hold_end
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """`uint8 [h, w, 3]`, upright, all of the first one's size: a stream may change it half-way."""

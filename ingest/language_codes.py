@@ -7,6 +7,9 @@ import re
 UNKNOWN = "und"
 """The code of ISO 639 for a language that is not stated; a caption file without a code in its name has it."""
 
+_NOT_STATED = frozenset(("", UNKNOWN, "mul", "zxx", "mis", "qaa"))
+"""Codes of no language, of several, and of one without a code."""
+
 _SEPARATORS = re.compile(r"[-_.]")
 
 _PAIRS = """
@@ -33,6 +36,12 @@ def base_language(code: str) -> str:
     """A language without region, script or mark, as ISO 639-1 writes it: `en` of `en-GB`, `en_US`, `ENG`, `en-orig`."""
     language = _SEPARATORS.split(code.strip().lower(), maxsplit=1)[0]
     return _TWO_LETTERS.get(language, language)
+
+
+def stated_language(tag: str | None) -> str | None:
+    """The `base_language` of the tag of an audio track; `None` where it states no single language."""
+    language = base_language(tag or "")
+    return None if language in _NOT_STATED else language
 
 
 def same_language(code: str, other: str) -> bool:

@@ -77,7 +77,7 @@ class Content:
         self.columns = columns if self.columns is None else self.columns | columns
 
     def box(self) -> tuple[int, int, int, int]:
-        """`(y1, y2, x1, x2)`: the part that shows something, cutting at most a fifth on each side (spec 12.2)."""
+        """`(y1, y2, x1, x2)`: the part that shows something, cutting at most a fifth on each side."""
         return (*_bounds(self.rows), *_bounds(self.columns))
 
 
@@ -97,7 +97,7 @@ def _bounds(lit: np.ndarray) -> tuple[int, int]:
 
 
 def target_size(width: int, height: int, short_side: int = SHORT_SIDE, long_side: int = LONG_SIDE) -> tuple[int, int]:
-    """Width and height of a stored frame: sides of at most 288 and 512, never enlarged (spec 12.3)."""
+    """Width and height of a stored frame: sides of at most 288 and 512, never enlarged."""
     short, long = min(width, height), max(width, height)
     size = short_side
     if short <= size:

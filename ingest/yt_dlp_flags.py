@@ -128,7 +128,7 @@ def options_of(flags: str) -> dict[str, Any]:
 def age_note(today: datetime.date) -> str | None:
     """A sentence about an installed yt-dlp that is too old for YouTube, `None` for one that is not.
 
-    Its version is its date, and two months are longer than YouTube has ever stayed the same.
+    Its version is its date, and after two months YouTube has usually changed.
     """
     version = importlib.metadata.version("yt-dlp")
     try:
@@ -139,8 +139,8 @@ def age_note(today: datetime.date) -> str | None:
     if days <= OLD_DAYS:
         return None
     return (
-        f"yt-dlp {version} is {days} days old and YouTube may refuse it; 'uv lock --upgrade-package yt-dlp' and 'uv"
-        " sync' update it alone"
+        f"yt-dlp {version} is {days} days old and YouTube may refuse it; '.venv/bin/uv lock --upgrade-package yt-dlp'"
+        " and 'make setup' update it alone"
     )
 
 

@@ -30,7 +30,7 @@ def seconds(stamp: str) -> float:
 
 
 def parse_vtt(text: str, word_times: bool = True) -> list[Word] | None:
-    """Read a WebVTT track strictly as the published parser does (spec ingest.md 7.1-7.3).
+    """Read a WebVTT track strictly as the published parser does.
 
     With `word_times` a track without inline word tags gives `None`. Raises `CaptionError` where the published parser
     raised: a malformed cue that is not the last one.
@@ -65,7 +65,7 @@ def _rolling_cues(lines: list[str]) -> Iterator[tuple[tuple[str, str], list[str]
 
 
 def _rolling_words(header: tuple[str, str], body: list[str]) -> list[Word]:
-    """The words that one rolling cue adds; most cues only repeat what is on the screen (spec ingest.md 7.2)."""
+    """The words that one rolling cue adds; most cues only repeat what is on the screen."""
     timed = [line for line in body if _TIMED_LINE.match(line)]
     if len(timed) > 1:
         raise CaptionError(f"two lines with word times in one cue: {timed[0][:60]!r} and {timed[1][:60]!r}")
@@ -117,7 +117,7 @@ def _node_starts(line: str, start: float) -> list[tuple[str, float]]:
 
 
 def _uploaded_words(lines: list[str]) -> list[Word]:
-    """Words of an uploaded track: each cue's time is shared equally (spec ingest.md 7.3)."""
+    """Words of an uploaded track: each cue's time is shared equally."""
     cues: list[tuple[str, list[str]]] = []
     for line in lines:
         if _UPLOADED_HEADER.match(line):
@@ -136,7 +136,7 @@ def _uploaded_words(lines: list[str]) -> list[Word]:
 
 
 def clean(words: Iterable[Word]) -> list[Word]:
-    """Drop entity remains and words that mojibake repair leaves empty (spec ingest.md 8.1)."""
+    """Drop entity remains and words that mojibake repair leaves empty."""
     import ftfy
 
     return [w for w in words if not w.text.startswith("&") and not w.text.endswith(";") and ftfy.fix_text(w.text)]

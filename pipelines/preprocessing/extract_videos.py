@@ -10,7 +10,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from pipelines.preprocessing.marker import require_marker
 from pipelines.preprocessing.select_videos import is_stale
 from pipelines.worker_image import require_extras
 from shards import filesystem
+from shards.errors import UserError
 from shards.segments import VideoText
 from shards.video_store import VideoStore, VideoStoreError, VideoTable
 
@@ -201,11 +202,11 @@ class Fetch(beam.DoFn):
             if video.source is Source.YOUTUBE:
                 return self._stored(video) or self._downloaded(video)
             return self._stored(video) or _ended(video, Outcome.MEDIA_MISSING, Outcome.MEDIA_MISSING.sentence)
-        except filesystem.StorageError:
-            # Not this video's fault: the job cannot write.
-            raise
         except RawError as error:
             return _ended(video, error.outcome, str(error))
+        except UserError:
+            # Not this video's fault: the job cannot write, or lacks something that every video needs.
+            raise
         except OSError as error:
             # It could be read when the videos were listed, and may be read again.
             return _ended(video, Outcome.INPUT_UNREADABLE, str(error))
@@ -217,19 +218,34 @@ class Fetch(beam.DoFn):
         if video.source is Source.FOLDER:
             if not filesystem.is_remote(video.place):
                 return raw_videos.from_folder(video.place, video.beside)
-            folder = tempfile.mkdtemp(dir=self._scratch())
-            return raw_videos.from_folder(raw_videos.stage(video.place, video.beside, folder), video.beside)
+            return self._copied(
+                lambda folder: raw_videos.from_folder(raw_videos.stage(video.place, video.beside, folder), video.beside)
+            )
         kept = raw_folder(video, self.extraction.out)
         if not filesystem.is_remote(kept):
             paths = raw_videos.layout_paths(kept, video.id)
             # Without its metadata and captions a download was interrupted.
             complete = paths.media.is_file() and paths.info.is_file()
             return raw_videos.from_layout(kept, video.id) if complete or video.source is Source.LAYOUT else None
+        wanted = video.source is Source.LAYOUT
+        return self._copied(
+            lambda folder: (
+                raw_videos.from_layout(folder, video.id)
+                if raw_videos.stage_layout(kept, video.id, folder) or wanted
+                else None
+            )
+        )
+
+    def _copied(self, read: Callable[[str], RawVideo | None]) -> RawVideo | None:
+        """What `read` gives of copies in a new folder, which is removed at once if it gives no video."""
         folder = tempfile.mkdtemp(dir=self._scratch())
-        if raw_videos.stage_layout(kept, video.id, folder) or video.source is Source.LAYOUT:
-            return raw_videos.from_layout(folder, video.id)
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
+        raw = None
+        try:
+            raw = read(folder)
+        finally:
+            if raw is None:
+                shutil.rmtree(folder, ignore_errors=True)
+        return raw
 
     def _downloaded(self, video: ListedVideo) -> RawVideo | Extracted | Reason:
         """What a download gives, or why there was none."""

@@ -1,10 +1,13 @@
 """Which flags of yt-dlp a job takes."""
 
+import datetime
+import importlib.metadata
+
 import pytest
 from yt_dlp.options import create_parser
 
 from ingest.config import DownloadConfig
-from ingest.yt_dlp_flags import ALLOWED, REFUSED, first_name, options_of
+from ingest.yt_dlp_flags import ALLOWED, REFUSED, age_note, first_name, options_of
 from shards.errors import UsageError
 
 
@@ -61,3 +64,11 @@ def test_other_flags_become_options():
     assert options["sleep_interval_requests"] == 2
     assert options["extractor_args"]["youtube"]["po_token"] == ["web.gvs+x"]
     assert options_of("--js-runtimes node --download-archive seen.txt")["download_archive"] == "seen.txt"
+
+
+def test_an_old_yt_dlp_is_named_with_the_way_to_update_it():
+    released = datetime.date(*map(int, importlib.metadata.version("yt-dlp").split(".")[:3]))
+    assert age_note(released + datetime.timedelta(days=60)) is None
+    note = age_note(released + datetime.timedelta(days=61))
+    assert "is 61 days old" in note
+    assert "uv lock --upgrade-package yt-dlp" in note
