@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ingest.config import EXTRACTION_VERSION
 from pipelines import preprocess
 from pipelines.demo.__main__ import SEGMENTS_PER_EXAMPLE
 from shards import dataset, filesystem, manifest, tfrecord
@@ -224,6 +225,16 @@ def test_another_config_is_refused(data, run, corpus, quick):
     assert ran.status == 2
     assert "was made with video.seed 0, not 7" in ran.err
     assert bytes_of(data, *DETERMINISTIC) == before
+
+
+def test_a_folder_of_another_extraction_is_refused(tmp_path, data, run, corpus, quick):
+    shutil.copytree(data, tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert config["video"].pop("extraction_version") == EXTRACTION_VERSION
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    ran = run.preprocess("--videos", corpus / "train", "--out", tmp_path / "old", *quick)
+    assert ran.status == 2
+    assert f"was made with video.extraction_version None, not {EXTRACTION_VERSION}" in ran.err
 
 
 def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):
