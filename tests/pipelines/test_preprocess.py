@@ -263,8 +263,9 @@ def test_a_real_film_with_a_real_voice(tmp_path, run, film, quick):
     flags = [flag if flag != "20" else "50" for flag in quick]
     ran = run.preprocess("--videos", film, "--out", tmp_path / "out", *flags)
     assert ran.status == 0, ran.err
-    ran = run("shards", "show", tmp_path / "out")
-    assert "the best of times" in " ".join(ran.out.split()) or "best of" in ran.out
+    # Which half of the film is the first example depends on the digest of the config.
+    shown = [run("shards", "show", tmp_path / "out", "--example", number).out for number in "01"]
+    assert sum("best of" in out for out in shown) == 1
     assert run("shards", "verify", tmp_path / "out").status == 0
     entry = Ledger(str(tmp_path / "out")).entries()["twoCities01"]
     assert entry.scores["sound_peak"] > 1000
