@@ -11,12 +11,13 @@ from ingest.models import check_config
 from ingest.outcomes import Kind, Outcome
 from pipelines import beam_flags, embedders
 from pipelines.execution import new_pipeline, prepare_workers, run_to_end
-from pipelines.folder import commit_config, keep_log, lock_path, log_path, manifest_of
+from pipelines.folder import CONFIG_NAME, commit_config, keep_log, lock_path, log_path, manifest_of
 from pipelines.not_tried import Reason, closing_sentence
 from pipelines.options import BeamFlags, PreprocessOptions
 from pipelines.preprocessing import graph
 from pipelines.preprocessing.commit_generation import REPORT
 from pipelines.preprocessing.listing import list_of, notes_of
+from pipelines.preprocessing.marker import require_marker
 from pipelines.preprocessing.mix_text import described
 from pipelines.progress import StoreProgress
 from pipelines.status_report import note_start
@@ -51,7 +52,12 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
         pipeline = new_pipeline(beam_options, log_path(options.out), options.job)
         graph.build(pipeline, options, config)
         with StoreProgress(options.out, console) as progress:
-            ended = run_to_end(pipeline, progress.tick, console)
+            try:
+                ended = run_to_end(pipeline, progress.tick, console)
+            except UserError:
+                # If the folder itself is gone, the file that could not be accessed first says little.
+                require_marker(filesystem.join(options.out, CONFIG_NAME))
+                raise
         return summarize(options, console) if ended else 0
 
 
