@@ -19,6 +19,7 @@ from pipelines import embedders
 from pipelines.metering import JOB, count, timed
 from pipelines.preprocessing.mix_text import MixText, NoText
 from shards import planning, writer
+from shards.errors import UserError
 from shards.inspection.sums import Sums
 from shards.manifest import Shard
 from shards.packing import Run
@@ -203,11 +204,19 @@ class WriteShard(beam.DoFn):
         yield shard
 
     def _written(self, plan: ShardPlan, texts: str) -> tuple[Shard, dict[str, Any]]:
-        out = self.assembly.out
         planned = plan.digest(self.assembly.packing, texts)
-        finished = writer.finished_shard(out, plan.name, planned)
-        if finished:
+        if finished := writer.finished_shard(self.assembly.out, plan.name, planned):
             return finished
+        try:
+            return self._write(plan, planned)
+        except UserError:
+            # Another job with the same plan drops the videos when it has written this shard and committed it.
+            if finished := writer.finished_shard(self.assembly.out, plan.name, planned):
+                return finished
+            raise
+
+    def _write(self, plan: ShardPlan, planned: str) -> tuple[Shard, dict[str, Any]]:
+        out = self.assembly.out
         store = VideoStore(out)
         judged = self._judged(store, plan) if self.assembly.rules.active else []
         plan = _without(plan, {group["number"] for group in judged if group["outcome"] != KEPT})
