@@ -27,8 +27,9 @@ def contrastive(
     """The total loss and its parts, float32, from `model.objectives.pretraining_outputs`.
 
     Keys of the parts that start with `_` are not in the total: the span loss by source, and how many pairs each
-    objective left out as invalid. `parity` takes products in the vectors' own dtype; `mask_equal_spans` keeps other
-    pairs with the same text out of the denominators.
+    objective left out as invalid. Where an objective has `_valid`, its `_extra_valid bool [extras]` says which of
+    `y_extra` are candidates, by default all. `parity` takes products in the vectors' own dtype; `mask_equal_spans`
+    keeps other pairs with the same text out of the denominators.
     """
     info = {}
     for objective, arrays in outputs.items():
@@ -56,7 +57,7 @@ def _both_ways(
     targets = y if extra is None else jnp.concatenate([y, extra])
     target_valid = valid
     if valid is not None and extra is not None:
-        target_valid = jnp.concatenate([valid, jnp.ones(len(extra), bool)])
+        target_valid = jnp.concatenate([valid, arrays.get("_extra_valid", jnp.ones(len(extra), bool))])
     product_type = x.dtype if parity else jnp.float32
     forward = _nll(x, targets, target_valid, same, product_type, rows_per_block)
     return forward, _nll(y, x, valid, same, product_type, rows_per_block)

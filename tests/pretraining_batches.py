@@ -17,6 +17,7 @@ def make_batch(model, examples, seed=0):
         else:
             batch[name] = rng.standard_normal(shape.shape).astype(np.float32)
     batch["text_spans"][:] = rng.integers(20, model.vocabulary_size, batch["text_spans"].shape)
+    batch["record_digest"] = rng.integers(0, 2**31, (examples, 2), np.int32)
     batch["video_src_index"][:, model.segments // 2 :] = 1
     targets = model.targets
     for example in range(examples):

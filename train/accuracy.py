@@ -1,7 +1,8 @@
 """How often the right partner is the most similar one: in the whole batch, and among candidates of the same video.
 
-Recognising the video alone already gives a high accuracy in the batch; only the second number tells whether the model
-hears and reads what happens within it. Chance is reported beside each.
+A partner that is one of k equally similar ones counts 1/k, so that equal scores give exactly what guessing gives, and a
+score that is not finite counts 0. Recognising the video alone already gives a high accuracy in the batch; only the
+second number tells whether the model hears and reads what happens within it. Chance is reported beside each.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from model.config import ReserveConfig
 from model.objectives import Outputs
 from model.row_blocks import ROWS_PER_BLOCK, in_blocks
 from shards.tokens import MASK, MASKAUDIO
+from train.credit import credited
+from train.example_mask import pair_examples
 
 OBJECTIVES = ("imgs_to_audio", "text_to_audio", "stuff_to_span")
 _NO_VIDEO = -1
 
 
 class Answers(NamedTuple):
-    """What became of the queries of one objective, each array `[queries]`.
+    """The outcome of the queries of one objective, each array `[queries]`.
 
-    `right` and `asked` are bool; `odds` is the chance to guess right, 0 for queries that are not asked; `example` says
-    which example of the batch asks.
+    `right` is float32, 1/k for a partner among k equally similar ones; `asked` is bool; `odds` is the chance to guess
+    right, 0 for queries that are not asked; `example` is the row of the batch that the query belongs to.
     """
 
     right: jax.Array
@@ -47,12 +50,7 @@ def answers(
     web text has no video and is left out within it. The similarities of `rows_per_block` queries exist at once.
     """
     videos = _videos(outputs, batch, config)
-    examples = batch["images"].shape[0]
-    asking = {
-        "imgs_to_audio": jnp.repeat(jnp.arange(examples), config.segments),
-        "text_to_audio": jnp.repeat(jnp.arange(examples), config.targets * config.text2audio_sequences),
-        "stuff_to_span": outputs["stuff_to_span"]["_spans"] // batch["text_spans"].shape[1],
-    }
+    asking = pair_examples(outputs, batch, config)
     found = {}
     for objective in OBJECTIVES:
         arrays = outputs[objective]
@@ -61,27 +59,36 @@ def answers(
         key_valid, (x_video, key_video) = valid, videos[objective]
         if "y_extra" in arrays:
             keys = jnp.concatenate([keys, arrays["y_extra"]])
-            key_valid = jnp.concatenate([valid, jnp.ones(len(arrays["y_extra"]), bool)])
+            extra_valid = arrays.get("_extra_valid", jnp.ones(len(arrays["y_extra"]), bool))
+            key_valid = jnp.concatenate([valid, extra_valid])
         work = partial(_of_rows, keys=keys, key_video=key_video, key_valid=key_valid)
-        best, candidates = in_blocks(work, (x, x_video), rows_per_block)
+        credit, candidates = in_blocks(work, (jnp.arange(len(x)), x, x_video), rows_per_block)
         for i, (scope, asked) in enumerate(
             (("accuracy", valid), ("accuracy_within_video", valid & (x_video != _NO_VIDEO)))
         ):
-            right = (best[:, i] == jnp.arange(len(x))) & asked
+            right = jnp.where(asked, credit[:, i], 0)
             odds = jnp.where(asked, 1 / jnp.maximum(candidates[:, i], 1), 0)
             found[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
     return found
 
 
 def _of_rows(
-    rows: jax.Array, video: jax.Array, keys: jax.Array, key_video: jax.Array, key_valid: jax.Array
+    own: jax.Array,
+    rows: jax.Array,
+    video: jax.Array,
+    keys: jax.Array,
+    key_video: jax.Array,
+    key_valid: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The best candidate of each query and how many there are, int32 `[queries, 2]`: in the batch, in the video."""
+    """Credit of each query, float32, and how many candidates there are, `[queries, 2]`: in the batch, in the video.
+
+    The partner of a query is the key of the number `own`.
+    """
     logits = jnp.einsum("qh,kh->qk", rows, keys, preferred_element_type=jnp.float32)
     same = (video[:, None] == key_video) & (video != _NO_VIDEO)[:, None]
     scopes = jnp.broadcast_to(key_valid, logits.shape), key_valid & same
-    best = [jnp.where(candidates, logits, -jnp.inf).argmax(axis=1) for candidates in scopes]
-    return jnp.stack(best, axis=1), jnp.stack([candidates.sum(axis=1) for candidates in scopes], axis=1)
+    credit = [credited(jnp.where(candidates, logits, -jnp.inf), own) for candidates in scopes]
+    return jnp.stack(credit, axis=1), jnp.stack([candidates.sum(axis=1) for candidates in scopes], axis=1)
 
 
 def accuracies(

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from model.flops import pretraining_flops
-from model.objectives import batch_shapes
 from shards import filesystem
 from shards.errors import UsageError, UserError
 from shards.fetch import cache_folder
@@ -32,7 +31,7 @@ from train.gpu_targets import GPU_TARGETS
 from train.matmul_flops import matmul_flops
 from train.mesh import AXES, make_mesh
 from train.program_cost import Collective, analyse
-from train.step import make_step, state_shapes
+from train.step import batch_shapes, make_step, state_shapes
 
 _CHIP_CONFIG = {"v4": "megacore"}
 """Generations whose chips are two devices unless the compiler is told what jobs get: one."""
@@ -144,7 +143,7 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     if known is None:
         raise UsageError(f"--topology {topology}: nothing is known of the speed of {devices[0].device_kind!r}")
     begun = time.perf_counter()
-    traced = make_step(config, mesh).trace(state_shapes(config), batch_shapes(config.model, config.batch_size))
+    traced = make_step(config, mesh).trace(state_shapes(config), batch_shapes(config))
     lowered = traced.lower()
     lower_seconds = time.perf_counter() - begun
     path = cache_folder() / "compiled-steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"

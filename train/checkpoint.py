@@ -215,11 +215,14 @@ def export_published(
 ) -> str:
     """Write the parameters as `ckpt_STEP` for the published code, beside tokenizer and image grid; returns the path.
 
-    All processes take part and the first one writes. Raises `CheckpointError` for weights that float16 cannot hold.
+    All processes take part and the first one writes. Raises `CheckpointError` for weights that are not finite or that
+    float16 cannot hold.
     """
     step = int(state.step)
     path = filesystem.join(folder, f"ckpt_{step}")
     params = hosts.whole(state.params)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise CheckpointError(f"weights are not finite after step {step}, so they are not exported; train them again")
     if not hosts.is_first():
         return path
     try:

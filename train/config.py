@@ -17,7 +17,7 @@ from model.config import TINY as TINY_MODEL
 from model.config import ConfigError, ReserveConfig
 from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
-from shards.reading.config import ReaderConfig, StreamOptions
+from shards.reading.config import MAX_SCALE, ReaderConfig, StreamOptions
 
 UNTRAINED = {"random:tiny": TINY_MODEL, "random:base": BASE_MODEL, "random:large": LARGE_MODEL}
 """Names for weights that nobody trained, to compare with."""
@@ -25,6 +25,10 @@ UNTRAINED = {"random:tiny": TINY_MODEL, "random:base": BASE_MODEL, "random:large
 _MOST_SEGMENTS_TOGETHER = 8
 _TOKENS_OF_A_SEGMENT = 24
 """Entries of a matching sequence per segment that leave room for its sounds and for words (192 for 8 segments)."""
+
+MAX_LEARNING_RATE = 100.0
+MAX_WEIGHT_DECAY = 1e4
+"""Larger ones are slips of the keyboard: no update of such a size is of use."""
 
 _RHYTHM = (
     *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),
@@ -74,10 +78,12 @@ class OptimizerConfig:
     moments: Literal["bfloat16", "float32"] = "bfloat16"
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
+        _require_range("learning_rate", self.learning_rate, MAX_LEARNING_RATE, above=0)
         steps = 0 <= self.warmup_steps <= self.total_steps
         _require(steps, "warmup_steps", self.warmup_steps, f"between 0 and the {self.total_steps} total_steps")
-        _require(0 <= self.final_scale <= 1, "final_scale", self.final_scale, "between 0 and 1")
+        _require_range("final_scale", self.final_scale, 1)
+        _require_range("weight_decay", self.weight_decay, MAX_WEIGHT_DECAY)
+        _require_range("eps", self.eps, 1, above=0)
         for name in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
         _require(self.moments in ("bfloat16", "float32"), "moments", self.moments, "bfloat16 or float32")
@@ -139,6 +145,15 @@ class InputConfig:
     bad_records: int = 0
     """How many damaged records are replaced by others before the run stops."""
 
+    def __post_init__(self) -> None:
+        for name in ("matching_audio_rate", "neighbour_text_rate"):
+            _require_range(f"input.{name}", getattr(self, name), 1)
+        scales = 0 < self.scale_min <= self.scale_max <= MAX_SCALE
+        zoom = f"positive, in order and at most {MAX_SCALE:g}"
+        _require(scales, "input.scale_min, scale_max", (self.scale_min, self.scale_max), zoom)
+        _require(self.window > 0, "input.window", self.window, "positive")
+        _require(self.bad_records >= 0, "input.bad_records", self.bad_records, "0 or more")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -180,8 +195,10 @@ class TrainConfig:
         for grid in self.grids:
             fits = len(grid) == 2 and all(side > 0 and side % self.model.pooling_ratio == 0 for side in grid)
             _require(fits, "grids", grid, f"(rows, columns), both positive multiples of {self.model.pooling_ratio}")
-        rhythm = self.evaluate_every
-        _require(rhythm is None or rhythm > 0, "evaluate_every", rhythm, "positive, or none")
+        for name in ("evaluate_every", "keep_every"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "positive, or none")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2**32")
 
     def reader(self, cache: CacheOptions | None = None, workers: int | None = None) -> ReaderConfig:
         """The reader whose arrays fit the model, with the processes of `StreamOptions.workers`.
@@ -215,6 +232,7 @@ class TrainConfig:
             text_limit=given.text_limit,
             image_dtype=model.dtype,
             audio_dtype=model.dtype,
+            record_digest=True,
             stream=StreamOptions(
                 split=given.split,
                 window=given.window,
@@ -299,6 +317,13 @@ def _tuples(value: Any) -> Any:
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
         raise UsageError(f"{name} is {value!r}; it must be {rule}")
+
+
+def _require_range(name: str, value: float, most: float, above: float | None = None) -> None:
+    """Raise `UsageError` unless a number is at most `most` and at least 0, or above `above`; NaN is neither."""
+    low = value > above if above is not None else value >= 0
+    lower = "at least 0" if above is None else f"above {above:g}"
+    _require(low and value <= most, name, value, f"{lower} and at most {most:g}")
 
 
 TINY = TrainConfig(

@@ -65,14 +65,30 @@ class FinetuneConfig:
     """Updates in a row that may be skipped for numbers that are not finite before the run stops."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "microbatches", "log_every", "checkpoint_every", "keep", "skip_limit"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "microbatches",
+            "window",
+            "log_every",
+            "checkpoint_every",
+            "keep",
+            "skip_limit",
+        ):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be positive")
-        if self.warmup_epochs < 0:
-            raise UsageError(f"warmup_epochs is {self.warmup_epochs}; it must not be negative")
+        if self.bad_records < 0:
+            raise UsageError(f"bad_records is {self.bad_records}; it must be 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise UsageError(
+                f"warmup_epochs is {self.warmup_epochs}; it must be between 0 and the {self.epochs} epochs"
+            )
+        self.optimizer(1)
 
     def optimizer(self, steps_per_epoch: int) -> OptimizerConfig:
-        """The optimizer for epochs of so many steps."""
+        """Return the optimizer for epochs of so many steps. Raises `UsageError` for numbers outside their ranges."""
         return OptimizerConfig(
             learning_rate=self.learning_rate,
             total_steps=self.epochs * steps_per_epoch,

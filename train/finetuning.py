@@ -18,14 +18,15 @@ from shards.reading.question_config import QuestionConfig
 from train import hosts
 from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.compiling import announce, keep_programs
+from train.figures import accuracy_table
 from train.journal import Journal
-from train.loop import Rhythm, run
+from train.loop import Rhythm, check_trained, run
 from train.mesh import check_batch, make_mesh
 from train.metrics import EVALUATIONS_NAME, MetricsLog
 from train.processes import Hosts
 from train.step import TrainState
 from train.tasks import Task, setup
-from train.tasks.evaluation import Evaluator, metrics, shares, table
+from train.tasks.evaluation import Evaluator, accuracies, metrics
 from train.tasks.setup import BEST_NAME, CONFIG_NAME, QuestionSet
 from train.tasks.step import initial_state, make_step, state_shapes
 from train.tasks.table import TASKS
@@ -109,6 +110,8 @@ def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str,
                         f"stopped at step {int(state.step)} of {optimizer.total_steps}; the same command continues"
                     )
                     break
+                if epoch == config.epochs:
+                    check_trained(state)
                 judge(options, task, evaluator, state, reader, questions.tokenizer, console)
         trace.close()
         reader.close()
@@ -167,9 +170,9 @@ def judge(
     if cut := {name: count for name, count in line.items() if name != "step" and count}:
         console.print(f"so far, in the batches of this process: {cut}; raise --input.text-length to cut less")
     if split is not None:
-        found = shares(evaluator(state.params, options.data, split))
+        found = accuracies(evaluator(state.params, options.data, split))
         line |= metrics(found)
-        console.print(table(f"step {step}, split {split}", found))
+        console.print(accuracy_table(f"step {step}, split {split}", found))
     best = max((_score(task, earlier) for earlier in lines), default=-1.0)
     if _score(task, line) > best or split is None:
         folder = filesystem.join(options.workdir, BEST_NAME)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from shards import filesystem
@@ -30,7 +31,7 @@ DIVERGED_NAME = "diverged.json"
 
 
 class DivergenceError(UserError):
-    """Too many updates in a row had to be skipped; the message says where the batches are named."""
+    """Too many updates in a row were skipped, the last one was, or weights are not finite; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def run(
     those of a step must hold `loss` and `skipped_in_a_row`. `trace` gets the number of steps this call has made, and
     the metrics of the last. Every `rhythm.evaluate_every`-th step, and after the last, what `evaluate` makes of the
     parameters becomes a line of its own. On several hosts all call this, and `stop_asked` and `evaluate` must answer
-    alike. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that were not finite.
+    alike. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that were not finite, and for weights
+    that are not; such weights are not saved.
     """
     begun_at = step = saved = int(state.step)
     before, due = None, None
@@ -168,14 +170,40 @@ def run(
             report({"step": step} | evaluate(state.params))
             clock.begun += time.perf_counter() - paused
         if saves:
-            checkpoints.save(state, reader.state())
+            _save(checkpoints, state, reader)
             saved = step
     if due is not None:
         say(due)
     if step > saved:
-        checkpoints.save(state, reader.state())
+        _save(checkpoints, state, reader)
     checkpoints.wait()
     return state
+
+
+def check_trained(state: TrainState) -> None:
+    """Raise `DivergenceError` if the state is not one to export: its last update was skipped."""
+    skipped = int(state.skipped_in_a_row)
+    if skipped:
+        raise DivergenceError(
+            f"the last {skipped} updates before step {int(state.step)} were not finite and were skipped, so nothing is"
+            " exported; lower the learning rate and start in another --workdir"
+        )
+
+
+def _save(checkpoints: Checkpoints, state: TrainState, reader: Reader) -> None:
+    """Save a state. Raises `DivergenceError` for one that could not be trained on."""
+    if not all_finite(state.params):
+        raise DivergenceError(
+            f"weights are not finite after step {int(state.step)}, so they are not saved; lower the learning rate and"
+            " continue from the last checkpoint, or start in another --workdir"
+        )
+    checkpoints.save(state, reader.state())
+
+
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every number of a tree of float arrays is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _line(step: int, metrics: Metrics) -> dict[str, float]:
@@ -190,6 +218,6 @@ def _diverged(rhythm: Rhythm, line: dict[str, float], end: dict[str, Any], workd
     if hosts.is_first():
         filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
     return DivergenceError(
-        f"the loss or gradients of {batches} steps in a row were not finite, up to step {step}; {path!r} says which"
-        " batches; lower the learning rate, or continue from an earlier checkpoint"
+        f"the loss, gradients or updates of the last {batches} steps were not finite, up to step {step}; {path!r} says"
+        " which batches; lower the learning rate, or continue from an earlier checkpoint"
     )

@@ -25,7 +25,7 @@ from train.config import TrainConfig, fit_to_data
 from train.evaluation import Evaluator
 from train.journal import Journal
 from train.layouts import for_devices
-from train.loop import train
+from train.loop import check_trained, train
 from train.mesh import check_batch, make_mesh
 from train.step import TrainState, initial_state, state_shapes
 from train.trace import NAME as PROFILE_NAME
@@ -61,12 +61,24 @@ def pretrain(options: Pretrain) -> int:
             jax.process_index(),
             jax.process_count(),
         )
+        if config.batch_size > reader.records:
+            raise UsageError(
+                f"batch_size {config.batch_size} is larger than the {reader.records} examples of {options.data!r}: an"
+                f" example would be contrasted with itself; use at most {reader.records}"
+            )
         checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep, config.keep_every)
         state = start(options, config, mesh, reader, checkpoints, console)
         evaluator = None
         if config.evaluate_every:
             evaluator = Evaluator(
-                config, mesh, options.data, config.evaluation_split, console, options.cache, options.reader_workers
+                config,
+                mesh,
+                options.data,
+                config.evaluation_split,
+                vocabulary,
+                console,
+                options.cache,
+                options.reader_workers,
             )
 
         flops = 3 * sum(pretraining_flops(config.model).values())
@@ -83,6 +95,7 @@ def pretrain(options: Pretrain) -> int:
         if step < config.steps:
             console.print(f"stopped at step {step} of {config.steps}; the same command continues")
             return 0
+        check_trained(state)
         path = export_published(state, filesystem.join(options.workdir, EXPORT_NAME), tokenizer, config.model)
         console.print(f"finished {step} steps; the weights are in {path}")
     return 0

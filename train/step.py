@@ -3,7 +3,7 @@
 The program is written for the global batch, and the compiler splits it by the layout of the state and the batch: each
 layer's weights are gathered where they are used, and its gradients are summed over devices in float32 into the layout
 of the parameters. Every example has its own random key, so a step's random choices do not depend on the mesh. An update
-whose loss or gradient is not finite is left out and counted.
+that is not finite, or whose loss or gradient is not, is left out and counted.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import optax
 from flax import struct
 from jax.sharding import Mesh
 
-from model import sharding
+from model import objectives, sharding
 from model.config import ReserveConfig
 from model.losses import contrastive
 from model.objectives import Outputs, pretraining_outputs
 from model.reserve import MerlotReserve, initial_parameters
 from train import accuracy
 from train.config import TrainConfig
+from train.example_mask import copies, only
 from train.mesh import by_example, check_batch, for_mesh, replicated, state_shardings
 from train.optimizer import pretraining_optimizer, pretraining_schedule
 
@@ -55,6 +56,12 @@ def state_shapes(config: TrainConfig) -> TrainState:
     return jax.eval_shape(lambda: _fresh_state(config, None))
 
 
+def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the arrays of a global batch that the step takes."""
+    digests = {"record_digest": jax.ShapeDtypeStruct((config.batch_size, 2), jnp.int32)}
+    return objectives.batch_shapes(config.model, config.batch_size) | digests
+
+
 def initial_state(config: TrainConfig, mesh: Mesh, params: dict | None = None) -> TrainState:
     """A new run on the mesh, from fresh parameters or from `params`."""
     shardings = state_shardings(mesh, state_shapes(config))
@@ -68,9 +75,10 @@ def initial_state(config: TrainConfig, mesh: Mesh, params: dict | None = None) -
 def make_step(config: TrainConfig, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The compiled step; it takes over the state and returns the next one with float32 metrics.
 
-    Raises `UsageError` if the batch cannot be split over the mesh.
+    A batch has the reader's arrays for `config.reader()`: of records that are in it twice the second copies are left
+    out of the loss. Raises `UsageError` if the batch cannot be split over the mesh.
     """
-    check_batch(mesh, config.batch_size, config.microbatches, _group_size(config.model))
+    check_batch(mesh, config.batch_size, config.microbatches, group_size(config.model))
     config = replace(config, model=for_mesh(config.model, mesh))
     shardings = state_shardings(mesh, state_shapes(config))
     return jax.jit(
@@ -88,7 +96,7 @@ def global_outputs(config: ReserveConfig, params: dict, batch: Batch, key: jax.A
     backward pass encodes every turn again and adds up the gradients of the parameters, so all pairs of the batch are
     still contrasted (GradCache, Gao et al. 2021).
     """
-    groups = batch["images"].shape[0] // _group_size(config)
+    groups = batch["images"].shape[0] // group_size(config)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(groups))
     module = MerlotReserve(config)
     if microbatches == 1:
@@ -116,8 +124,8 @@ def global_outputs(config: ReserveConfig, params: dict, batch: Batch, key: jax.A
     return jax.tree.map(in_order, outputs)
 
 
-def _group_size(config: ReserveConfig) -> int:
-    """Examples that are encoded together, because their spans are chosen together."""
+def group_size(config: ReserveConfig) -> int:
+    """Number of examples that are encoded together, because their spans are chosen together."""
     return config.span_group if config.span_choice == "group" else 1
 
 
@@ -138,10 +146,13 @@ def _fresh_state(config: TrainConfig, params: dict | None) -> TrainState:
 def advance(
     state: TrainState, loss: jax.Array, gradients: dict, optimizer: optax.GradientTransformation
 ) -> tuple[TrainState, jax.Array]:
-    """The next state and the gradient's norm; the update is left out and counted if a number is not finite."""
+    """Return the next state and the norm of the gradient.
+
+    The update is left out and counted if the loss, the gradient or the update itself is not finite.
+    """
     norm = optax.tree.norm(gradients)
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updates))
     new = optax.apply_updates(state.params, updates), opt_state
     params, opt_state = jax.tree.map(partial(jnp.where, finite), new, (state.params, state.opt_state))
     skipped = (~finite).astype(jnp.int32)
@@ -161,10 +172,12 @@ def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -
 
     def loss_of(params: dict) -> tuple[jax.Array, Metrics]:
         outputs = global_outputs(config.model, params, batch, key, config.microbatches)
+        outputs = only(outputs, ~repeated, batch, config.model)
         total, info = contrastive(outputs, parity=config.model.parity)
         return total, {**info, **accuracy.accuracies(jax.lax.stop_gradient(outputs), batch, config.model)}
 
     with sharding.on_mesh(mesh):
+        repeated = copies(batch["record_digest"])
         (loss, info), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     gradients = jax.lax.with_sharding_constraint(gradients, state_shardings(mesh, gradients))
     following, norm = advance(state, loss, gradients, pretraining_optimizer(config.optimizer))
@@ -178,4 +191,5 @@ def _step(state: TrainState, batch: Batch, *, config: TrainConfig, mesh: Mesh) -
         **{f"scale/{name}": scale for name, scale in zip(accuracy.OBJECTIVES, scales, strict=True)},
         "skipped": following.skipped,
         "skipped_in_a_row": following.skipped_in_a_row,
+        "repeated_examples": repeated.sum(),
     }

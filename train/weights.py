@@ -15,7 +15,7 @@ from model.config import ConfigError, ReserveConfig
 from model.reserve import InputError
 from shards import dataset, filesystem
 from shards.errors import UsageError
-from shards.vocabulary import of_data
+from shards.vocabulary import Vocabulary, of_data
 from train.checkpoint import Checkpoints
 from train.config import BASE, TrainConfig, from_json
 from train.mesh import make_mesh
@@ -34,8 +34,8 @@ class Weights:
     config: TrainConfig
     vocabulary: str | None
 
-    def check_vocabulary(self, data: str, split: str | None) -> None:
-        """Raise `UsageError` if the data was written with another vocabulary."""
+    def check_vocabulary(self, data: str, split: str | None) -> Vocabulary:
+        """Return the vocabulary of the data. Raises `UsageError` if it is not that of the weights."""
         opened = dataset.open_data(data, split)
         held = of_data(opened.folder, opened.manifest)
         if self.vocabulary not in (None, held.digest):
@@ -48,6 +48,7 @@ class Weights:
                 f"{data!r} has a vocabulary of {held.size} tokens and the weights one of"
                 f" {self.config.model.vocabulary_size}; evaluate on data of the same vocabulary"
             )
+        return held
 
 
 def load(checkpoint: str) -> Weights:

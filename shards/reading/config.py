@@ -65,6 +65,9 @@ _ELSEWHERE = {
 
 _TOKENS_PER_MASK = 5.5
 
+MAX_SCALE = 100.0
+"""Largest random zoom of an image; beyond it a frame is a single pixel."""
+
 
 @dataclass(frozen=True)
 class TextShape:
@@ -109,6 +112,8 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         _require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 (threads instead) or more")
+        _require(self.window > 0, "window", self.window, "positive")
+        _require(self.bad_records >= 0, "bad_records", self.bad_records, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,8 @@ class ReaderConfig:
     blank_audio: bool = False
     encode_meta: bool = False
     """Also give the bytes of `meta` and `youtube_id` as numbers."""
+    record_digest: bool = False
+    """Also give `record_digest int32 [2]`, equal for copies of a record only."""
     image_dtype: Literal["float32", "bfloat16", "uint8"] = "float32"
     """`uint8` images are 255 times larger; the device divides."""
     audio_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -187,6 +194,9 @@ class ReaderConfig:
         _require(fits, "sequence_length", self.limit, f"at least {body}, the sounds of all segments")
         for name in ("matching_audio_rate", "neighbour_text_rate"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        scales = 0 < self.scale_min <= self.scale_max <= MAX_SCALE
+        zoom = (self.scale_min, self.scale_max)
+        _require(scales, "scale_min, scale_max", zoom, f"positive, in order and at most {MAX_SCALE:g}")
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> ReaderConfig:

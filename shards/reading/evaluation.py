@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from shards.errors import UserError
 from shards.reading.batches import BatchMaker
 from shards.reading.cache import CacheOptions
 from shards.reading.config import StreamOptions
-from shards.reading.examples import Arrays, Made, RecordParser
+from shards.reading.examples import Arrays, Made, RecordParser, Streams
 from shards.reading.questions import fixed
 from shards.reading.source import Source
 from shards.reading.workers import open_batches
@@ -30,6 +30,11 @@ IS_RECORD = "is_record"
 
 class DamagedRecordError(UserError):
     """A record of an evaluation cannot be read; the message names it."""
+
+
+def _same_for_all(record: str) -> Streams:
+    del record
+    return fixed
 
 
 class Pass:
@@ -45,44 +50,61 @@ class Pass:
         hosts: int = 1,
         cache: CacheOptions | None = None,
         workers: int | None = None,
+        *,
+        records_per_batch: int | None = None,
+        streams: Callable[[str], Streams] = _same_for_all,
+        bad_records: int = 0,
     ):
-        """`batch_size` is this host's, `workers` is as in `StreamOptions`.
+        """Open the split; `batch_size` is the number of rows on this host, `workers` is as in `StreamOptions`.
 
-        Raises `UsageError` if there is nothing to read.
+        A batch has at most `records_per_batch` records on all hosts together, by default as many as it has rows.
+        `streams` gives the random choices of a record by its name. Up to `bad_records` damaged records are left out
+        and named in `bad`. Raises `UsageError` if there is nothing to read.
         """
         source = Source(data, split, cache=cache)
-        self._examples = _PassExamples(source, [parser], np.cumsum(source.counts))
-        self._size, self._host, self._hosts = batch_size, host, hosts
+        self._examples = _PassExamples(source, [parser], np.cumsum(source.counts), streams)
+        self._size, self._host = batch_size, host
+        self._step = records_per_batch or batch_size * hosts
         self._options = StreamOptions(training=False, workers=workers)
+        self._bad_records = bad_records
         self.records = int(source.counts.sum())
         self.counts: dict[str, int] = {}
         """What the parser counted so far."""
+        self.bad: list[str] = []
+        """The damaged records of this host so far, with their reasons."""
 
     def __iter__(self) -> Iterator[Arrays]:
-        """Yields batches with `IS_RECORD`. Raises `DamagedRecordError` for a record that cannot be read."""
+        """Yield batches with `IS_RECORD`. Raises `DamagedRecordError` for more than `bad_records` damaged records."""
         with (
             contextlib.closing(open_batches(self._examples, self._size, self._options)) as maker,
             ThreadPoolExecutor(maker.ahead, "evaluation") as pool,
         ):
             batches: deque[Future[tuple[Arrays, Sequence[Made]]]] = deque()
-            for start in range(0, self.records, self._size * self._hosts):
-                batches.append(pool.submit(self._batch, start + self._host * self._size, maker))
+            for start in range(0, self.records, self._step):
+                batches.append(pool.submit(self._batch, start, maker))
                 if len(batches) > maker.ahead:
                     yield self._counted(*batches.popleft().result())
             while batches:
                 yield self._counted(*batches.popleft().result())
 
-    def _batch(self, first: int, maker: BatchMaker) -> tuple[Arrays, Sequence[Made]]:
-        here = min(max(self.records - first, 0), self._size)
-        batch, made = maker.make(0, self._size, first, here)
+    def _batch(self, start: int, maker: BatchMaker) -> tuple[Arrays, Sequence[Made]]:
+        before = self._host * self._size
+        here = min(max(min(self.records - start, self._step) - before, 0), self._size)
+        batch, made = maker.make(0, self._size, start + before, here)
+        is_record = np.zeros(self._size, bool)
+        is_record[:here] = [not example.bad for example in made]
         for array in batch.values():
-            array[here:] = 0
-        return batch | {IS_RECORD: np.arange(self._size) < here}, made
+            array[~is_record] = 0
+        return batch | {IS_RECORD: is_record}, made
 
     def _counted(self, batch: Arrays, made: Sequence[Made]) -> Arrays:
         for example in made:
+            self.bad += example.bad.values()
             for name, count in example.counts.items():
                 self.counts[name] = self.counts.get(name, 0) + count
+        if len(self.bad) > self._bad_records:
+            allowed = f"; {self._bad_records} damaged records are allowed" if self._bad_records else ""
+            raise DamagedRecordError(f"{self.bad[-1]}; prepare the split again{allowed}")
         return batch
 
 
@@ -93,14 +115,16 @@ class _PassExamples:
     source: Source
     parsers: Sequence[RecordParser]
     ends: np.ndarray
+    streams: Callable[[str], Streams]
 
     def make(self, parser: int, position: int, out: Arrays) -> Made:
-        """Fill the arrays of the record at a position. Raises `DamagedRecordError` if it cannot be read."""
+        """Fill the arrays of the record at a position; a damaged one is named in `bad`."""
         source = self.source
         shard = int(np.searchsorted(self.ends, position, side="right"))
         record = position - int(self.ends[shard] - source.counts[shard])
         try:
             payload = source.read(shard, record)
-            return Made(len(payload), self.parsers[parser](payload, fixed, out))
+            streams = self.streams(source.name(shard, record))
+            return Made(len(payload), self.parsers[parser](payload, streams, out))
         except RecordError as error:
-            raise DamagedRecordError(f"{source.where(shard, record)}: {error}; prepare the split again") from None
+            return Made(0, {}, {(0, shard, record): f"{source.where(shard, record)}: {error}"})

@@ -86,7 +86,8 @@ class StreamExamples:
             name = source.name(shard, record)
             try:
                 payload = source.read(shard, record)
-                return Made(len(payload), self.parsers[parser](payload, _streams(self.seed, epoch, name), out), bad)
+                streams = record_streams(self.seed, epoch, name)
+                return Made(len(payload), self.parsers[parser](payload, streams, out), bad)
             except RecordError as error:
                 bad[number, shard, record] = f"{source.where(shard, record)}: {error}"
             if len(bad) > self.bad_records:
@@ -96,5 +97,6 @@ class StreamExamples:
             record = int(rng.integers(source.counts[shard]))
 
 
-def _streams(seed: int, epoch: int, record: str) -> Streams:
+def record_streams(seed: int, epoch: int, record: str) -> Streams:
+    """Return the random generators of one record in one epoch, by purpose."""
     return lambda purpose: generator(seed, "reader", purpose, epoch, record)

@@ -13,7 +13,6 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from model.config import BASE, LARGE, TINY, Remat
 from model.flops import pretraining_flops
-from model.objectives import batch_shapes
 from model.reserve import MerlotReserve, parameter_shapes
 from train import config, mesh, step
 from train.matmul_flops import matmul_flops
@@ -51,7 +50,7 @@ def test_pretraining(preset, scanned):
     run = config.TrainConfig(model, batch_size=2, microbatches=2 if scanned else 1)
     one = mesh.make_mesh(run.mesh, jax.devices()[:1])
     once = step.make_step(run, one)
-    arrays = state_and_batch(step.state_shapes(run), batch_shapes(model, 2))
+    arrays = state_and_batch(step.state_shapes(run), step.batch_shapes(run))
     text = lowered(once, *arrays)
     assert "__cudnn$fmha" in text
     assert "Backward" in text
@@ -72,7 +71,9 @@ def test_finetuning(preset, task):
     state = task_step.state_shapes(task, model, optimizer)
     assert "Backward" in lowered(task_step.make_step(task, model, optimizer, one), *state_and_batch(state, batch))
     marked = {**batch, task_step.IS_RECORD: jax.ShapeDtypeStruct((2,), bool)}
-    assert "__cudnn$fmha" in lowered(task_step.make_judge(task, model, one), *state_and_batch(state.params, marked))
+    assert "__cudnn$fmha" in lowered(
+        task_step.make_evaluation(task, model, one), *state_and_batch(state.params, marked)
+    )
 
 
 @pytest.mark.parametrize("preset", MODELS)

@@ -8,24 +8,29 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from model.losses import contrastive
 from model.objectives import pretraining_outputs
 from model.reserve import MerlotReserve
 from shards.errors import UsageError, run_command
 from shards.reader import PretrainingReader, StreamOptions
 from shards.tokens import MASK
+from shards.vocabulary import published
 from train import evaluate, pretrain, weights
 from train.config import TINY, fit_to_data, from_json
-from train.evaluation import Evaluator, design_effect, print_tables, tally
+from train.credit import credited
+from train.evaluation import Evaluator, print_tables
+from train.figures import NotFiniteError, design_effect, tally
 from train.intervals import wilson
 from train.mesh import MeshConfig, make_mesh
 from train.metrics import MetricsLog
-from train.step import initial_state
+from train.step import global_outputs, initial_state
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
@@ -53,7 +58,7 @@ def config():
 def found(config, data):
     mesh = make_mesh(MeshConfig())
     params = initial_state(config, mesh).params
-    evaluator = Evaluator(config, mesh, data, "train", Console(stderr=True))
+    evaluator = Evaluator(config, mesh, data, "train", published(), Console(stderr=True))
     return params, evaluator(params), evaluator(params)
 
 
@@ -90,13 +95,56 @@ def test_counts_equal_those_made_by_hand(found, config, data):
             for i in np.flatnonzero(valid):
                 scores = [x[i] @ y[j] if valid[j] else -math.inf for j in range(len(y))]
                 asked[objective] += 1
-                right[objective] += int(np.argmax(scores)) == i
+                right[objective] += (scores[i] == max(scores)) / scores.count(max(scores))
     for objective in right:
         accuracy = evaluation.accuracies[f"accuracy/{objective}"]
-        assert (accuracy.right, accuracy.asked) == (right[objective], asked[objective])
+        assert (accuracy.right, accuracy.asked) == (pytest.approx(right[objective]), asked[objective])
     masked = evaluation.accuracies["accuracy/stuff_to_span"].asked
     assert 0 < masked <= evaluation.examples * config.model.spans_to_include
     assert MASK in batch["audio2text"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 1000])
+def test_every_example_counts_once_whatever_the_batch(found, config, data, batch_size):
+    """Rows that fill up the last batch are neither queries nor candidates: each batch equals one made of its examples
+    alone."""
+    params, mesh = found[0], make_mesh(MeshConfig())
+    changed = dataclasses.replace(config, batch_size=batch_size)
+    evaluation = Evaluator(changed, mesh, data, "train", published(), Console(stderr=True))(params)
+    size = min(batch_size, 4)
+    assert (evaluation.examples, evaluation.batch_size) == (4, size)
+    assert evaluation.accuracies["accuracy/imgs_to_audio"].asked == 4 * config.model.segments
+    stream = StreamOptions(training=False, split="train")
+    forward = jax.jit(lambda batch, key: contrastive(global_outputs(config.model, params, batch, key))[0])
+    total = 0.0
+    for number, batch in enumerate(
+        PretrainingReader(data, dataclasses.replace(config.reader(), stream=stream), size, 0)
+    ):
+        key = jax.random.fold_in(jax.random.key(0), number)
+        total += len(batch["images"]) * float(forward(batch, key))
+    assert evaluation.losses["loss"] == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_weights_that_are_not_finite_have_no_figures(found, config, data):
+    params = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), found[0])
+    evaluator = Evaluator(config, make_mesh(MeshConfig()), data, "train", published(), Console(stderr=True))
+    with pytest.raises(NotFiniteError, match="the weights are damaged or their training diverged"):
+        evaluator(params)
+
+
+def test_weights_that_say_nothing_score_what_guessing_gives(found, config, data):
+    params = jax.tree.map(jnp.zeros_like, found[0])
+    evaluation = Evaluator(config, make_mesh(MeshConfig()), data, "train", published(), Console(stderr=True))(params)
+    for accuracy in evaluation.accuracies.values():
+        assert accuracy.share == pytest.approx(accuracy.chance)
+
+
+@given(st.lists(st.sampled_from([-math.inf, -1.0, 0.0, 2.0, math.inf, math.nan]), min_size=1, max_size=6), st.data())
+def test_credit_against_counting(scores, drawn):
+    label = drawn.draw(st.integers(0, len(scores) - 1))
+    best = max(scores) if not any(map(math.isnan, scores)) else math.nan
+    expected = 1 / scores.count(best) if math.isfinite(best) and scores[label] == best else 0
+    assert float(credited(jnp.array(scores), jnp.array(label))) == pytest.approx(expected)
 
 
 def test_chance_is_one_in_the_candidates(found, config):
@@ -155,7 +203,7 @@ def test_tables_show_counts_and_intervals(found, capsys):
     print_tables(Console(width=120), found[1], "weights on data")
     accuracy = found[1].accuracies["accuracy_within_video/stuff_to_span"]
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "stuff_to_span, in video" in line)
-    assert f"{accuracy.right}/{accuracy.asked}" in row
+    assert f"{accuracy.right:g}/{accuracy.asked}" in row
     assert f"{accuracy.low:.1%}-{accuracy.high:.1%}" in row
 
 

@@ -141,7 +141,7 @@ def test_too_many_skipped_updates_stop_the_run(undisturbed, data, tmp_path, caps
     assert run_command(lambda: pretrain.main(argv)) == 1
     error = capsys.readouterr().err
     assert re.search(
-        r"of 2 steps in a row were not finite, up to step \d+; '.*diverged.json' says which batches", error
+        r"of the last 2 steps were not finite, up to step \d+; '.*diverged.json' says which batches", error
     )
     named = json.loads((tmp_path / "diverged.json").read_text())
     assert (named["batches"], named["batch_size"]) == (2, 2)

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from model.config import BASE, TINY, ConfigError
 from model.losses import contrastive
-from model.objectives import batch_shapes, pretraining_outputs
+from model.objectives import pretraining_outputs
 from model.reserve import MerlotReserve, parameter_shapes
 from shards.errors import UsageError
 from shards.reading.pretraining import PretrainingParser
@@ -265,8 +265,8 @@ def test_presets_have_readers_that_fit(name):
     """Every preset's reader makes arrays of the shapes the model wants."""
     run = config.PRESETS[name]
     spec = PretrainingParser(run.reader(), published()).spec()
-    for array, wanted in batch_shapes(run.model, 1).items():
-        assert (1, *spec[array][0]) == wanted.shape, array
+    for array, wanted in step.batch_shapes(run).items():
+        assert (run.batch_size, *spec[array][0]) == wanted.shape, array
         assert spec[array][1] == wanted.dtype, array
     with pytest.raises(ConfigError):
         dataclasses.replace(run.model, grid=(3, 3))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from model.reserve import MerlotReserve
+from train.figures import NotFiniteError
 from train.tasks import Predictions, SubmissionError, choices, tvqa, tvqa_submission, vcr, vcr_submission
-from train.tasks.evaluation import share
+from train.tasks.evaluation import accuracies, check_finite
 from train.tasks.step import task_shapes
 from train.tasks.table import TASKS
 
@@ -158,7 +160,7 @@ def test_the_loss_is_the_same_on_every_mesh():
 def vcr_predictions(questions=(3, 1)):
     rng = np.random.default_rng(0)
     ids = [f"test-{n}-qar-conditioned_on_a{i}" for n in questions for i in range(4)]
-    return Predictions(ids, rng.standard_normal((len(ids), 2, 4), np.float32), {})
+    return Predictions(ids, rng.standard_normal((len(ids), 2, 4), np.float32), {}, {})
 
 
 def test_the_vcr_file_has_every_probability(tmp_path):
@@ -204,7 +206,7 @@ def tvqa_predictions():
         "audio": np.array([[9, 0, 0, 0, 0], [0, 1, 0, 0, 0]], np.float32),
         "text": np.array([[0, 0, 2, 0, 0], [0, 0, 9, 0, 0]], np.float32),
     }
-    return Predictions(["000101~clip_a", "000102~clip_a"], logits, {})
+    return Predictions(["000101~clip_a", "000102~clip_a"], logits, {}, {})
 
 
 def test_the_tvqa_archives(tmp_path):
@@ -253,10 +255,56 @@ def test_no_archive_is_named():
         tvqa_submission.write({"val": twice, "test": twice}, "nowhere")
 
 
-def test_shares_have_the_intervals_of_wilson():
-    found = share(8, 10)
-    assert (found.share, found.low, found.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
-    assert (share(0, 0).low, share(0, 0).high) == (0.0, 1.0)
+@pytest.mark.parametrize("name", TASKS)
+def test_accuracies_against_plain_counting(name):
+    """Every printed figure again in NumPy, over predictions with ties."""
+    rng = np.random.default_rng(7)
+    shape = {"vcr": (50, 2, 4), "tvqa": (50, 5), "choices": (50, 3)}[name]
+    draw = partial(rng.integers, 0, 3, shape)
+    scores = (
+        draw().astype(np.float32) if name == "vcr" else {kind: draw().astype(np.float32) for kind in ("audio", "text")}
+    )
+    labels = rng.integers(0, shape[-1], shape[:-1])
+    batch = {"labels": jnp.asarray(labels), "audio_seqs": None}
+    task = TASKS[name]
+    right = {key: np.asarray(value) for key, value in task.right(jax.tree.map(jnp.asarray, scores), batch).items()}
+    given = {key: np.asarray(value) for key, value in task.labels(batch).items()}
+    found = accuracies(Predictions([str(i) for i in range(50)], scores, right, given))
+
+    def credit(row, label):
+        return (row[label] == row.max()) / (row == row.max()).sum()
+
+    def credits_of(rows, wanted):
+        return np.array([credit(row, label) for row, label in zip(rows, wanted, strict=True)])
+
+    if name == "vcr":
+        parts = [credits_of(scores[:, i], labels[:, i]) for i in range(2)]
+        expected = {"qa": (parts[0], 1 / 4), "qar": (parts[1], 1 / 4), "q2ar": (parts[0] * parts[1], 1 / 16)}
+        answers = {"qa": labels[:, 0].tolist(), "qar": labels[:, 1].tolist(), "q2ar": list(map(tuple, labels.tolist()))}
+    else:
+        expected = {kind: (credits_of(one, labels), 1 / shape[-1]) for kind, one in scores.items()}
+        assert set(found) == {"audio", "text", "joint"}
+        answers = dict.fromkeys(expected, labels.tolist())
+    for metric, (each, chance) in expected.items():
+        accuracy, most = found[metric], max(map(answers[metric].count, answers[metric]))
+        assert (accuracy.right, accuracy.asked) == (pytest.approx(each.sum()), 50)
+        assert (accuracy.chance, accuracy.majority) == (pytest.approx(chance), most / 50)
+        assert accuracy.low <= accuracy.share <= accuracy.high
+
+
+def test_equal_scores_are_worth_a_guess_where_all_labels_are_the_first():
+    labels = jnp.zeros((8, 2), int)
+    right = vcr.right(jnp.zeros((8, 2, 4)), {"labels": labels})
+    assert {name: float(each.mean()) for name, each in right.items()} == {"qa": 0.25, "qar": 0.25, "q2ar": 0.0625}
+    assert not any(each.any() for each in vcr.right(jnp.full((8, 2, 4), jnp.nan), {"labels": labels}).values())
+
+
+def test_scores_that_are_not_finite_are_named():
+    scores = {"text": np.zeros((3, 4), np.float32)}
+    check_finite(["a", "b", "c"], scores)
+    scores["text"][1, 2] = np.nan
+    with pytest.raises(NotFiniteError, match="1 of 3 questions are not finite, first of 'b'"):
+        check_finite(["a", "b", "c"], scores)
 
 
 def test_the_published_modules_name_their_tasks():

@@ -33,7 +33,9 @@ class Task:
     """One kind of question.
 
     `losses` and `right` map logits and batch to named arrays of one value for each question, on the device; the loss
-    of training is the mean of the sum of `losses`. `right[best]` decides which checkpoint is kept. `submit` writes a
+    of training is the mean of the sum of `losses`. `right` is the credit of a choice (`train.credit`), and `labels`
+    maps a batch to the right options behind each of its names, `int [questions, choices]`. `right[best]` decides which
+    checkpoint is kept. `submit` writes a
     leaderboard file from the predictions for each of `submitted_splits` and returns its paths; it is None where there
     is no leaderboard.
     """
@@ -46,6 +48,7 @@ class Task:
     logits: Callable[[MerlotReserve, dict, Batch], Logits]
     losses: Callable[[Logits, Batch], dict[str, jax.Array]]
     right: Callable[[Logits, Batch], dict[str, jax.Array]]
+    labels: Callable[[Batch], dict[str, jax.Array]]
     best: str
     fit: Callable[[QuestionConfig, bytes], QuestionConfig] | None = None
     """Takes the sizes of the task from its first record; None where the task fixes them."""
@@ -56,8 +59,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said: the ids of the questions, the logits (NumPy), and whether each was right, by metric."""
+    """The answers of a model as NumPy arrays: the ids of the questions, the logits, and by metric credit and labels."""
 
     ids: Sequence[str]
     logits: Logits
     right: Mapping[str, Any]
+    labels: Mapping[str, Any]

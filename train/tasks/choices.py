@@ -13,9 +13,10 @@ from model.published import DROPPED_BY_TASK
 from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve
 from shards.records.choices import ClipParser, fit
 from shards.tokens import AUDIOSPAN
+from train.credit import credited
 from train.tasks import Batch, Task
 from train.tasks.readers import READERS
-from train.tasks.scoring import cross_entropy, is_right, scores_at_mask
+from train.tasks.scoring import cross_entropy, scores_at_mask
 
 Scores = dict[str, jax.Array]
 """float32 `[batch, options]` by what was beside the question: `audio`, if there is sound, and `text`."""
@@ -84,9 +85,15 @@ def losses(found: Scores, batch: Batch) -> dict[str, jax.Array]:
 
 
 def right(found: Scores, batch: Batch) -> dict[str, jax.Array]:
-    """Whether the choice beside subtitles, beside the sound, and of both together is right."""
-    hits = {name: is_right(scores, batch["labels"]) for name, scores in found.items()}
-    return hits | {"joint": is_right(joint_probabilities(found), batch["labels"])}
+    """Credit for the choice beside subtitles, beside the sound, and for that of both together."""
+    hits = {name: credited(scores, batch["labels"]) for name, scores in found.items()}
+    return hits | {"joint": credited(joint_probabilities(found), batch["labels"])}
+
+
+def labels(batch: Batch) -> dict[str, jax.Array]:
+    """The right option behind each metric."""
+    names = ("audio", "text", "joint") if "audio_seqs" in batch else ("text", "joint")
+    return dict.fromkeys(names, batch["labels"][:, None])
 
 
 def joint_probabilities(found: Scores) -> jax.Array:
@@ -102,6 +109,7 @@ TASK = Task(
     logits=logits,
     losses=losses,
     right=right,
+    labels=labels,
     best="joint",
     fit=fit,
 )

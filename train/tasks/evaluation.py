@@ -1,4 +1,4 @@
-"""How well a classifier answers a split, and what it says: accuracies with counts, predictions, leaderboard files.
+"""How well a classifier answers a split, and what it answers: accuracies with counts, predictions, leaderboard files.
 
 Every question is asked once, also the last ones that fill no batch, and all hosts take part.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.table import Table
 
 from model.config import ReserveConfig
 from shards import filesystem
@@ -26,30 +26,19 @@ from shards.reading.question_config import QuestionConfig
 from shards.reading.questions import read_ids
 from train.compiling import announce
 from train.config import MeshConfig
+from train.figures import Accuracy, NotFiniteError, accuracy_table, majority_share
 from train.intervals import wilson
-from train.mesh import check_batch, make_mesh, to_devices
-from train.tasks import Predictions, Task
+from train.mesh import batch_shards, check_batch, make_mesh, to_devices
+from train.tasks import Logits, Predictions, Task
 from train.tasks.setup import Classifier, load_classifier
-from train.tasks.step import make_judge
+from train.tasks.step import make_evaluation
 from train.tasks.table import TASKS
+
+UNLABELLED = "test"
+"""The split whose questions have no labels."""
 
 if TYPE_CHECKING:
     from train.evaluate import QuestionEvaluation
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of right answers, how many were asked, and the bounds of its 95 % interval (Wilson)."""
-
-    right: int
-    asked: int
-    low: float
-    high: float
-
-    @property
-    def share(self) -> float:
-        """Right answers among those asked."""
-        return self.right / max(self.asked, 1)
 
 
 class Evaluator:
@@ -66,21 +55,21 @@ class Evaluator:
         cache: CacheOptions | None = None,
         workers: int | None = None,
     ):
-        """`batch_size` is that of all hosts together; compiling is announced on `console`.
-
-        Raises `UsageError` if the batch cannot be divided.
-        """
+        """`batch_size` is that of all hosts together, raised to a multiple of the devices; compiling is announced."""
+        unit = math.lcm(batch_shards(mesh), jax.process_count())
+        batch_size = -(-batch_size // unit) * unit
         check_batch(mesh, batch_size)
-        if batch_size % jax.process_count():
-            raise UsageError(f"batch_size {batch_size} is not divisible by the {jax.process_count()} hosts")
         self.model, self._parser, self._mesh, self._cache = model, task.parser(reader), mesh, cache
         self._workers = workers
         self._size = batch_size // jax.process_count()
-        self._judge = make_judge(task, model, mesh)
+        self._evaluate = make_evaluation(task, model, mesh)
         self._console, self._compiled = console, False
 
     def __call__(self, params: dict, data: str, split: str | None) -> Predictions:
-        """What the classifier says of every question. Raises `UsageError` if there is no such split."""
+        """Ask every question once.
+
+        Raises `UsageError` if there is no such split, `NotFiniteError` for scores that are not finite.
+        """
         if not self._compiled:
             announce(self._console, "the evaluation")
             self._compiled = True
@@ -89,27 +78,45 @@ class Evaluator:
         ids: list[str] = []
         parts = []
         for batch in batches:
-            marks, logits, right = jax.device_get(self._judge(params, to_devices(self._mesh, batch)))
+            marks, *arrays = jax.device_get(self._evaluate(params, to_devices(self._mesh, batch)))
             real = marks[IS_RECORD]
             ids += read_ids(marks["id"][real])
-            parts.append(jax.tree.map(lambda array, real=real: np.asarray(array)[real], (logits, right)))
-        logits, right = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-        return Predictions(ids, logits, right)
+            parts.append(jax.tree.map(lambda array, real=real: np.asarray(array)[real], arrays))
+        logits, right, labels = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+        check_finite(ids, logits)
+        return Predictions(ids, logits, right, labels)
 
 
-def shares(found: Predictions) -> dict[str, Share]:
-    """The accuracies of predictions whose questions have labels."""
-    return {name: share(int(hits.sum()), len(hits)) for name, hits in found.right.items()}
+def check_finite(ids: Sequence[str], logits: Logits) -> None:
+    """Raise `NotFiniteError` naming the first question with a score that is NaN or infinite."""
+    finite = np.ones(len(ids), bool)
+    for array in jax.tree.leaves(logits):
+        finite &= np.isfinite(array).reshape(len(ids), -1).all(axis=1)
+    if not finite.all():
+        raise NotFiniteError(
+            f"the scores of {np.count_nonzero(~finite)} of {len(ids)} questions are not finite, first of"
+            f" {ids[int(finite.argmin())]!r}: the weights are damaged or their training diverged; evaluate others"
+        )
 
 
-def share(right: int, asked: int) -> Share:
-    """A share with Wilson's 95 % interval."""
-    return Share(right, asked, *wilson(right / max(asked, 1), asked))
+def accuracies(found: Predictions) -> dict[str, Accuracy]:
+    """Compute the accuracy of each metric from predictions whose questions have labels."""
+    options = jax.tree.leaves(found.logits)[0].shape[-1]
+    results = {}
+    for name, right in found.right.items():
+        labels = found.labels[name]
+        chance = options ** -labels.shape[1]
+        total, asked = float(right.sum(dtype=np.float64)), len(right)
+        interval = wilson(total / asked, asked)
+        results[name] = Accuracy(total, asked, chance, *interval, majority_share(labels))
+    return results
 
 
 def evaluate(options: QuestionEvaluation) -> int:
     """Evaluate on the task of the options, or write its leaderboard file, and print; returns the exit status."""
     task, mesh = TASKS[options.task], make_mesh(MeshConfig())
+    if options.split == UNLABELLED and options.submit is None:
+        raise UsageError(f"--split {options.split}: its questions have no labels; evaluate val, or use --submit")
     classifier = load_classifier(task, options.checkpoint, options.data)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     evaluator = Evaluator(
@@ -126,12 +133,13 @@ def evaluate(options: QuestionEvaluation) -> int:
         paths = submit(task, evaluator, classifier, options.data, options.submit)
         sys.stdout.write("".join(f"{path}\n" for path in paths))
         return 0
-    found = shares(evaluator(classifier.params, options.data, options.split))
+    found = accuracies(evaluator(classifier.params, options.data, options.split))
     if options.json:
         figures = {name: dataclasses.asdict(one) | {"share": one.share} for name, one in found.items()}
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
-        Console().print(table(f"{options.checkpoint} on {options.split} of {options.data}", found))
+        title = f"{options.checkpoint} on {options.split} of {options.data}; one of k equal scores counts 1/k"
+        Console().print(accuracy_table(title, found))
     return 0
 
 
@@ -147,18 +155,9 @@ def submit(task: Task, evaluator: Evaluator, classifier: Classifier, data: str, 
     return task.submit(predictions, folder)
 
 
-def table(title: str, found: dict[str, Share]) -> Table:
-    """One row an accuracy, with counts and interval."""
-    lines = Table(title=title)
-    lines.add_column("accuracy")
-    for column in ("right", "share", "95 % interval"):
-        lines.add_column(column, justify="right")
-    for name, one in found.items():
-        lines.add_row(name, f"{one.right} of {one.asked}", f"{one.share:.1%}", f"{one.low:.1%} to {one.high:.1%}")
-    return lines
-
-
-def metrics(found: dict[str, Share]) -> dict[str, Any]:
-    """Flat figures for a line of metrics."""
+def metrics(found: dict[str, Accuracy]) -> dict[str, Any]:
+    """Flatten accuracies to the figures of a line of metrics."""
     figures: dict[str, Any] = {f"val/{name}": one.share for name, one in found.items()}
+    figures |= {f"val/chance/{name}": one.chance for name, one in found.items()}
+    figures |= {f"val/majority/{name}": one.majority for name, one in found.items()}
     return figures | {"val/questions": max((one.asked for one in found.values()), default=0)}

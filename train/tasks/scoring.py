@@ -32,8 +32,3 @@ def scores_at_mask(model: MerlotReserve, inputs: JointInputs, tokens: jax.Array,
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Soft-max cross-entropy over the last axis, one value for each label."""
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
-
-
-def is_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether the highest score is the label's."""
-    return logits.argmax(axis=-1) == labels

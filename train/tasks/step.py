@@ -1,4 +1,4 @@
-"""The finetuning step and the judgement of an evaluation batch, each one compiled program over the mesh.
+"""The finetuning step and the evaluation of a batch, each one compiled program over the mesh.
 
 The state, its sharding and its safeguards are those of pretraining; the optimizer decays toward the weights that
 finetuning began with, which its state carries (spec training.md 7).
@@ -129,20 +129,20 @@ def _step(
     }
 
 
-def make_judge(
+def make_evaluation(
     task: Task, model: ReserveConfig, mesh: Mesh
-) -> Callable[[dict, Batch], tuple[Batch, Logits, dict[str, jax.Array]]]:
-    """The compiled evaluation of a batch: its ids and mask, the logits, and what is right; all of it on every host."""
+) -> Callable[[dict, Batch], tuple[Batch, Logits, dict[str, jax.Array], dict[str, jax.Array]]]:
+    """Compile the evaluation of a batch: its ids and mask, logits, credit and labels, all of it on every host."""
     return jax.jit(
-        partial(_judge, task=task, model=for_mesh(model, mesh), mesh=mesh),
+        partial(_evaluate, task=task, model=for_mesh(model, mesh), mesh=mesh),
         in_shardings=(None, by_example(mesh)),
         out_shardings=replicated(mesh),
     )
 
 
-def _judge(
+def _evaluate(
     params: dict, batch: Batch, *, task: Task, model: ReserveConfig, mesh: Mesh
-) -> tuple[Batch, Logits, dict[str, jax.Array]]:
+) -> tuple[Batch, Logits, dict[str, jax.Array], dict[str, jax.Array]]:
     with sharding.on_mesh(mesh):
         logits = task.logits(MerlotReserve(model), params, batch)
-    return {name: batch[name] for name in _NOT_COMPUTED}, logits, task.right(logits, batch)
+    return {name: batch[name] for name in _NOT_COMPUTED}, logits, task.right(logits, batch), task.labels(batch)

@@ -25,6 +25,7 @@ TASK = Task(
     logits=choices.logits,
     losses=choices.losses,
     right=choices.right,
+    labels=choices.labels,
     best="joint",
     submit=tvqa_submission.write,
     submitted_splits=("val", "test"),

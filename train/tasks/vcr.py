@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from model.published import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
 from shards.records.vcr import CHOICES, PREFIXES, VcrParser
+from train.credit import credited
 from train.tasks import Batch, Task, vcr_submission
 from train.tasks.readers import READERS
-from train.tasks.scoring import cross_entropy, is_right, scores_at_mask
+from train.tasks.scoring import cross_entropy, scores_at_mask
 
 
 def logits(module: MerlotReserve, params: dict, batch: Batch) -> jax.Array:
@@ -37,9 +38,15 @@ def losses(scores: jax.Array, batch: Batch) -> dict[str, jax.Array]:
 
 
 def right(scores: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-    """Whether the answer, the rationale, and both are right."""
-    hits = is_right(scores, batch["labels"])
-    return {"qa": hits[:, 0], "qar": hits[:, 1], "q2ar": hits.all(axis=1)}
+    """Credit for the answer, for the rationale, and for both."""
+    hits = credited(scores, batch["labels"])
+    return {"qa": hits[:, 0], "qar": hits[:, 1], "q2ar": hits.prod(axis=1)}
+
+
+def labels(batch: Batch) -> dict[str, jax.Array]:
+    """The right answer, the right rationale, and both."""
+    both = batch["labels"]
+    return {"qa": both[:, :1], "qar": both[:, 1:], "q2ar": both}
 
 
 TASK = Task(
@@ -50,6 +57,7 @@ TASK = Task(
     logits=logits,
     losses=losses,
     right=right,
+    labels=labels,
     best="q2ar",
     submit=vcr_submission.write,
     submitted_splits=("test",),
