@@ -30,6 +30,16 @@ PUBLISHED_NAMES = (
 """The published checkpoints that are known by name."""
 
 
+_COUNTS = (
+    *("hidden_size", "head_size", "vocabulary_size", "vision_layers", "audio_layers", "span_layers", "joint_layers"),
+    *("patch_size", "pooling_ratio", "mel_bands", "audio_frames", "audio_patch_size", "audio_tokens", "span_length"),
+    *("segments", "groups", "subsegments", "text_length", "sequence_length", "spans_to_include", "span_group"),
+)
+"""Fields that must be positive."""
+
+_LARGEST_LOG_SCALE = 10.0
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be; the message names the value and what would be right."""
 
@@ -105,6 +115,9 @@ class ReserveConfig:
     remat: Remat = field(default_factory=Remat)
 
     def __post_init__(self) -> None:
+        for name in _COUNTS:
+            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        _require(0 < self.mask_rate <= 1, "mask_rate", self.mask_rate, "above 0 and at most 1")
         object.__setattr__(self, "grid", _checked_grid(self.grid, self.pooling_ratio))
         _require(self.hidden_size % self.head_size == 0, "hidden_size", self.hidden_size, "a multiple of head_size")
         _require(
@@ -133,6 +146,10 @@ class ReserveConfig:
             self.spans_to_include,
             f"at most the {self.spans_per_example} spans of an example",
         )
+        probability = self.context_split_probability
+        _require(0 <= probability <= 1, "context_split_probability", probability, "between 0 and 1")
+        scale = self.initial_log_scale
+        _require(abs(scale) <= _LARGEST_LOG_SCALE, "initial_log_scale", scale, f"within {_LARGEST_LOG_SCALE:g} of 0")
         for name, allowed in _CHOICES.items():
             _require(getattr(self, name) in allowed, name, getattr(self, name), "one of " + ", ".join(allowed))
         for stack in ("vision", "audio", "span", "joint"):

@@ -330,7 +330,7 @@ def write_grid(folder: str, config: ReserveConfig) -> None:
 def _grid_beside(name: str) -> tuple[int, int] | None:
     if remote_file(name, DEFAULT_GRID):
         return None
-    folder = name if _steps(name) else filesystem.folder_of(name)
+    folder = name if steps_in(name) else filesystem.folder_of(name)
     path = filesystem.join(folder, GRID_NAME)
     if not filesystem.exists(path):
         return None
@@ -397,7 +397,7 @@ def _logged(name: str) -> Progress:
 
 def _file_at(name: str) -> str:
     """The checkpoint at a path: the file itself, or the newest in a folder."""
-    if steps := _steps(name):
+    if steps := steps_in(name):
         return steps[max(steps)]
     if not filesystem.exists(name):
         known = ", ".join([*_SIZES, "vcr_finetune_base", "tvqa_finetune_base"])
@@ -412,8 +412,8 @@ def _read(place: str) -> bytes:
         raise CheckpointError(f"{place!r} has no file ckpt_STEP, and it is no checkpoint itself: {error}") from None
 
 
-def _steps(folder: str) -> dict[int, str]:
-    """The checkpoints in a folder by their step."""
+def steps_in(folder: str) -> dict[int, str]:
+    """Find the files `ckpt_STEP` in a folder, by their step."""
     files = {path.rpartition("/ckpt_")[2]: path for path in filesystem.list_files(folder)}
     return {int(step): path for step, path in files.items() if step.isdigit()}
 

@@ -10,24 +10,30 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
+from rich.console import Console
 
 from model import published
+from model.checkpoint_location import locate
 from model.config import ConfigError
 from model.published import CheckpointError, Pretrained
 from model.reserve import InputError
 from shards.errors import UsageError
-from shards.fetch import cache_folder
+from shards.fetch import programs_folder
 
 
 def load_weights(checkpoint: str, grid: tuple[int, int] | None = None) -> Pretrained:
-    """The model behind a name, path or address; `grid` None takes the one it was trained with, if that is known.
+    """Load the model behind whatever `model.checkpoint_location.locate` takes, and print which it is.
 
-    Raises `UsageError` for what is no checkpoint and `FetchError` for what cannot be had.
+    `grid` None takes the one that it was trained with, if that is known. Raises `UsageError` for what is not a
+    checkpoint and `FetchError` for what cannot be downloaded.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(programs_folder()))
     try:
-        return published.load(checkpoint, grid=grid)
+        location = locate(checkpoint)
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"weights: {location}")
+        return published.load(location.path, grid=grid)
     except (CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"--checkpoint {checkpoint}: {error}") from None
 

@@ -54,8 +54,19 @@ TIMING_MODEL = RemoteFile(
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `$RESERVOIR_CACHE`, else `~/.cache/reservoir`."""
-    return Path(os.environ.get("RESERVOIR_CACHE") or Path.home() / ".cache" / "reservoir")
+    """Return where downloads are kept: `$RESERVOIR_CACHE`, else `reservoir` in the user's cache folder."""
+    return Path(os.environ.get("RESERVOIR_CACHE") or _user_cache() / "reservoir")
+
+
+def programs_folder() -> Path:
+    """Return where compiled programs are kept: `reservoir-programs` in the user's cache folder, never a download's."""
+    return _user_cache() / "reservoir-programs"
+
+
+def _user_cache() -> Path:
+    """The user's cache folder: `$XDG_CACHE_HOME` if it is absolute, else `~/.cache` (XDG Base Directory 0.8)."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
 
 
 def sha256_of(path: Path) -> str:

@@ -23,7 +23,7 @@ from rich.table import Table
 from model.flops import pretraining_flops
 from shards import filesystem
 from shards.errors import UsageError, UserError
-from shards.fetch import cache_folder
+from shards.fetch import programs_folder
 from train.compiling import announce
 from train.config import TrainConfig
 from train.devices import chip
@@ -146,7 +146,7 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     traced = make_step(config, mesh).trace(state_shapes(config), batch_shapes(config))
     lowered = traced.lower()
     lower_seconds = time.perf_counter() - begun
-    path = cache_folder() / "compiled-steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"
+    path = programs_folder() / "steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"
     if path.exists():
         return _fitting(_from_json(json.loads(path.read_text())), config, mesh, known.kind)
     announce(

@@ -187,6 +187,7 @@ def evaluate_pretraining(options: Pretraining) -> int:
     if options.batch_size is not None:
         config = dataclasses.replace(config, batch_size=options.batch_size)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"evaluating {loaded.name}")
     evaluator = Evaluator(
         config,
         make_mesh(config.mesh),

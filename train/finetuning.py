@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 from rich.console import Console
 
+from model.checkpoint_location import CHECKPOINTS_NAME, is_run
 from model.config import ReserveConfig
 from shards import filesystem
-from shards.errors import UsageError
 from shards.reader import Reader, StreamOptions
 from shards.reading.question_config import QuestionConfig
-from train import hosts
+from train import hosts, run_config
 from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.compiling import announce, keep_programs
 from train.figures import accuracy_table
@@ -27,7 +27,7 @@ from train.processes import Hosts
 from train.step import TrainState
 from train.tasks import Task, setup
 from train.tasks.evaluation import Evaluator, accuracies, metrics
-from train.tasks.setup import BEST_NAME, CONFIG_NAME, QuestionSet
+from train.tasks.setup import BEST_NAME, QuestionSet
 from train.tasks.step import initial_state, make_step, state_shapes
 from train.tasks.table import TASKS
 from train.trace import NAME as PROFILE_NAME
@@ -36,7 +36,6 @@ from train.trace import Trace
 if TYPE_CHECKING:
     from train.finetune import Finetune
 
-CHECKPOINTS_NAME = "checkpoints"
 SWEEP_NAME = "sweep.jsonl"
 CUT = ("cut_options", "lost_subtitle_tokens")
 """What readers count of texts that did not fit."""
@@ -127,22 +126,16 @@ def settle(
     options: Finetune, task: Task, reading: QuestionConfig, questions: QuestionSet
 ) -> tuple[ReserveConfig, dict | None]:
     """The model of a run, with the parameters to start from if it is new; stores or checks its configuration."""
-    path = filesystem.join(options.workdir, CONFIG_NAME)
     ours = {"task": task.name, "init": options.init, "tokenizer": questions.vocabulary.digest}
-    ours = setup.as_json(ours | options.config.numbers() | {"input": dataclasses.asdict(reading)})
-    if filesystem.exists(path):
-        held = json.loads(filesystem.read_bytes(path))
-        for name, mine in ours.items():
-            if mine != held.get(name):
-                raise UsageError(
-                    f"{options.workdir!r} belongs to a run with {name} {held.get(name)!r}, not {mine!r}; choose another"
-                    " --workdir"
-                )
-        return setup.model_from(held["model"]), None
+    ours |= options.config.numbers() | {"input": dataclasses.asdict(reading)}
+    if is_run(options.workdir):
+        stored = run_config.read_config(options.workdir)
+        run_config.check_same(options.workdir, ours, stored, "choose another --workdir")
+        return run_config.parsed(options.workdir, lambda values: setup.model_from(values["model"]), stored), None
     model, params = _starting_params(options, task, questions)
     if hosts.is_first():
-        resolved = ours | {"model": setup.as_json(dataclasses.asdict(model)), "data": options.data}
-        filesystem.write_bytes(path, (json.dumps(resolved, indent=1) + "\n").encode())
+        resolved = ours | {"model": dataclasses.asdict(model), "data": options.data}
+        run_config.write_config(options.workdir, resolved)
     return model, params
 
 

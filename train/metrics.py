@@ -11,10 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from shards import filesystem
+from shards.errors import UserError
 
 NAME = "metrics.jsonl"
 EVALUATIONS_NAME = "evaluations.jsonl"
 """The evaluations of a finetuning run, a line an epoch."""
+
+
+class MetricsError(UserError):
+    """A file of metrics is damaged; the message names the line."""
 
 
 class MetricsLog:
@@ -24,11 +29,27 @@ class MetricsLog:
         self.path = path
 
     def lines(self) -> list[dict[str, Any]]:
-        """All complete lines, oldest first."""
+        """Read all complete lines, oldest first.
+
+        A line that a killed process left unfinished is passed over. Raises `MetricsError` for other damage.
+        """
         if not filesystem.exists(self.path):
             return []
         complete = filesystem.read_bytes(self.path).rpartition(b"\n")[0]
-        return [json.loads(line) for line in complete.splitlines() if line.endswith(b"}")]
+        lines = enumerate(complete.split(b"\n"), 1)
+        return [self._parsed(number, line) for number, line in lines if line.endswith(b"}")]
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            parsed = json.loads(line)
+            if isinstance(parsed["step"], int | float) and math.isfinite(parsed["step"]):
+                return parsed
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        raise MetricsError(
+            f"{self.path!r} is damaged: line {number} is {line[:40]!r} instead of a JSON object with a step; remove the"
+            " line, or restore the file"
+        )
 
     def append(self, metrics: Mapping[str, float]) -> None:
         """Add a line; numbers that are not finite become null, which is what JSON has for them."""

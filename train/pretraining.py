@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import jax
 from rich.console import Console
 
 from model import published
+from model.checkpoint_location import CHECKPOINTS_NAME, is_run, locate
 from model.config import ConfigError
 from model.flops import pretraining_flops
 from model.reserve import InputError
@@ -18,7 +18,7 @@ from shards import dataset, filesystem
 from shards.errors import UsageError
 from shards.reader import PretrainingReader
 from shards.vocabulary import Vocabulary, of_data
-from train import hosts
+from train import hosts, run_config
 from train.checkpoint import Checkpoints, export_published, silence_orbax
 from train.compiling import announce, keep_programs
 from train.config import TrainConfig, fit_to_data
@@ -30,7 +30,7 @@ from train.mesh import check_batch, make_mesh
 from train.step import TrainState, initial_state, state_shapes
 from train.trace import NAME as PROFILE_NAME
 from train.trace import Trace
-from train.weights import CHECKPOINTS_NAME, CONFIG_NAME, EXPORT_NAME
+from train.weights import EXPORT_NAME
 
 if TYPE_CHECKING:
     from train.pretrain import Pretrain
@@ -113,28 +113,19 @@ def settle(options: Pretrain) -> tuple[TrainConfig, Vocabulary, bytes | None]:
 
 def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary) -> None:
     """Write the resolved configuration of a new run, or check that the work folder is one of the same run."""
-    path = filesystem.join(options.workdir, CONFIG_NAME)
-    if filesystem.exists(path) and not options.replace_config:
-        held = json.loads(filesystem.read_bytes(path))
-        ours = _as_json(config.numbers() | {"tokenizer": vocabulary.digest})
-        for name, mine, theirs in differences(ours, held):
-            raise UsageError(
-                f"{options.workdir!r} belongs to a run with {name} {theirs!r}, not {mine!r}; choose another --workdir,"
-                " or pass --replace-config to go on all the same"
-            )
+    ours = config.numbers() | {"tokenizer": vocabulary.digest}
+    if is_run(options.workdir) and not options.replace_config:
+        stored = run_config.read_config(options.workdir)
+        if options.init is not None:
+            ours |= {"init": options.init}
+        way_out = "choose another --workdir, or pass --replace-config to go on all the same"
+        run_config.check_same(options.workdir, ours, {"init": None} | stored, way_out)
+        initial = stored.get("init")
+    else:
+        initial = options.init
     if hosts.is_first():
-        resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data}
-        filesystem.write_bytes(path, (json.dumps(_as_json(resolved), indent=1) + "\n").encode())
-
-
-def differences(ours: dict, theirs: dict, prefix: str = ""):
-    """The names in `ours` whose values differ in `theirs`, with both values."""
-    for name, mine in ours.items():
-        other = theirs.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            yield from differences(mine, other, f"{prefix}{name}.")
-        elif mine != other:
-            yield f"{prefix}{name}", mine, other
+        resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data, "init": initial}
+        run_config.write_config(options.workdir, resolved)
 
 
 def start(
@@ -154,12 +145,9 @@ def start(
     if options.init is None:
         return initial_state(config, mesh)
     try:
-        params = published.load(options.init, config=config.model).params
+        location = locate(options.init)
+        params = published.load(location.path, config=config.model).params
     except (published.CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"--init {options.init}: {error}") from None
-    console.print(f"starting from the weights of {options.init}")
+    console.print(f"starting from the weights {location}")
     return initial_state(config, mesh, params)
-
-
-def _as_json(values: dict) -> dict:
-    return json.loads(json.dumps(values))

@@ -7,29 +7,29 @@ published configuration. Nothing is changed on disk.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 
 from model import published
+from model.checkpoint_location import CHECKPOINTS_NAME, Location, is_run, locate
 from model.config import ConfigError, ReserveConfig
 from model.reserve import InputError
 from shards import dataset, filesystem
 from shards.errors import UsageError
 from shards.vocabulary import Vocabulary, of_data
+from train import run_config
 from train.checkpoint import Checkpoints
 from train.config import BASE, TrainConfig, from_json
 from train.mesh import make_mesh
 from train.step import state_shapes
 
-CONFIG_NAME = "config.json"
-CHECKPOINTS_NAME = "checkpoints"
 EXPORT_NAME = "export"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters, their run's configuration, and the digest of its vocabulary if it is known."""
+    """Parameters, which they are, their run's configuration, and the digest of its vocabulary if it is known."""
 
+    name: str
     params: dict
     config: TrainConfig
     vocabulary: str | None
@@ -52,18 +52,20 @@ class Weights:
 
 
 def load(checkpoint: str) -> Weights:
-    """The weights at a work folder, its `export`, a file in there, a published name or another checkpoint.
+    """Load the weights at a work folder, its `export`, a file in there, a published name or another checkpoint.
 
-    Raises `UsageError` if there are none, `CheckpointError` if they are damaged.
+    A work folder gives its newest checkpoint. Raises `UsageError` if there are none, `CheckpointError` if they are
+    damaged.
     """
-    folder = next(filter(_holds_config, _folders(checkpoint)), None)
-    if folder is None:
-        loaded = _published(checkpoint, None)
-        return Weights(loaded.params, dataclasses.replace(BASE, model=loaded.config), None)
-    stored = json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME)))
-    config, vocabulary = from_json(stored), stored["tokenizer"]
-    if folder != checkpoint.rstrip("/"):
-        return Weights(_published(checkpoint, config.model).params, config, vocabulary)
+    folder = checkpoint.rstrip("/")
+    if not _is_path(checkpoint) or not is_run(folder):
+        location = _located(checkpoint)
+        if location.run is None:
+            loaded = _published(location, None)
+            return Weights(str(location), loaded.params, dataclasses.replace(BASE, model=loaded.config), None)
+        config, vocabulary = _config_of(location.run)
+        return Weights(str(location), _published(location, config.model).params, config, vocabulary)
+    config, vocabulary = _config_of(folder)
     mesh = make_mesh(config.mesh)
     restored, place = None, filesystem.join(folder, CHECKPOINTS_NAME)
     if filesystem.exists(place):
@@ -72,37 +74,39 @@ def load(checkpoint: str) -> Weights:
         checkpoints.close()
     if restored is None:
         raise UsageError(f"{checkpoint!r} holds no checkpoint yet; wait for its first one or give another folder")
-    return Weights(restored.state.params, config, vocabulary)
+    name = f"checkpoint {int(restored.state.step)} of the run {folder}"
+    return Weights(name, restored.state.params, config, vocabulary)
 
 
 def pretrained(checkpoint: str) -> published.Pretrained:
-    """The exported weights of a finished run, at its work folder or its `export`, ready for `model.inference`.
+    """Load the exported weights of a finished run, at its work folder or its `export`, for `model.inference`.
 
     Raises `UsageError` if they are not there.
     """
-    folder = next(filter(_holds_config, _folders(checkpoint)), None)
-    if folder is None:
-        raise UsageError(f"{checkpoint!r} is no work folder of a run and no export in one; it needs a {CONFIG_NAME}")
-    config = from_json(json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME))))
-    export = filesystem.join(folder, EXPORT_NAME) if folder == checkpoint.rstrip("/") else checkpoint
-    return _published(export, config.model)
+    location = _located(checkpoint)
+    if location.run is None:
+        raise UsageError(f"{checkpoint!r} is not the work folder of a run, nor an export in one")
+    return _published(location, _config_of(location.run)[0].model)
 
 
-def _folders(checkpoint: str) -> list[str]:
-    """Where the configuration of a checkpoint may be: a work folder, that of an export, or of a file in an export."""
-    path = checkpoint.rstrip("/")
-    parent = path.rpartition("/")[0]
-    places = (place.rpartition("/") for place in (path, parent))
-    return [path, *(above or "." for above, _, name in places if name == EXPORT_NAME)]
+def _config_of(run: str) -> tuple[TrainConfig, str]:
+    stored = run_config.read_config(run)
+    return run_config.parsed(run, lambda values: (from_json(values), str(values["tokenizer"])), stored)
 
 
-def _holds_config(folder: str) -> bool:
-    """Whether a work folder is there; web addresses are none."""
-    return "://" not in folder.removeprefix("gs://") and filesystem.exists(filesystem.join(folder, CONFIG_NAME))
+def _is_path(checkpoint: str) -> bool:
+    return published.remote_file(checkpoint, published.DEFAULT_GRID) is None
 
 
-def _published(checkpoint: str, config: ReserveConfig | None) -> published.Pretrained:
+def _located(checkpoint: str) -> Location:
     try:
-        return published.load(checkpoint, grid=config.grid if config else BASE.model.grid, config=config)
-    except (published.CheckpointError, ConfigError, InputError) as error:
+        return locate(checkpoint)
+    except published.CheckpointError as error:
         raise UsageError(f"{checkpoint}: {error}") from None
+
+
+def _published(location: Location, config: ReserveConfig | None) -> published.Pretrained:
+    try:
+        return published.load(location.path, grid=config.grid if config else BASE.model.grid, config=config)
+    except (published.CheckpointError, ConfigError, InputError) as error:
+        raise UsageError(f"{location.path}: {error}") from None

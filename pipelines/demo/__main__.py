@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 from rich.console import Console
@@ -211,25 +212,36 @@ def _finetune(options: Options) -> Iterator[Command]:
         )
 
 
-def best_evaluation(workdir: str) -> tuple[float, int]:
-    """The best share of right answers in a finetuning run, and how many questions it is of."""
+class BestEvaluation(NamedTuple):
+    """The best epoch of a finetuning run: its share of right answers, of how many questions, and trivial shares."""
+
+    share: float
+    questions: int
+    chance: float
+    majority: float
+
+
+def best_evaluation(workdir: str) -> BestEvaluation:
+    """Read the best evaluation of a finetuning run."""
     lines = MetricsLog(f"{workdir}/{EVALUATIONS_NAME}").lines()
-    return max((line["val/joint"], line["val/questions"]) for line in lines)
+    names = ("val/joint", "val/questions", "val/chance/joint", "val/majority/joint")
+    return max(BestEvaluation(*(line[name] for name in names)) for line in lines)
 
 
-def comparison(pretrained: tuple[float, int], fresh: tuple[float, int]) -> str:
-    """Both finetuned models beside chance, and whether pretraining helped: its interval is above the other's share.
+def comparison(pretrained: BestEvaluation, fresh: BestEvaluation) -> str:
+    """Say how both finetuned models stand beside chance and the majority answer, and whether pretraining helped.
 
-    Each is a share of right answers and the number of questions.
+    It helped if its interval is above the other's share.
     """
-    (low, _), _ = intervals = wilson(*pretrained), wilson(*fresh)
+    intervals = [wilson(one.share, one.questions) for one in (pretrained, fresh)]
     shares = [
-        f"{one:.1%} ({bounds[0]:.1%} to {bounds[1]:.1%})"
-        for (one, _), bounds in zip((pretrained, fresh), intervals, strict=True)
+        f"{one.share:.1%} ({low:.1%} to {high:.1%})"
+        for one, (low, high) in zip((pretrained, fresh), intervals, strict=True)
     ]
-    helps = low > fresh[0]
+    helps = intervals[0][0] > fresh.share
     verdict = "pretraining helps" if helps else "pretraining does not show at this length; make learn trains longer"
-    return f"finetuned from the demo {shares[0]}, from nothing {shares[1]}, chance {1 / 6:.1%}: {verdict}"
+    floors = f"chance {fresh.chance:.1%}, the most frequent answer {fresh.majority:.1%}"
+    return f"finetuned from the demo {shares[0]}, from nothing {shares[1]}, {floors}: {verdict}"
 
 
 def write_speech(folder: str, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from shards.reader import examples
 from shards.reading.pretraining import DecodedSegment
 from shards.tokens import AUDIOSPAN, PADDING
 from train import weights
-from train.evaluation import Accuracy, accuracy_table, tally
+from train.figures import Accuracy, NotFiniteError, accuracy_table, tally
 
 if TYPE_CHECKING:
     from pipelines.demo.questions import Options
@@ -140,7 +141,10 @@ def window_with_prompt(
 
 
 def answer(model: Pretrained, videos: Sequence[inference.VideoInputs], questions: Sequence[Question]) -> np.ndarray:
-    """Whether the best option of each question is its answer, `bool [questions]`."""
+    """Return the credit of the best option of each question, `float [questions]`: 1/k if k options are equally good.
+
+    Raises `NotFiniteError` for scores that are not finite.
+    """
     prompts = {q.prompt: inference.encode_prompt(model, q.prompt) for q in questions}
     labels = {q.options: np.asarray(model.get_label_space(q.options)) for q in questions}
     # All videos one behind the other: each is encoded once, however many questions it has.
@@ -151,16 +155,25 @@ def answer(model: Pretrained, videos: Sequence[inference.VideoInputs], questions
     windows = [range(end - len(video.images), end) for end, video in zip(ends, videos, strict=True)]
     inputs = [window_with_prompt(model.config, windows[q.window], prompts[q.prompt], q.segment) for q in questions]
     vectors = inference.mask_vectors(model, inference.encode(model, together, with_sound=True), inputs)
-    return np.array(
-        [
-            q.options[int((labels[q.options] @ vector[0]).argmax())] == q.answer
-            for q, vector in zip(questions, vectors, strict=True)
-        ]
-    )
+    scores = [labels[q.options] @ vector[0] for q, vector in zip(questions, vectors, strict=True)]
+    if not all(np.isfinite(one).all() for one in scores):
+        raise NotFiniteError("scores of options are not finite: the weights are damaged or their training diverged")
+    return np.array([_credit(one, q.options.index(q.answer)) for one, q in zip(scores, questions, strict=True)])
 
 
-def accuracies(questions: Sequence[Question], right: Iterable[bool]) -> Mapping[str, Accuracy]:
-    """The accuracy of each kind of question and of all, with intervals that count a video's questions as alike."""
+def _credit(scores: np.ndarray, label: int) -> float:
+    best = scores == scores.max()
+    return best[label] / best.sum()
+
+
+def accuracies(questions: Sequence[Question], right: Iterable[float]) -> Mapping[str, Accuracy]:
+    """Compute the accuracy of each kind of question and of all.
+
+    Intervals count a video's questions as alike. The majority answer is the most frequent one of each kind.
+    """
+    answers = {kind: Counter(q.answer for q in questions if q.kind == kind) for kind in ATTRIBUTES}
+    most = {kind: max(counts.values(), default=0) for kind, counts in answers.items()}
+    most["all"] = sum(most.values())
     rows = [(q.kind, q.video, hit, 1 / len(q.options)) for q, hit in zip(questions, right, strict=True)]
     found = {}
     for kind in [*ATTRIBUTES, "all"]:
@@ -169,5 +182,6 @@ def accuracies(questions: Sequence[Question], right: Iterable[bool]) -> Mapping[
             if kind in ("all", asked_kind):
                 by_video[video] = by_video.get(video, np.zeros(3)) + (hit, 1, odds)
         if by_video:
-            found[kind] = tally(np.array(list(by_video.values())))
+            counts = np.array(list(by_video.values()))
+            found[kind] = tally(counts, majority=most[kind] / counts[:, 1].sum())
     return found

@@ -2,12 +2,27 @@
 
 import dataclasses
 import json
+import math
+from functools import partial
 
 import pytest
 
+from model.config import ConfigError
 from shards.errors import UsageError
-from train.config import BASE_RESADAPT, LARGE_RESADAPT, PRESETS, TINY, fit_to_data, from_json
+from train.config import (
+    BASE_RESADAPT,
+    LARGE_RESADAPT,
+    PRESETS,
+    TINY,
+    InputConfig,
+    OptimizerConfig,
+    TrainConfig,
+    fit_to_data,
+    from_json,
+)
+from train.finetune import FinetuneConfig
 from train.optimizer import pretraining_schedule
+from train.tasks.readers import READERS
 
 
 def test_adaptation_follows_the_published_stage():
@@ -34,6 +49,36 @@ def test_presets_survive_being_stored(name):
     # What an older run did not know has its default.
     del stored["input"]["text_limit"]
     assert from_json(stored).input.text_limit is None
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "values"),
+    [
+        (OptimizerConfig, "learning_rate", (math.inf, math.nan, 0.0, -1.0, 1e9)),
+        (OptimizerConfig, "weight_decay", (math.inf, math.nan, -0.1)),
+        (OptimizerConfig, "eps", (math.nan, 0.0, -1e-6, 2.0)),
+        (OptimizerConfig, "beta_2", (math.nan, 1.0, -0.1)),
+        (OptimizerConfig, "final_scale", (math.nan, 1.5)),
+        (InputConfig, "matching_audio_rate", (math.nan, 1.5)),
+        (InputConfig, "scale_max", (math.inf, math.nan, 0.5)),
+        (InputConfig, "window", (0,)),
+        (InputConfig, "bad_records", (-1,)),
+        (partial(TrainConfig, TINY.model), "keep_every", (0, -3)),
+        (partial(TrainConfig, TINY.model), "seed", (-1, 2**32)),
+        (partial(dataclasses.replace, TINY.model), "mask_rate", (math.nan, 0.0, 1.5)),
+        (partial(dataclasses.replace, TINY.model), "initial_log_scale", (math.inf, math.nan)),
+        (partial(dataclasses.replace, TINY.model), "context_split_probability", (math.nan, -0.1, 1.1)),
+        (partial(dataclasses.replace, TINY.model), "joint_layers", (0, -2)),
+        (partial(FinetuneConfig, READERS["vcr"]), "learning_rate", (math.inf, math.nan, 0.0)),
+        (partial(FinetuneConfig, READERS["vcr"]), "weight_decay", (math.inf, -1.0)),
+        (partial(FinetuneConfig, READERS["vcr"]), "warmup_epochs", (math.nan, math.inf, -1.0)),
+        (partial(FinetuneConfig, READERS["vcr"]), "window", (0,)),
+    ],
+)
+def test_numbers_out_of_range_are_refused(part, name, values):
+    for value in values:
+        with pytest.raises((UsageError, ConfigError), match=name):
+            part(**{name: value})
 
 
 def test_a_model_fits_shorter_and_longer_examples():

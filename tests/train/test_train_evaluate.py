@@ -63,7 +63,7 @@ def found(config, data):
 
 
 @pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
+def trained(data, tmp_path_factory):
     """A run of four steps that evaluates every second one on the data it trains on."""
     workdir = tmp_path_factory.mktemp("run")
     more = ("--steps", "4", "--evaluate-every", "2", "--evaluation-split", "train")
@@ -178,25 +178,25 @@ def test_answers_that_agree_within_examples_count_as_fewer():
     assert design_effect(np.full(20, 4.0), np.full(20, 8.0)) == 1
 
 
-def test_the_loop_writes_evaluations_beside_its_metrics(run):
-    lines = MetricsLog(str(run / "metrics.jsonl")).lines()
+def test_the_loop_writes_evaluations_beside_its_metrics(trained):
+    lines = MetricsLog(str(trained / "metrics.jsonl")).lines()
     evaluated = [line for line in lines if "val/loss" in line]
     assert [line["step"] for line in evaluated] == [2, 4]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     assert all(np.isfinite(line["val/accuracy_within_video/text_to_audio"]) for line in evaluated)
 
 
-def test_a_run_and_its_export_are_evaluated_by_the_command(run, data, capsys):
+def test_a_run_and_its_export_are_evaluated_by_the_command(trained, data, capsys):
     results = []
-    for checkpoint in (run, run / "export"):
+    for checkpoint in (trained, trained / "export"):
         arguments = ["pretraining", "--data", data, "--checkpoint", str(checkpoint), "--split", "train", "--json"]
         assert run_command(lambda arguments=arguments: evaluate.main(arguments)) == 0
         results.append(json.loads(capsys.readouterr().out))
-    last = MetricsLog(str(run / "metrics.jsonl")).lines()[-1]
+    last = MetricsLog(str(trained / "metrics.jsonl")).lines()[-1]
     assert results[0]["losses"]["loss"] == pytest.approx(last["val/loss"], rel=1e-6)
     # The export has float16 weights.
     assert results[1]["losses"]["loss"] == pytest.approx(last["val/loss"], rel=1e-2)
-    assert weights.load(str(run / "export" / "ckpt_4")).config == weights.load(str(run)).config
+    assert weights.load(str(trained / "export" / "ckpt_4")).config == weights.load(str(trained)).config
 
 
 def test_tables_show_counts_and_intervals(found, capsys):
@@ -207,8 +207,8 @@ def test_tables_show_counts_and_intervals(found, capsys):
     assert f"{accuracy.low:.1%}-{accuracy.high:.1%}" in row
 
 
-def test_a_stored_configuration_comes_back_the_same(run, config):
-    stored = from_json(json.loads((run / "config.json").read_text()))
+def test_a_stored_configuration_comes_back_the_same(trained, config):
+    stored = from_json(json.loads((trained / "config.json").read_text()))
     assert (stored.steps, stored.model.segments, stored.evaluate_every) == (4, 4, 2)
     assert from_json(json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
@@ -222,17 +222,31 @@ def test_a_stored_configuration_comes_back_the_same(run, config):
         ({"checkpoint": "{tmp}/empty"}, "holds no checkpoint yet"),
     ],
 )
-def test_what_cannot_be_evaluated_is_named(run, data, tmp_path, change, sentence, capsys):
+def test_what_cannot_be_evaluated_is_named(trained, data, tmp_path, change, sentence, capsys):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "config.json").write_bytes((run / "config.json").read_bytes())
-    options = {"data": data, "checkpoint": str(run), "split": "train"}
+    (tmp_path / "empty" / "config.json").write_bytes((trained / "config.json").read_bytes())
+    options = {"data": data, "checkpoint": str(trained), "split": "train"}
     options |= {name: value.format(tmp=tmp_path) for name, value in change.items()}
     arguments = ["pretraining", *(part for name, value in options.items() for part in (f"--{name}", value))]
     assert run_command(lambda: evaluate.main(arguments)) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_data_of_another_vocabulary_are_refused(run, data):
-    loaded = dataclasses.replace(weights.load(str(run)), vocabulary="0" * 64)
+def test_devices_that_cannot_share_a_batch_use_every_example(trained, data, run, capsys):
+    """Four simulated devices: a batch of three examples takes four rows, and the figures are those of one device."""
+    arguments = ["--data", data, "--checkpoint", str(trained), "--split", "train", "--json", "--batch-size", "3"]
+    assert run_command(lambda: evaluate.main(["pretraining", *arguments])) == 0
+    alone = json.loads(capsys.readouterr().out)
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    done = run("train.evaluate", "pretraining", *arguments, env={"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})
+    shared = json.loads(done.out)
+    assert (shared["examples"], shared["batch_size"]) == (alone["examples"], alone["batch_size"]) == (4, 3)
+    assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    for name, accuracy in shared["accuracies"].items():
+        assert (accuracy["right"], accuracy["asked"]) == (alone["accuracies"][name]["right"], accuracy["asked"])
+
+
+def test_data_of_another_vocabulary_are_refused(trained, data):
+    loaded = dataclasses.replace(weights.load(str(trained)), vocabulary="0" * 64)
     with pytest.raises(UsageError, match=r"evaluate on data of the same vocabulary"):
         loaded.check_vocabulary(data, "train")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from shards.errors import StorageError, UsageError
 from train.journal import Journal
+from train.metrics import MetricsError, MetricsLog
 from train.tensorboard import EventFiles
 from train.trace import SKIPPED, Trace
 
@@ -126,3 +127,20 @@ def test_a_profile_of_some_steps(tmp_path):
         x = once(x)
         trace(done, x)
         assert bool(list(tmp_path.rglob("*.xplane.pb"))) == (done >= SKIPPED + 2)
+
+
+def test_damaged_metrics_are_one_sentence_and_torn_lines_are_passed_over(tmp_path):
+    log = MetricsLog(str(tmp_path / "metrics.jsonl"))
+    log.append({"step": 1, "loss": 2.0})
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 2, "lo')
+    log.append({"step": 3, "loss": 1.5})
+    assert [line["step"] for line in log.lines()] == [1, 3]
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    for damage in (b'{"stap": 4}\n', b'{"step": "x"}\n', b'{"step": NaN}\n', b"\x00\xff}\n", b"[" * 100_000 + b"}\n"):
+        (tmp_path / "metrics.jsonl").write_bytes(whole + damage)
+        with pytest.raises(MetricsError, match="line 4 is"):
+            log.lines()
+        with pytest.raises(MetricsError):
+            log.drop_after(1)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == whole + damage

@@ -14,7 +14,7 @@ import pytest
 
 from model import published
 from shards.errors import UsageError, run_command
-from train import pretrain
+from train import evaluate, pretrain
 from train.config import TINY
 from train.loop import in_turn
 from train.metrics import MetricsLog
@@ -82,7 +82,7 @@ def test_init_starts_from_weights(undisturbed, data, tmp_path, capsys):
     weights = str(undisturbed / "export" / f"ckpt_{STEPS}")
     assert run_command(lambda: pretrain.main(arguments(data, tmp_path, "--steps", "1", "--init", weights))) == 0
     err = capsys.readouterr().err
-    assert "starting from the weights of" in err
+    assert f"starting from the weights {weights} of the run {undisturbed}\n" in err
     assert "compiling the training step" in err
 
 
@@ -115,6 +115,39 @@ def test_what_cannot_be_is_one_sentence(undisturbed, data, capsys, more, sentenc
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
+
+
+def test_a_batch_larger_than_the_data_is_refused(data, tmp_path, capsys):
+    assert run_command(lambda: pretrain.main(arguments(data, tmp_path, "--batch-size", "10"))) == 2
+    assert "batch_size 10 is larger than the 9 examples of" in capsys.readouterr().err
+
+
+def test_another_init_is_refused_in_a_work_folder_that_has_one(undisturbed, data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--steps", "1", "--init", str(undisturbed)))) == 0
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--steps", "2", "--init", str(undisturbed)))) == 0
+    capsys.readouterr()
+    other = str(undisturbed / "export")
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--steps", "3", "--init", other))) == 2
+    assert f"belongs to a run with init {str(undisturbed)!r}, not {other!r}" in capsys.readouterr().err
+    assert run_command(lambda: pretrain.main(arguments(data, undisturbed, "--init", other))) == 2
+    assert "belongs to a run with init None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"model": 3}', b"\xff", b"[" * 100_000])
+def test_a_damaged_configuration_is_one_sentence(undisturbed, data, tmp_path, capsys, damage):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed, workdir)
+    (workdir / "config.json").write_bytes(damage)
+    for command in (
+        lambda: pretrain.main(arguments(data, workdir)),
+        lambda: evaluate.main(["pretraining", "--data", str(data), "--checkpoint", str(workdir), "--split", "train"]),
+    ):
+        assert run_command(command) in (1, 2)
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        assert f"{str(workdir / 'config.json')!r} is damaged" in error or "belongs to a run with" in error
+    assert (workdir / "config.json").read_bytes() == damage
 
 
 def test_bad_places_are_one_sentence(data, tmp_path, capsys):

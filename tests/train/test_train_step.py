@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec
 
@@ -23,7 +24,7 @@ from shards.reading.pretraining import PretrainingParser
 from shards.tokens import MASK, MASKAUDIO
 from shards.vocabulary import published
 from tests.pretraining_batches import make_batch
-from train import accuracy, config, mesh, step
+from train import accuracy, config, example_mask, mesh, step
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -206,6 +207,39 @@ def test_accuracies_against_a_plain_computation(small, rows_per_block):
                 chance.append(1 / len(among))
             assert float(found[f"accuracy{name}/{objective}"]) == pytest.approx(np.mean(right), abs=1e-6)
             assert float(found[f"chance{name}/{objective}"]) == pytest.approx(np.mean(chance), abs=1e-6)
+
+
+def test_a_second_copy_of_a_record_takes_no_part(small):
+    """A batch whose last example is the first one again has the loss of the batch without it."""
+    model, params = (
+        small.model,
+        step.initial_state(small, mesh.make_mesh(config.MeshConfig(data=1), jax.devices()[:1])).params,
+    )
+    batch = make_batch(model, 4)
+    twice = {name: np.concatenate([array[:3], array[:1]]) for name, array in batch.items()}
+    marked = example_mask.copies(jnp.asarray(twice["record_digest"]))
+    assert np.asarray(marked).tolist() == [False, False, False, True]
+    assert not np.asarray(example_mask.copies(jnp.asarray(batch["record_digest"]))).any()
+
+    @jax.jit
+    def loss(batch):
+        outputs = step.global_outputs(model, params, batch, jax.random.key(0))
+        kept = ~example_mask.copies(batch["record_digest"])
+        return contrastive(example_mask.only(outputs, kept, batch, model))[0]
+
+    alone = {name: array[:3] for name, array in batch.items()}
+    assert float(loss(twice)) == pytest.approx(float(loss(alone)), rel=1e-6)
+
+
+def test_an_update_that_is_not_finite_is_left_out():
+    """The loss and the gradient are finite, and the rate is not."""
+    endless = optax.stateless(lambda gradients, params: jax.tree.map(lambda leaf: leaf * jnp.inf, gradients))
+    zero = jnp.zeros((), jnp.int32)
+    state = step.TrainState(zero, {"w": jnp.ones(3)}, endless.init({}), jnp.zeros(2, jnp.uint32), zero, zero)
+    following, norm = step.advance(state, jnp.float32(1), {"w": jnp.ones(3)}, endless)
+    assert np.isfinite(norm)
+    assert following.params["w"].tolist() == [1, 1, 1]
+    assert (int(following.skipped), int(following.skipped_in_a_row)) == (1, 1)
 
 
 @pytest.mark.parametrize("scan", [False, True])

@@ -6,13 +6,13 @@ A checkpoint of the wrong kind, grid or vocabulary is refused with the reason be
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from model import published
+from model.checkpoint_location import Location, locate
 from model.config import ConfigError, Remat, ReserveConfig
 from model.reserve import InputError, initial_parameters
 from model.transformer import stack_layers
@@ -22,12 +22,11 @@ from shards.reading.question_config import QuestionConfig
 from shards.reading.source import Source
 from shards.records.example import RecordError
 from shards.vocabulary import Vocabulary, of_data
+from train import run_config
 from train.config import UNTRAINED
 from train.tasks import Task
 from train.tasks.scoring import fresh_projection
-from train.weights import EXPORT_NAME
 
-CONFIG_NAME = "config.json"
 BEST_NAME = "best"
 
 
@@ -97,7 +96,8 @@ def start(
         model = dataclasses.replace(UNTRAINED[init], vocabulary_size=vocabulary.size, dtype=dtype).with_grid(grid)
         params = jax.jit(initial_parameters, static_argnums=0)(model, key)
     else:
-        loaded = _load(init, grid, dtype)
+        location = _located("--init", init)
+        loaded = _load(location, grid, dtype, _pretrained_config(location))
         model, params = loaded.config, loaded.params
         _check_vocabulary(init, loaded, vocabulary)
     wanted = {name: tree for name, tree in params.items() if name not in task.dropped}
@@ -121,17 +121,21 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
 
     Raises `UsageError` if it is none, or of another vocabulary.
     """
-    folder = next(filter(_is_run, _and_above(checkpoint)), None) if _is_path(checkpoint) else None
+    location = _located("--checkpoint", checkpoint)
     reader, grid, dtype, model = task.reader, published.DEFAULT_GRID, "float32", None
-    if folder is not None:
-        stored = json.loads(filesystem.read_bytes(filesystem.join(folder, CONFIG_NAME)))
+    if location.run is not None:
+        stored = run_config.read_config(location.run)
+        if "task" not in stored:
+            raise UsageError(f"{location} is not finetuned for {task.name}; run train.finetune {task.name} first")
         if stored["task"] != task.name:
-            raise UsageError(f"{checkpoint!r} was finetuned on {stored['task']}, not on {task.name}; name its own task")
-        reader, dtype = reader_from(task, stored["input"]), stored["model"]["dtype"]
-        model = model_from(stored["model"])
-        grid = reader.grid
-        checkpoint = filesystem.join(folder, BEST_NAME) if checkpoint.rstrip("/") == folder else checkpoint
-    loaded = _load(checkpoint, grid, dtype, model)
+            raise UsageError(f"{location} was finetuned on {stored['task']}, not on {task.name}; name its own task")
+
+        def parse(values: dict[str, Any]) -> tuple[QuestionConfig, ReserveConfig]:
+            return reader_from(task, values["input"]), model_from(values["model"])
+
+        reader, model = run_config.parsed(location.run, parse, stored)
+        dtype, grid = model.dtype, reader.grid
+    loaded = _load(location, grid, dtype, model)
     if "proj" not in loaded.params or set(task.dropped) & set(loaded.params):
         raise UsageError(f"{checkpoint!r} is not finetuned for {task.name}; run train.finetune {task.name} first")
     if "audio_encoder" not in task.dropped and "audio_encoder" not in loaded.params:
@@ -153,36 +157,33 @@ def model_from(stored: dict[str, Any]) -> ReserveConfig:
     return ReserveConfig(**{**stored, "remat": Remat(**stored["remat"])})
 
 
-def _and_above(checkpoint: str) -> list[str]:
-    """The places where the work folder of a checkpoint may be: its own path, and the two folders above it."""
-    above = filesystem.folder_of(checkpoint)
-    return [checkpoint.rstrip("/"), above, filesystem.folder_of(above)]
+def _located(flag: str, name: str) -> Location:
+    try:
+        return locate(name)
+    except published.CheckpointError as error:
+        raise UsageError(f"{flag} {name}: {error}") from None
 
 
-def _is_run(folder: str) -> bool:
-    return all(filesystem.exists(filesystem.join(folder, name)) for name in (CONFIG_NAME, BEST_NAME))
+def _pretrained_config(location: Location) -> ReserveConfig | None:
+    """The model of the pretraining run that the weights are of, if it is known."""
+    if location.run is None:
+        return None
+    stored = run_config.read_config(location.run)
+    return run_config.parsed(location.run, lambda values: model_from(values["model"]), stored)
 
 
-def _is_path(name: str) -> bool:
-    """Whether weights are on a disk or in a bucket, and are no published name or web address."""
-    return published.remote_file(name, published.DEFAULT_GRID) is None
-
-
-def _load(name: str, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None) -> published.Pretrained:
+def _load(
+    location: Location, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None
+) -> published.Pretrained:
     """Weights in the configuration of their run if it is known, else as their file and `grid` say."""
-    export, about = (filesystem.join(name, part) for part in (EXPORT_NAME, CONFIG_NAME))
-    if _is_path(name) and filesystem.exists(export):
-        if filesystem.exists(about):
-            config = model_from(json.loads(filesystem.read_bytes(about))["model"])
-        name = export
     if config is not None:
         config = dataclasses.replace(config, dtype=dtype, scan_layers=False).with_grid(grid)
     try:
-        return published.load(name, grid=grid, config=config, dtype=dtype)
+        return published.load(location.path, grid=grid, config=config, dtype=dtype)
     except (published.CheckpointError, ConfigError, InputError) as error:
-        raise UsageError(f"{name}: {error}") from None
+        raise UsageError(f"{location.path}: {error}") from None
     except fetch.FetchError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(f"{location.path}: {error}") from None
 
 
 def _check_vocabulary(name: str, loaded: published.Pretrained, vocabulary: Vocabulary) -> None:
@@ -192,8 +193,3 @@ def _check_vocabulary(name: str, loaded: published.Pretrained, vocabulary: Vocab
             f"the data has the vocabulary {vocabulary.digest[:12]} of {vocabulary.size} tokens and {name} was trained"
             f" with {ours[:12]} of {loaded.config.vocabulary_size}; prepare the data with --tokenizer of the weights"
         )
-
-
-def as_json(value: Any) -> Any:
-    """A value as it comes back from JSON."""
-    return json.loads(json.dumps(value))

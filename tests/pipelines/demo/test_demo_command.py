@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.demo.__main__ import Options, commands, comparison, description
+from pipelines.demo.__main__ import BestEvaluation, Options, commands, comparison, description
 from train.metrics import MetricsLog
 
 SMALL = ("--videos", "4", "--steps", "2", "--evaluations", "1", "--questions", "16", "--epochs", "1")
@@ -65,8 +65,10 @@ def test_it_says_first_how_long_it_takes_and_what_it_will_show():
 
 
 def test_it_says_plainly_whether_pretraining_helped():
-    assert comparison((0.5, 300), (0.2, 300)).endswith("chance 16.7%: pretraining helps")
-    text = comparison((61 / 300, 300), (0.2, 300))
+    fresh = BestEvaluation(0.2, 300, 1 / 6, 0.23)
+    text = comparison(fresh._replace(share=0.5), fresh)
+    assert text.endswith("chance 16.7%, the most frequent answer 23.0%: pretraining helps")
+    text = comparison(fresh._replace(share=61 / 300), fresh)
     assert "from the demo 20.3% (16.2% to 25.2%), from nothing 20.0%" in text
     assert "pretraining does not show at this length" in text
 
