@@ -67,7 +67,9 @@ def console_line(metrics: Mapping[str, float], steps: int) -> str:
     """The figures of a line of training or of evaluation that a person wants to see go by."""
     if "val/loss" in metrics:
         found = (
-            f"{name.rpartition('/')[2]} {metrics[name]:.1%}" for name in metrics if name.startswith("val/accuracy/")
+            f"{name.rpartition('/')[2]} {metrics[name]:.1%} (chance {metrics[name.replace('accuracy', 'chance')]:.1%})"
+            for name in metrics
+            if name.startswith("val/accuracy/")
         )
         return f"step {metrics['step']:.0f}/{steps}  val loss {metrics['val/loss']:.4f}  accuracy {', '.join(found)}"
     seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]

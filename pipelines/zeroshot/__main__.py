@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from pipelines import ask_options
-from pipelines.zeroshot.benchmark import find_videos, read_rankings
+from pipelines.zeroshot.benchmark import KEPT, chance, find_videos, majority, read_rankings
 from pipelines.zeroshot.epic import Epic
 from pipelines.zeroshot.kinetics import Kinetics
 from pipelines.zeroshot.lsmdc import Lsmdc
@@ -80,9 +80,10 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"note: {len(failed)} questions count as wrong, the first since {failed[0].error}")
     from rich.table import Table
 
-    table = Table("", "%", title=f"{len(benchmark.questions)} questions")
+    by_chance, by_majority = chance(benchmark, KEPT), majority(benchmark, KEPT)
+    table = Table("", "%", "chance %", "most frequent answers %", title=f"{len(benchmark.questions)} questions")
     for name, value in benchmark.score(rankings).items():
-        table.add_row(name, f"{100 * value:.2f}")
+        table.add_row(name, *(f"{100 * share:.2f}" for share in (value, by_chance[name], by_majority[name])))
     Console(highlight=False).print(table)
     return 0
 

@@ -7,7 +7,9 @@ line, so a stopped run continues; a question whose video cannot be read counts a
 from __future__ import annotations
 
 import json
+import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,12 @@ from pathlib import Path
 from ingest.folders import MEDIA_SUFFIXES
 from shards import filesystem
 from shards.errors import UsageError
+
+KEPT = 50
+"""Options of a ranking that are written down."""
+
+_ROUNDS = 5
+"""Random rankings of each question that chance is the mean of."""
 
 _TIMES = re.compile(r"_\d{6}_\d{6}$")
 
@@ -99,6 +107,33 @@ def shares(questions: Sequence[Question], counts: Sequence[int]) -> Callable[[Ma
         return found
 
     return score
+
+
+def chance(benchmark: Benchmark, kept: int) -> Mapping[str, float]:
+    """Score random rankings of `kept` options: the mean of a few rounds, the same every time."""
+    draw = random.Random(0)
+    rounds = []
+    for _ in range(_ROUNDS):
+        rankings = {}
+        for question in benchmark.questions:
+            options = _options(benchmark, question)
+            rankings[question.id] = Ranking(question.id, tuple(draw.sample(options, min(kept, len(options)))))
+        rounds.append(benchmark.score(rankings))
+    return {name: sum(scores[name] for scores in rounds) / _ROUNDS for name in rounds[0]}
+
+
+def majority(benchmark: Benchmark, kept: int) -> Mapping[str, float]:
+    """Score the ranking of options by how often they are the answer, the same for every question."""
+    counts = Counter(question.answer for question in benchmark.questions)
+    rankings = {}
+    for question in benchmark.questions:
+        options = sorted(_options(benchmark, question), key=lambda option: -counts[option])
+        rankings[question.id] = Ranking(question.id, tuple(options[:kept]))
+    return benchmark.score(rankings)
+
+
+def _options(benchmark: Benchmark, question: Question) -> tuple[str, ...]:
+    return question.options or benchmark.options or ()
 
 
 def chunks(length: float, seconds: float) -> Intervals:

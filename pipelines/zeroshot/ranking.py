@@ -11,11 +11,8 @@ from ingest.media import MediaError
 from model import inference
 from model.published import Pretrained
 from pipelines.inference.clips import inputs
-from pipelines.zeroshot.benchmark import Benchmark, Question, Ranking, read_rankings
+from pipelines.zeroshot.benchmark import KEPT, Benchmark, Question, Ranking, read_rankings
 from shards import filesystem
-
-KEPT = 50
-"""Options of a ranking that are written down."""
 
 
 def run(model: Pretrained, benchmark: Benchmark, videos: Mapping[str, str], out: str) -> Iterator[Ranking]:

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.zeroshot import __main__ as command
 from pipelines.zeroshot import epic, lsmdc, msrvtt
-from pipelines.zeroshot.benchmark import Ranking, chunks
+from pipelines.zeroshot.benchmark import Benchmark, Question, Ranking, chance, chunks, majority, shares
 from pipelines.zeroshot.epic import Epic
 from pipelines.zeroshot.kinetics import Kinetics
 from pipelines.zeroshot.lsmdc import Lsmdc
@@ -96,6 +96,14 @@ def test_msrvtt_vocabulary_statements_and_segments(tmp_path):
     assert benchmark.score({"1": Ranking("1", ("cat", "man"))}) == {"top-1": 0.0, "top-5": 0.5, "top-10": 0.5}
 
 
+def test_chance_and_the_most_frequent_answers_against_counting():
+    answers = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
+    questions = [Question(str(i), "v", lambda length: [], "", answer) for i, answer in enumerate(answers * 200)]
+    benchmark = Benchmark(questions, ("c", "b", "a", "d"), shares(questions, (1, 2)))
+    assert majority(benchmark, 50) == {"top-1": 0.5, "top-2": 0.8}
+    assert chance(benchmark, 50) == pytest.approx({"top-1": 1 / 4, "top-2": 2 / 4}, abs=0.02)
+
+
 def test_lsmdc_star_and_kinetics_read_their_layouts(tmp_path):
     (tmp_path / "train.tsv").write_text("clip\tquestion\tanswer\nc0\tshe _____ away\twalks\nc1\the _____\truns\n")
     (tmp_path / "test.tsv").write_text("c2\t0\t1\tthe man _____ home\truns\n")
@@ -114,6 +122,7 @@ def test_lsmdc_star_and_kinetics_read_their_layouts(tmp_path):
     (tmp_path / "star.json").write_text(json.dumps([situation]))
     star = Star(str(tmp_path / "star.json")).load()
     assert star.questions[0].show(15.0) == [(5.0, 10.0), (10.0, 15.0)]
+    assert majority(star, 50) == {"top-1": 1, "top-1, Sequence": 1}
     assert star.score({"Sequence_T1_13": Ranking("Sequence_T1_13", ("Sat.",))}) == {"top-1": 1, "top-1, Sequence": 1}
     (tmp_path / "k.csv").write_text(
         "label,youtube_id,time_start,time_end,split\njuggling,abc,0,10,test\nsmoking,d,0,10,test\n"

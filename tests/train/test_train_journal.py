@@ -73,7 +73,7 @@ def test_a_terminal_has_a_bar_with_loss_and_time_left(tmp_path):
     console = Console(file=said, force_terminal=True, width=160, highlight=False)
     with Journal(str(tmp_path), 0, 20, console) as journal:
         journal(dict(LINE))
-        journal({"step": 5, "val/loss": 3.0, "val/accuracy/stuff_to_span": 0.5})
+        journal({"step": 5, "val/loss": 3.0, "val/accuracy/stuff_to_span": 0.5, "val/chance/stuff_to_span": 0.1})
     assert "step 5/20" in said.getvalue()
     assert "loss 2.5000  20.0 examples/s" in said.getvalue()
     assert "val loss 3.0000" in said.getvalue()
