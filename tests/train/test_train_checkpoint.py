@@ -15,6 +15,7 @@ from model import published
 from model.config import TINY
 from train.checkpoint import CheckpointError, Checkpoints, export_published, fingerprint
 from train.config import OptimizerConfig, TrainConfig
+from train.loop import DivergenceError, Rhythm, check_trained, run
 from train.mesh import make_mesh
 from train.metrics import MetricsLog, console_line
 from train.step import initial_state, state_shapes
@@ -181,6 +182,48 @@ def test_metrics_tell_one_story(tmp_path):
     log.drop_after(2)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": None}]
+
+
+class Batches:
+    """A reader whose batches hold nothing."""
+
+    position = 0
+
+    def __next__(self):
+        self.position += 1
+        return {"images": np.zeros((1, 1), np.float32)}
+
+    def state(self):
+        return {**READER, "position": self.position}
+
+
+@pytest.mark.parametrize("spoiled", [3, 4])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, state, laid, spoiled):
+    """A step that spoils the weights without being noticed, before a checkpoint and before the last one."""
+
+    def step(given, batch):
+        factor = jnp.where(given.step + 1 == spoiled, jnp.nan, 1.0)
+        params = jax.tree.map(lambda leaf: leaf * factor, given.params)
+        metrics = {name: jnp.zeros(()) for name in ("loss", "skipped", "skipped_in_a_row")}
+        return given.replace(params=params, step=given.step + 1), metrics
+
+    checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 3)
+    config = Rhythm(steps=5, batch_size=1, log_every=1, checkpoint_every=2, skip_limit=9)
+    with pytest.raises(DivergenceError, match=r"weights are not finite after step [45]"):
+        run(step, config, laid, at(state, 0), Batches(), checkpoints, str(tmp_path))
+    checkpoints.wait()
+    assert checkpoints.steps() == [2]
+    with pytest.raises(CheckpointError, match="not finite after step 0, so they are not exported"):
+        export_published(
+            at(state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)), 0), str(tmp_path)
+        )
+    assert not (tmp_path / "ckpt_0").exists()
+
+
+def test_a_state_whose_last_update_was_skipped_is_not_exported(state):
+    check_trained(state.replace(skipped_in_a_row=jnp.int32(0)))
+    with pytest.raises(DivergenceError, match="the last 2 updates before step 7 were not finite and were skipped"):
+        check_trained(at(state.replace(skipped_in_a_row=jnp.int32(2)), 7))
 
 
 def test_console_line():
