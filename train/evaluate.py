@@ -62,8 +62,10 @@ class QuestionEvaluation:
     """The split to evaluate."""
     submit: str | None = None
     """Write the leaderboard file into this folder instead."""
+    predictions: str | None = None
+    """Also write a JSONL of every question's id, scores, right options and credit."""
     batch_size: int = 16
-    """Questions asked at once, on all devices together."""
+    """Questions of a batch, on all devices together."""
     json: bool = False
     """Print JSON instead of a table."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)

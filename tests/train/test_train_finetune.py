@@ -195,6 +195,22 @@ def test_own_questions_need_no_code_and_a_sweep_compares(prepared, tmp_path, cap
     command = ["choices", "--data", str(prepared / "choices"), "--checkpoint", str(tmp_path / "seed=1")]
     assert run_command(lambda: evaluate.main([*command, "--submit", str(tmp_path / "out")])) == 2
     assert "the task 'choices' has no leaderboard" in capsys.readouterr().err
+    written = tmp_path / "predictions.jsonl"
+    assert run_command(lambda: evaluate.main([*command, "--json", "--predictions", str(written)])) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed) == {"text", "joint"}
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    scores, labels = (
+        np.array([row["scores"]["text"] for row in rows]),
+        np.array([row["labels"]["text"] for row in rows]),
+    )
+    best = scores == scores.max(axis=1, keepdims=True)
+    right = (best[np.arange(16), labels[:, 0]] / best.sum(axis=1)).sum()
+    assert (scores.shape, len({row["id"] for row in rows})) == ((16, 4), 16)
+    # Each of the four colours is the answer to four of the questions.
+    figures = {"right": right, "asked": 16, "chance": 0.25, "majority": 0.25, "share": right / 16}
+    for one in printed.values():
+        assert {name: one[name] for name in figures} == pytest.approx(figures)
 
 
 def test_a_sweep_is_every_combination():

@@ -133,7 +133,10 @@ def evaluate(options: QuestionEvaluation) -> int:
         paths = submit(task, evaluator, classifier, options.data, options.submit)
         sys.stdout.write("".join(f"{path}\n" for path in paths))
         return 0
-    found = accuracies(evaluator(classifier.params, options.data, options.split))
+    predictions = evaluator(classifier.params, options.data, options.split)
+    if options.predictions is not None:
+        write_predictions(predictions, options.predictions)
+    found = accuracies(predictions)
     if options.json:
         figures = {name: dataclasses.asdict(one) | {"share": one.share} for name, one in found.items()}
         sys.stdout.write(json.dumps(figures) + "\n")
@@ -141,6 +144,15 @@ def evaluate(options: QuestionEvaluation) -> int:
         title = f"{options.checkpoint} on {options.split} of {options.data}; one of k equal scores counts 1/k"
         Console().print(accuracy_table(title, found))
     return 0
+
+
+def write_predictions(found: Predictions, path: str) -> None:
+    """Write a line of JSON for each question: `id`, `scores` as the task computes them, `labels` and `credit`."""
+    lines = []
+    for row, name in enumerate(found.ids):
+        values = {"scores": found.logits, "labels": dict(found.labels), "credit": dict(found.right)}
+        lines.append({"id": name} | jax.tree.map(lambda array, row=row: array[row].tolist(), values))
+    filesystem.write_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def submit(task: Task, evaluator: Evaluator, classifier: Classifier, data: str, folder: str) -> list[str]:
