@@ -1,7 +1,7 @@
 """One question of a person's own data set: a line of JSON that names a picture or a video, and its options.
 
 `{"video": "kitchen.mp4", "question": "What is cut?", "answers": ["an onion", "bread"], "label": 0, "start": 3.5,
-"end": 9, "subtitle": "now cut it"}`; `image` in the place of `video`, and all after `answers` may be left out.
+"end": 9, "subtitle": "now cut it"}`; `image` instead of `video`, and all after `label` may be missing or null.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from ingest.media import MediaError
 from ingest.outcomes import Outcome
 from ingest.preparation import ChoicesPreparation
 from ingest.question_clips import Span, plain, sample_rate, spectrograms, time_grid
+from ingest.question_pictures import fitted, jpeg, open_picture
 from ingest.questions import (
     QuestionError,
     QuestionOutcome,
+    check_options,
     encode,
     encode_all,
     field,
-    fitted,
-    jpeg,
+    is_file,
     label,
-    open_picture,
+    name_of,
+    path_in,
+    text_of,
 )
 from shards.records.choices import ClipRecord, ClipSegment
 
@@ -40,10 +43,12 @@ _NO_TOKENS = np.zeros(0, np.int64)
 def prepare(
     line: dict[str, Any], folder: str, name: str, tokenizer: Tokenizer, labelled: bool, config: ChoicesPreparation
 ) -> ClipRecord:
-    """The record of a question; paths are relative to `folder`, and `name` is its id unless the line has one.
+    """The record of a question; paths are those in `folder`, and `name` is its id unless the line has one.
 
     Raises `QuestionError` for a line that cannot be used.
     """
+    # Tables that were written as JSON lines have a null in each empty field.
+    line = {name: value for name, value in line.items() if value is not None}
     texts = field(line, "answers", list)
     if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
         raise QuestionError(QuestionOutcome.BAD_LINE, f"answers is {str(texts)[:60]!r}; a choice has at least 2 texts")
@@ -51,32 +56,48 @@ def prepare(
         raise QuestionError(
             QuestionOutcome.BAD_LINE, f"there are {len(texts)} answers and the data set has {config.options} each"
         )
+    check_options(texts, "answers")
+    question, identifier = text_of(line, "question"), id_of(line) or name
+    right = label(line, "label", len(texts), labelled)
+    spoken = encode(tokenizer, plain(field(line, "subtitle", str))) if "subtitle" in line else _NO_TOKENS
     given = [kind for kind in ("image", "video") if kind in line]
     if len(given) != 1:
         raise QuestionError(QuestionOutcome.BAD_LINE, "a question has one of image and video")
-    path = Path(folder) / field(line, given[0], str)
-    if not path.is_file():
-        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no {given[0]} {str(path)!r}")
+    if str(line[given[0]])[:5].lower() == "data:":
+        raise QuestionError(
+            QuestionOutcome.IMAGE_MISSING, f"{given[0]} is a data: address, not a path; write the picture to a file"
+        )
+    path = path_in(folder, line, given[0])
+    if not is_file(path):
+        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no {given[0]} {str(path)[:200]!r}")
     if given == ["image"]:
         pictures, sounds, magic = [jpeg(open_picture(path.read_bytes(), path.name))], None, 1.0
     else:
         pictures, sounds, magic = _watch(str(path), line, config)
     if config.sound and sounds is None:
-        raise QuestionError(QuestionOutcome.SOUND_MISSING, f"{path.name} is a picture; prepare pictures without sound")
-    spoken = [_NO_TOKENS] * len(pictures)
-    if line.get("subtitle"):
-        spoken[0] = encode(tokenizer, plain(field(line, "subtitle", str)))
+        raise QuestionError(
+            QuestionOutcome.SOUND_MISSING, f"{path.name!r} is a picture; prepare pictures without sound"
+        )
+    subtitles = [spoken, *[_NO_TOKENS] * (len(pictures) - 1)]
     return ClipRecord(
-        id=str(line.get("id", name)),
-        query=encode(tokenizer, field(line, "question", str)),
+        id=identifier,
+        query=encode(tokenizer, question),
         options=encode_all(tokenizer, texts),
-        label=label(line, "label", len(texts), labelled),
+        label=right,
         segments=tuple(
             ClipSegment(picture, sound, words)
-            for picture, sound, words in zip(pictures, sounds or [None] * len(pictures), spoken, strict=True)
+            for picture, sound, words in zip(pictures, sounds or [None] * len(pictures), subtitles, strict=True)
         ),
         magic=magic,
     )
+
+
+def id_of(line: dict[str, Any]) -> str | None:
+    """The id that a line states, a text or a whole number; `None` if it states none. Raises `QuestionError`."""
+    value = line.get("id")
+    if value is None:
+        return None
+    return name_of(line, "id") if isinstance(value, str) else str(field(line, "id", int))
 
 
 def _watch(
@@ -111,11 +132,12 @@ def _frames(path: str, spans: list[Span], duration: float) -> list[np.ndarray]:
 def _moment(line: dict[str, Any], duration: float) -> tuple[float, float]:
     start, end = line.get("start", 0.0), line.get("end", duration)
     for name, value in (("start", start), ("end", end)):
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise QuestionError(QuestionOutcome.BAD_LINE, f"{name} is {value!r}, not a number of seconds")
+        # Integers of JSON have any length.
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < math.inf:
+            raise QuestionError(QuestionOutcome.BAD_LINE, f"{name} is {str(value)[:60]!r}, not a number of seconds")
     if not 0 <= start < min(end, duration):
         raise QuestionError(
             QuestionOutcome.TIMES_OUTSIDE,
-            f"{start} to {end} seconds lie outside the {duration:.1f} seconds of the video",
+            f"{start!s:.30} to {end!s:.30} seconds lie outside the {duration:.1f} seconds of the video",
         )
     return float(start), min(float(end), duration)

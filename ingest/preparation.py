@@ -58,7 +58,7 @@ class ChoicesPreparation:
     """How the questions of one data set are prepared."""
 
     options: int | None = None
-    """Options of every question; those of the first one by default."""
+    """Options of every question; as many as most questions have by default."""
     segments: int = 1
     """Segments of 4.67 seconds that are seen of a video, at most 7, around the middle of `start` to `end`."""
     sound: bool = False

@@ -15,6 +15,7 @@ import ftfy
 import numpy as np
 from unidecode import unidecode
 
+from ingest.captions import plain_text
 from ingest.preparation import Rate
 from ingest.spectrogram import WINDOW, grey_jpeg, log_mel_frames, quantise
 from shards.reading.question_config import MOST_SEGMENTS
@@ -26,7 +27,7 @@ SEGMENT_SECONDS = 4.6666667
 
 _HOPS = {"true": (SAMPLE_RATE, 573), "published": (22_620, 588)}
 _ARROW = re.compile(r"^\s*(\S+)\s+-->\s+(\S+)")
-_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+)[,.](\d+)")
+_TIME = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):(\d{1,6})[,.](\d{1,20})")
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def share_out(subtitles: Sequence[Subtitle], spans: Sequence[Span]) -> list[str]
 
 
 def plain(text: str) -> str:
-    """Mojibake repaired, letters of ASCII, one line."""
-    return unidecode(ftfy.fix_text(text)).replace("\n", " ")
+    """Markup left out, mojibake repaired, letters of ASCII, one line."""
+    return unidecode(ftfy.fix_text(plain_text.plain(text))).replace("\n", " ")
 
 
 def parse_srt(text: str) -> list[Subtitle]:

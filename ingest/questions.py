@@ -1,4 +1,4 @@
-"""What the preparation of every question-answering set shares: how a question can end, its pictures and its texts.
+"""What the preparation of every question-answering set shares: how a question can end, its fields, paths and texts.
 
 A question that cannot be used raises `QuestionError` with a reason out of a closed list; nothing is dropped in silence.
 """
@@ -6,13 +6,13 @@ A question that cannot be used raises `QuestionError` with a reason out of a clo
 from __future__ import annotations
 
 import enum
-import io
+import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from ingest.media import target_size
 from ingest.outcomes import Kind
 from ingest.text import neutralise
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-SHORT_SIDE = 450
-LONG_SIDE = 800
-QUALITY = 95
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character beyond the first 65,536, as texts have that were cut in the middle of an emoji."""
+
+_SHOWN = 60
+"""Characters of a value that a message quotes."""
 
 
 class QuestionOutcome(enum.Enum):
@@ -45,9 +47,15 @@ class QuestionOutcome(enum.Enum):
     MEDIA_UNREADABLE = "media-unreadable"
     TIMES_OUTSIDE = "times-outside"
 
+    TIMED_OUT = "timed-out"
+    OUT_OF_MEMORY = "out-of-memory"
+    CRASHED = "crashed"
+
     @property
     def kind(self) -> Kind:
-        """Done or rejected; the same files give the same end."""
+        """Done, rejected for what its line and files hold, or failed because preparing it did not end."""
+        if self in (QuestionOutcome.TIMED_OUT, QuestionOutcome.OUT_OF_MEMORY, QuestionOutcome.CRASHED):
+            return Kind.FAILED_FINAL
         return Kind.DONE if self is QuestionOutcome.PREPARED else Kind.REJECTED
 
 
@@ -63,8 +71,65 @@ def field(line: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any
     """A field of a question's JSON. Raises `QuestionError` if it is missing or of another type."""
     value = line.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise QuestionError(QuestionOutcome.BAD_LINE, f"the field {name!r} is {str(value)[:60]!r} or missing")
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"the field {name!r} is {str(value)[:_SHOWN]!r} or missing")
     return value
+
+
+def text_of(line: dict[str, Any], name: str) -> str:
+    """A text that says something. Raises `QuestionError` if it is missing, empty or not a text."""
+    value = field(line, name, str)
+    if not value.strip():
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"the field {name!r} is empty; write a text")
+    return value
+
+
+def name_of(line: dict[str, Any], name: str) -> str:
+    """A text that names something, such as an id or a path. Raises `QuestionError` if no file could be named so."""
+    value = text_of(line, name)
+    if "\0" in value or _HALF.search(value):
+        raise QuestionError(
+            QuestionOutcome.BAD_LINE, f"the field {name!r} is {value[:_SHOWN]!r}, which holds a NUL or half a character"
+        )
+    return value
+
+
+def path_in(folder: str | Path, line: dict[str, Any], name: str) -> Path:
+    """The path that a field names, relative to `folder` or absolute, which must lie in that folder.
+
+    Only the spelling counts: a link that the folder's owner put there may lead elsewhere. Raises `QuestionError`.
+    """
+    value = name_of(line, name)
+    root = Path(os.path.normpath(Path(folder).absolute()))
+    place = Path(os.path.normpath(root / value))
+    if place == root or not place.is_relative_to(root):
+        raise QuestionError(
+            QuestionOutcome.BAD_LINE,
+            f"the field {name!r} is {value[:_SHOWN]!r}, which is not in the folder {str(root)!r}",
+        )
+    return Path(folder) / place.relative_to(root)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; a name that is too long for the disk names none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def check_options(texts: Sequence[str], name: str) -> None:
+    """Raise `QuestionError` for an option that is empty, or that equals another one but for blanks at its ends."""
+    seen: dict[str, int] = {}
+    for number, text in enumerate(texts):
+        plain = text.strip()
+        if not plain:
+            raise QuestionError(QuestionOutcome.BAD_LINE, f"{name} has an empty option, number {number} from 0")
+        if plain in seen:
+            raise QuestionError(
+                QuestionOutcome.BAD_LINE,
+                f"{name} has the option {plain[:_SHOWN]!r} twice, as numbers {seen[plain]} and {number} from 0",
+            )
+        seen[plain] = number
 
 
 def label(line: dict[str, Any], name: str, options: int, labelled: bool) -> int:
@@ -81,32 +146,10 @@ def label(line: dict[str, Any], name: str, options: int, labelled: bool) -> int:
     return value
 
 
-def open_picture(data: bytes, name: str) -> Image.Image:
-    """A picture in its stored size: short side at most 450, long side at most 800. Raises `QuestionError`."""
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise QuestionError(QuestionOutcome.IMAGE_UNREADABLE, f"{name} is no picture: {str(error)[:100]}") from None
-    return fitted(image)
-
-
-def fitted(image: Image.Image) -> Image.Image:
-    """The picture in its stored size (spec finetune_data.md 1)."""
-    size = target_size(image.width, image.height, SHORT_SIDE, LONG_SIDE)
-    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
-
-
-def jpeg(image: Image.Image) -> bytes:
-    """The picture compressed as the records hold it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return buffer.getvalue()
-
-
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids `int64 [n]` of a text, which can never spell a special token."""
-    return np.array(tokenizer.encode(neutralise(text), add_special_tokens=False).ids, np.int64)
+    """Token ids `int64 [n]` of a text, which can never spell a special token; half a character becomes U+FFFD."""
+    text = _HALF.sub("\ufffd", neutralise(text))
+    return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
 
 
 def encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, ...]:

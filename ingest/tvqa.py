@@ -28,7 +28,19 @@ from ingest.question_clips import (
     spectrograms,
     time_grid,
 )
-from ingest.questions import QuestionError, QuestionOutcome, encode, encode_all, field, jpeg, label, open_picture
+from ingest.question_pictures import jpeg, open_picture
+from ingest.questions import (
+    QuestionError,
+    QuestionOutcome,
+    check_options,
+    encode,
+    encode_all,
+    field,
+    is_file,
+    label,
+    name_of,
+    text_of,
+)
 from shards.records.choices import ClipRecord, ClipSegment
 from shards.records.tvqa import OPTIONS
 from shards.tokens import START
@@ -46,8 +58,29 @@ SHOWS = {
 }
 """The data set's names of the series, and the folders of their frames and of their sound."""
 
+_OTHER_SPELLINGS = {
+    "How I Met You Mother": ("How I Met Your Mother", "met"),
+    "Grey's Anatomy": ("grey",),
+    "The Big Bang Theory": ("Big Bang Theory", "bbt"),
+    "House M.D.": ("House",),
+}
+
+_LAST_FRAME = 1_000_000
+"""The number of the last frame that counts, which is four days into a clip."""
+
 _WHOLE_CLIP = (0.0, 9999.0)
 _TIMES = re.compile(r"\s*(-?[\d.]+|nan)\s*-\s*(-?[\d.]+|nan)\s*", re.IGNORECASE)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+_BY_LETTERS = {
+    _letters(spelling): folders
+    for name, folders in SHOWS.items()
+    for spelling in (name, *_OTHER_SPELLINGS.get(name, ()))
+}
 
 
 @dataclass(frozen=True)
@@ -61,26 +94,40 @@ class Clip:
 
 def read_clip(data: str, line: dict[str, Any], rate: Rate) -> Clip:
     """The files of a question's clip under the official folder. Raises `QuestionError` naming what is missing."""
-    root, name, series = Path(data), field(line, "vid_name", str), field(line, "show_name", str)
-    if series not in SHOWS:
-        raise QuestionError(QuestionOutcome.UNKNOWN_SHOW, f"{series!r} is none of the series: {', '.join(SHOWS)}")
-    show, audio_show = SHOWS[series]
+    root, name, series = Path(data), name_of(line, "vid_name"), field(line, "show_name", str)
+    if "/" in name or name in (".", ".."):
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"vid_name is {name[:60]!r}, which is a path; it names one clip")
+    folders = _BY_LETTERS.get(_letters(series))
+    if folders is None:
+        raise QuestionError(
+            QuestionOutcome.UNKNOWN_SHOW, f"{series[:60]!r} is not one of the series: {', '.join(SHOWS)}"
+        )
+    show, audio_show = folders
     folder = root / "tvqa_frames" / "frames_hq" / f"{show}_frames" / name
-    frames = {int(path.stem): path for path in folder.glob("*.jpg") if path.stem.isdecimal() and int(path.stem) > 0}
+    frames = _frames(folder)
     if not frames:
-        raise QuestionError(QuestionOutcome.FRAMES_MISSING, f"there are no frames in {str(folder)!r}")
+        raise QuestionError(QuestionOutcome.FRAMES_MISSING, f"there are no frames in {str(folder)[:200]!r}")
     srt = root / "tvqa_subtitles" / f"{name}.srt"
-    if not srt.is_file():
-        raise QuestionError(QuestionOutcome.SUBTITLES_MISSING, f"there is no subtitle file {str(srt)!r}")
+    if not is_file(srt):
+        raise QuestionError(QuestionOutcome.SUBTITLES_MISSING, f"there is no subtitle file {str(srt)[:200]!r}")
     sound = root / "tvqa_frames" / "audios" / audio_show / f"{show}_audios" / f"{name}.mp3"
-    if not sound.is_file():
-        raise QuestionError(QuestionOutcome.SOUND_MISSING, f"there is no sound file {str(sound)!r}")
+    if not is_file(sound):
+        raise QuestionError(QuestionOutcome.SOUND_MISSING, f"there is no sound file {str(sound)[:200]!r}")
     try:
         with media.sound(str(sound), sample_rate(rate)) as track:
             samples = track.read(0, track.length)
     except MediaError as error:
         raise QuestionError(QuestionOutcome.SOUND_UNREADABLE, str(error)) from None
     return Clip(frames, samples, parse_srt(srt.read_text(encoding="utf-8", errors="replace")))
+
+
+def _frames(folder: Path) -> dict[int, Path]:
+    """The frames of a clip by number, from 1; none if there is no such folder."""
+    try:
+        names = [path for path in folder.glob("*.jpg") if path.stem.isascii() and path.stem.isdecimal()]
+    except OSError:
+        return {}
+    return {int(path.stem): path for path in names if 0 < int(path.stem) <= _LAST_FRAME}
 
 
 def prepare(
@@ -98,14 +145,17 @@ def prepare(
     sounds, magic = spectrograms(clip.samples, spans, config.rate)
     spoken = share_out(clip.subtitles, spans)
     pictures = [_picture(clip, span, last) for span in spans]
-    question = field(line, "q", str)
-    options = encode_all(tokenizer, [field(line, f"a{i}", str) for i in range(OPTIONS)])
+    question = text_of(line, "q")
+    texts = [field(line, f"a{i}", str) for i in range(OPTIONS)]
+    if labelled:
+        # Which of two equal options is right cannot be learned; a leaderboard wants an answer all the same.
+        check_options(texts, "a0 to a4")
     return ClipRecord(
-        id=f"{field(line, 'qid', int):06d}~{field(line, 'vid_name', str)}",
+        id=f"{field(line, 'qid', int):06d}~{name_of(line, 'vid_name')}",
         query=np.concatenate(
             [encode(tokenizer, where(start, end, spans, config)), [START], encode(tokenizer, question)]
         ),
-        options=options,
+        options=encode_all(tokenizer, texts),
         label=label(line, "answer_idx", OPTIONS, labelled),
         segments=tuple(
             ClipSegment(image, sound, encode(tokenizer, text))
@@ -116,22 +166,29 @@ def prepare(
 
 
 def moment(line: dict[str, Any], duration: float) -> tuple[float, float]:
-    """When the question's moment starts and ends, in seconds within the clip; all of it if the times are NaN."""
-    match = _TIMES.fullmatch(str(line.get("ts")))
+    """When the question's moment starts and ends, in seconds within the clip; all of it if both times are NaN.
+
+    Raises `QuestionError` for times that are not a moment, or one that the clip does not have.
+    """
+    stated = str(line.get("ts"))[:60]
+    match = _TIMES.fullmatch(stated)
     try:
         start, end = map(float, match.groups()) if match else (None, None)
     except ValueError:
         start = None
     if start is None:
-        raise QuestionError(QuestionOutcome.BAD_LINE, f"ts is {str(line.get('ts'))[:60]!r}, not START-END in seconds")
-    if math.isnan(start) or math.isnan(end):
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"ts is {stated!r}, not START-END in seconds")
+    if math.isnan(start) and math.isnan(end):
         start, end = _WHOLE_CLIP
-    start, end = max(start, 0.0), min(end, duration)
-    if start > duration:
+    if not start <= end:
         raise QuestionError(
-            QuestionOutcome.TIMES_OUTSIDE, f"ts is {line['ts']!r} and the clip ends after {duration:.1f} seconds"
+            QuestionOutcome.BAD_LINE, f"ts is {stated!r}; both times must be numbers, and the first the smaller one"
         )
-    return start, end
+    if start > duration or end < 0:
+        raise QuestionError(
+            QuestionOutcome.TIMES_OUTSIDE, f"ts is {stated!r} and the clip ends after {duration:.1f} seconds"
+        )
+    return max(start, 0.0), min(end, duration)
 
 
 def where(start: float, end: float, spans: list[Span], config: TvqaPreparation) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,18 @@ from PIL import Image, ImageDraw
 
 from ingest.detokenise import detokenise, repair
 from ingest.preparation import VcrPreparation
-from ingest.questions import QuestionError, QuestionOutcome, encode, encode_all, jpeg, label, open_picture
+from ingest.question_pictures import jpeg, open_picture
+from ingest.questions import (
+    QuestionError,
+    QuestionOutcome,
+    check_options,
+    encode,
+    encode_all,
+    is_file,
+    label,
+    name_of,
+    path_in,
+)
 from ingest.questions import field as field_of
 from shards.records.vcr import CHOICES, Choice, VcrRecord
 
@@ -31,10 +43,16 @@ IMAGES = "vcr1images"
 _FILL_ALPHA = 32
 _OUTLINE_WIDTH = 2
 _MOST_NAMES = 2
+_MOST_OBJECTS = 1000
+"""Objects of one picture; the data set's have fewer than a hundred."""
+
+_OUTSIDE = 16
+"""Pixels that a box may reach beyond the picture: more than its outline is wide, so that no outline moves inside."""
+
 _SIDES = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
-Text = list[Any]
-"""Tokens: a string, or a list of the indices of objects."""
+Text = list[Any] | str
+"""Tokens, each a string or a list of the indices of objects; or all of it as one string."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +84,10 @@ class _Names:
         return " and ".join(self._name(index) for index in mention[: self.most])
 
     def _name(self, index: int) -> str:
-        if not (isinstance(index, int) and 0 <= index < len(self.classes)):
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self.classes):
             raise QuestionError(
-                QuestionOutcome.BAD_LINE, f"the text mentions object {index} and there are {len(self.classes)}"
+                QuestionOutcome.BAD_LINE,
+                f"the text mentions object {str(index)[:60]} and there are {len(self.classes)}",
             )
         self.mentioned.add(index)
         if index not in self.registered:
@@ -81,28 +100,37 @@ class _Names:
 def read_question(data: str, line: dict[str, Any]) -> VcrQuestion:
     """The files of a question under the official folder `data`. Raises `QuestionError` naming what is missing."""
     folder = Path(data) / IMAGES
-    place, about = (folder / field_of(line, name, str) for name in ("img_fn", "metadata_fn"))
+    place, about = (path_in(folder, line, name) for name in ("img_fn", "metadata_fn"))
+    if not is_file(place):
+        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no image {str(place)[:200]!r}")
+    if not is_file(about):
+        raise QuestionError(QuestionOutcome.METADATA_MISSING, f"there is no metadata {str(about)[:200]!r}")
+    return VcrQuestion(line, place.read_bytes(), *_read_metadata(about))
+
+
+def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[tuple[float, float, float, float], ...], float]:
+    """The objects of a picture, their boxes, and the width that the boxes refer to. Raises `QuestionError`."""
     try:
-        image = place.read_bytes()
-    except OSError:
-        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no image {str(place)!r}") from None
+        metadata = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise QuestionError(QuestionOutcome.METADATA_UNREADABLE, f"{str(path)!r} is not JSON") from None
     try:
-        metadata = json.loads(about.read_bytes())
-    except OSError:
-        raise QuestionError(QuestionOutcome.METADATA_MISSING, f"there is no metadata {str(about)!r}") from None
-    except ValueError:
-        raise QuestionError(QuestionOutcome.METADATA_UNREADABLE, f"{str(about)!r} is no JSON") from None
-    try:
-        names = tuple(map(str, metadata["names"]))
-        boxes = tuple(tuple(float(side) for side in box[:4]) for box in metadata["boxes"])
+        names, boxes = metadata["names"], metadata["boxes"]
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise ValueError("list of 'names'")
+        boxes = tuple(tuple(float(side) for side in box[:4]) for box in boxes)
         width = float(metadata["width"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise QuestionError(QuestionOutcome.METADATA_UNREADABLE, f"{str(about)!r} has no usable {error}") from None
-    if len(boxes) != len(names) or any(len(box) != 4 for box in boxes) or width <= 0:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise QuestionError(QuestionOutcome.METADATA_UNREADABLE, f"{str(path)!r} has no usable {error}") from None
+    if len(boxes) != len(names) or len(names) > _MOST_OBJECTS or any(len(box) != 4 for box in boxes):
         raise QuestionError(
-            QuestionOutcome.METADATA_UNREADABLE, f"{str(about)!r} has {len(names)} names and {len(boxes)} boxes"
+            QuestionOutcome.METADATA_UNREADABLE, f"{str(path)!r} has {len(names)} names and {len(boxes)} boxes"
         )
-    return VcrQuestion(line, image, names, boxes, width)
+    if not 0 < width < math.inf or any(math.isnan(side) for box in boxes for side in box):
+        raise QuestionError(
+            QuestionOutcome.METADATA_UNREADABLE, f"{str(path)!r} has a width or a side of a box that is not a number"
+        )
+    return tuple(names), boxes, width
 
 
 def prepare(
@@ -115,8 +143,14 @@ def prepare(
     config = config or VcrPreparation()
     line = question.line
     names = _Names(question.names, None if config.all_names else _MOST_NAMES)
-    asked = _write_out(field_of(line, "question", list), names)
+    asked = _write_out(field_of(line, "question", (list, str)), names)
+    if not asked:
+        raise QuestionError(QuestionOutcome.BAD_LINE, "the field 'question' is empty; write a text")
     answers, rationales = (_options(line, name, names) for name in ("answer_choices", "rationale_choices"))
+    if labelled:
+        # Which of two equal options is right cannot be learned; a leaderboard wants an answer all the same.
+        check_options(answers, "answer_choices")
+        check_options(rationales, "rationale_choices")
     right = label(line, "answer_label", CHOICES, labelled), label(line, "rationale_label", CHOICES, labelled)
     plain = open_picture(question.image, str(line["img_fn"]))
     image = jpeg(_draw(plain, _boxes(question, names, plain.width, config), mirrored=False))
@@ -126,7 +160,7 @@ def prepare(
         mirrored = jpeg(_draw(canvas, _boxes(question, names, plain.width, config), mirrored=True))
     query, options = encode(tokenizer, asked), encode_all(tokenizer, answers)
     reasons = encode_all(tokenizer, rationales)
-    annotation = field_of(line, "annot_id", str)
+    annotation = name_of(line, "annot_id")
     conditions = [right[0]] if labelled else range(CHOICES)
     return [
         VcrRecord(
@@ -142,7 +176,7 @@ def prepare(
 
 def colour(name: str) -> tuple[int, int, int]:
     """The colour that an object of this name always has (spec finetune_data.md 2.4)."""
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
+    number = int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest(), "big")
     hue, saturation = (number % 1024) / 1024, (number % 1023) / 1023
     lightness = 0.4 + 0.6 * ((number % 1025) / 1025)
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
@@ -157,6 +191,10 @@ def _options(line: dict[str, Any], name: str, names: _Names) -> list[str]:
 
 
 def _write_out(text: Text, names: _Names) -> str:
+    if isinstance(text, str):
+        return text.replace(":", " ").strip()
+    if not isinstance(text, list):
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"a text is {str(text)[:60]!r}, neither tokens nor a string")
     words = []
     for token in text:
         if isinstance(token, list):
@@ -165,7 +203,9 @@ def _write_out(text: Text, names: _Names) -> str:
             # The colon ends a separator in the model's input, so that no text may hold one.
             words.append(token if token == "Answer:" else token.replace(":", " "))
         else:
-            raise QuestionError(QuestionOutcome.BAD_LINE, f"the text holds {token!r}, neither a word nor objects")
+            raise QuestionError(
+                QuestionOutcome.BAD_LINE, f"the text holds {str(token)[:60]!r}, neither a word nor objects"
+            )
     return repair(detokenise(words))
 
 
@@ -192,6 +232,8 @@ def _draw(
     for (x1, y1, x2, y2), name in boxes:
         if mirrored:
             x1, x2 = image.width - x2, image.width - x1
+        x1, x2 = (min(max(x, -_OUTSIDE), image.width + _OUTSIDE) for x in (x1, x2))
+        y1, y2 = (min(max(y, -_OUTSIDE), image.height + _OUTSIDE) for y in (y1, y2))
         corners = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
         rgb = colour(name)
         pen.rectangle(corners, fill=(*rgb, _FILL_ALPHA), outline=(*rgb, 255), width=_OUTLINE_WIDTH)

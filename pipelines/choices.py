@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
 from ingest.preparation import ChoicesPreparation
-from pipelines import question_options
+from pipelines import question_lines, question_options
 from pipelines.command import run_and_leave
+from shards import command_line
 from shards.errors import UsageError
 
 
@@ -26,7 +27,9 @@ class ChoicesOptions(question_options.QuestionOptions):
     """
 
     data: str
-    """The JSONL of one split; `ingest.choices` shows a line. Paths in it are relative to its folder."""
+    """The JSONL of one split; `ingest.choices` shows a line."""
+    media: str | None = None
+    """The folder that the paths of images and videos are relative to and lie in; by default that of the JSONL."""
     split: str = "train"
     """The name of the split, letters and digits; `test` has no labels."""
     preparation: ChoicesPreparation = field(default_factory=ChoicesPreparation)
@@ -38,24 +41,31 @@ def main(argv: list[str] | None = None) -> int:
     if not (options.split.isascii() and options.split.isalnum()):
         raise UsageError(f"--split {options.split!r} must be letters and digits, it starts the shards' names")
     question_options.require_questions(options.data)
+    command_line.require_folder("--media", options.media)
     from pipelines import questions
     from pipelines.preparers import ChoicesPreparer
 
     labelled = options.split != question_options.TEST
-    folder = str(Path(options.data).parent)
+    folder = options.media or str(Path(options.data).parent)
     preparation = dataclasses.replace(options.preparation, options=options_of(options))
     preparer = ChoicesPreparer(folder, options.tokenizer, labelled, preparation)
     return questions.prepare(questions.job_of(options, options.data, preparer), flags)
 
 
 def options_of(options: ChoicesOptions) -> int | None:
-    """How many options every question must have: as told, or as many as the first line that can be read has."""
-    if options.preparation.options is None and Path(options.data).is_file():
-        with Path(options.data).open("rb") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    return len(json.loads(line)["answers"])
-    return options.preparation.options
+    """How many options every question must have: as given, or as many as most of the lines that can be read have."""
+    if options.preparation.options is not None:
+        return options.preparation.options
+    found = question_lines.most_common_options(options.data, options.limit)
+    if found is None:
+        return None
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    differ = found.readable - found.lines
+    console.print(
+        f"{found.options} options a question, as {found.lines} of {found.readable} lines have"
+        + (f"; lines with another number are rejected: {differ} (--options N chooses another one)" if differ else "")
+    )
+    return found.options
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Who turns one line of a data set of questions into records, one class a task, each a thin shell around `ingest`.
+"""What turns one line of a data set of questions into records, one class a task, each a thin shell around `ingest`.
 
-They are small values that travel to the workers; vocabularies are opened there, and what prepares is imported there.
+They are small values that travel to the children of workers, which open vocabularies and import what prepares.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ class Preparer(Protocol):
     task: str
     config: Any
     segments: int
-    """Pictures that a record has room for."""
+    """Pictures that fit a record."""
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function of a line and of the name it gets if it has none; raises `QuestionError`."""
+
+    def id_of(self, line: dict[str, Any], name: str) -> str:
+        """What a line is known by, whether or not it can be prepared; `name` if it does not state an id."""
+
+
+def _stated(value: Any, otherwise: str) -> str:
+    return str(value) if isinstance(value, str | int) else otherwise
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class VcrPreparer:
     config: VcrPreparation
     task: str = "vcr"
     segments: int = 1
+
+    def id_of(self, line: dict[str, Any], name: str) -> str:
+        """The id of the annotation."""
+        return _stated(line.get("annot_id"), name)
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function that prepares a line."""
@@ -64,6 +75,10 @@ class TvqaPreparer:
     task: str = "tvqa"
     segments: int = 7
 
+    def id_of(self, line: dict[str, Any], name: str) -> str:
+        """The numbers of question and clip."""
+        return f"{_stated(line.get('qid'), name)}~{_stated(line.get('vid_name'), '')}"
+
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function that prepares a line."""
         from ingest import tvqa
@@ -81,7 +96,7 @@ class TvqaPreparer:
 
 @dataclass(frozen=True)
 class ChoicesPreparer:
-    """Lines of a person's own JSONL; paths are relative to `folder`."""
+    """Lines of a JSONL of own questions; the paths in them are those in `folder`."""
 
     folder: str
     tokenizer: str
@@ -91,8 +106,12 @@ class ChoicesPreparer:
 
     @property
     def segments(self) -> int:
-        """Pictures that a record has room for."""
+        """Pictures that fit a record."""
         return self.config.segments
+
+    def id_of(self, line: dict[str, Any], name: str) -> str:
+        """The id that the line states."""
+        return _stated(line.get("id"), name)
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
         """The function that prepares a line."""

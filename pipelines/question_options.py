@@ -33,6 +33,10 @@ class QuestionOptions:
     """How many shards; 256 for train and 8 for other splits, but never more than questions."""
     limit: int | None = None
     """Maximum number of questions."""
+    decode_seconds: float = 600.0
+    """Wall time that preparing one question may take."""
+    decode_memory_mb: int = 2048
+    """Memory that preparing one question may take."""
 
 
 def parse(kind: type[Options], command: str, argv: Sequence[str] | None) -> tuple[Options, list[str]]:
@@ -44,6 +48,11 @@ def parse(kind: type[Options], command: str, argv: Sequence[str] | None) -> tupl
         number = getattr(options, name)
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} must be at least 1")
+    if not options.decode_seconds > 0 or options.decode_memory_mb < 256:
+        raise UsageError(
+            f"--decode-seconds {options.decode_seconds:g} and --decode-memory-mb {options.decode_memory_mb} must be"
+            " more than 0 and at least 256"
+        )
     if options.tokenizer != vocabulary.PUBLISHED:
         command_line.require_file("--tokenizer", options.tokenizer)
     return options, flags

@@ -1,7 +1,8 @@
 """Lines of questions become verified shards: the job behind `pipelines.vcr`, `pipelines.tvqa` and `pipelines.choices`.
 
 Line i of a split goes to shard i mod n, in order. Each shard is committed by itself and the manifest comes last, so the
-same command continues a job that was stopped; every question has one line in the ledger.
+same command continues a job that was stopped; every question has one line in the ledger. A split of which most lines
+were rejected is an error, and the same command prepares its shards with such lines again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -23,13 +25,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from ingest.outcomes import Kind
-from ingest.questions import QuestionError, QuestionOutcome
+from ingest.questions import QuestionOutcome
+from pipelines import question_lines
 from pipelines.beam_flags import beam_options
 from pipelines.dataflow_job import JobIdentity
 from pipelines.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.folder import keep_log, log_path
-from pipelines.preparers import Preparer, Records
+from pipelines.limits import Limits
+from pipelines.preparers import Preparer
+from pipelines.question_lines import Place
 from pipelines.question_options import TEST, QuestionOptions
+from pipelines.question_sandbox import Prepared, SandboxedPreparer
 from shards import dataset, filesystem, manifest, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
@@ -49,7 +55,7 @@ _WORKERS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PAR
 
 @dataclass(frozen=True)
 class Job:
-    """One split to prepare: the file of its lines, where the shards go, and who prepares a line."""
+    """One split to prepare: the file of its lines, where the shards go, what prepares a line, and its limits."""
 
     lines: str
     out: str
@@ -58,6 +64,7 @@ class Job:
     tokenizer: str = "published"
     shards: int | None = None
     limit: int | None = None
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
     @property
     def strict(self) -> bool:
@@ -67,11 +74,15 @@ class Job:
 
 @dataclass(frozen=True)
 class ShardWork:
-    """One shard to write: its name, the digest of what it is made from, and its lines as (number, offset, length)."""
+    """One shard to write: its name, the digest of what it is made from, and its lines.
+
+    `repeats` are the lines whose id an earlier line has, with the number of that line.
+    """
 
     name: str
     digest: str
-    lines: tuple[tuple[int, int, int], ...]
+    lines: tuple[Place, ...]
+    repeats: tuple[tuple[int, int], ...] = ()
 
 
 class IncompleteShardError(Exception):
@@ -85,9 +96,13 @@ class WriteQuestions(beam.DoFn):
         self.job = job
 
     def setup(self) -> None:
-        """Open the vocabulary and this worker's own ledger file."""
-        self.prepare = self.job.preparer.open()
+        """Open this worker's own ledger file; the child that prepares starts with the first line."""
+        self.prepare = SandboxedPreparer(self.job.preparer, self.job.limits)
         self.ledger = Ledger(self.job.out, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+    def teardown(self) -> None:
+        """End the child."""
+        self.prepare.close()
 
     def process(self, work: ShardWork) -> Iterator[Shard]:
         """Write one shard; nothing is committed where a question of a strict split cannot be prepared."""
@@ -99,64 +114,67 @@ class WriteQuestions(beam.DoFn):
 
     def _payloads(self, work: ShardWork, sums: QuestionSums) -> Iterator[bytes]:
         failed = False
+        repeats = dict(work.repeats)
         with filesystem.open_read(self.job.lines) as file:
             for number, offset, length in work.lines:
                 file.seek(offset)
-                begun = time.process_time()
-                name, outcome, detail, records = self._attempt(file.read(length), number)
-                self.ledger.append(_entry(name, outcome, detail, self.job.split, len(records), begun))
-                Metrics.counter("outcome", outcome.value).inc()
-                failed |= outcome is not QuestionOutcome.PREPARED
-                for record_id, payload in records:
+                name = f"{self.job.split}-{number}"
+                if number in repeats:
+                    detail = f"line {repeats[number]} has the same id; the ids of a split must differ"
+                    prepared = Prepared(QuestionOutcome.BAD_LINE, detail)
+                else:
+                    prepared = self.prepare(file.read(length), name)
+                self.ledger.append(_entry(name, prepared, self.job.split))
+                Metrics.counter("outcome", prepared.outcome.value).inc()
+                failed |= prepared.outcome is not QuestionOutcome.PREPARED
+                for record_id, payload in prepared.records:
                     sums.add(record_id, payload)
                     yield payload
         if failed and self.job.strict:
             raise IncompleteShardError
 
-    def _attempt(self, text: bytes, number: int) -> tuple[str, QuestionOutcome, str, Records]:
-        name = f"{self.job.split}-{number}"
-        try:
-            line = json.loads(text)
-            if not isinstance(line, dict):
-                raise QuestionError(QuestionOutcome.BAD_LINE, "the line is no JSON object")
-            records = self.prepare(line, name)
-            return name, QuestionOutcome.PREPARED, "", records
-        except QuestionError as error:
-            return name, error.outcome, str(error), []
-        except ValueError as error:
-            return name, QuestionOutcome.BAD_LINE, f"the line cannot be used: {str(error)[:120]}", []
 
-
-def _entry(name: str, outcome: QuestionOutcome, detail: str, split: str, records: int, begun: float) -> Entry:
-    spent = round(time.process_time() - begun, 4)
-    return Entry(name, outcome.value, outcome.kind.value, detail, {}, split, records, 0.0, spent, round(time.time(), 3))
+def _entry(name: str, prepared: Prepared, split: str) -> Entry:
+    outcome, spent, now = prepared.outcome, round(prepared.cpu_seconds, 4), round(time.time(), 3)
+    return Entry(
+        name, outcome.value, outcome.kind.value, prepared.detail, {}, split, len(prepared.records), 0.0, spent, now
+    )
 
 
 def job_of(options: QuestionOptions, lines: str, preparer: Preparer) -> Job:
     """The job of a command whose questions are the lines of one file."""
-    return Job(lines, options.out, options.split, preparer, options.tokenizer, options.shards, options.limit)
+    limits = Limits(options.decode_seconds, options.decode_memory_mb << 20)
+    return Job(lines, options.out, options.split, preparer, options.tokenizer, options.shards, options.limit, limits)
 
 
 def prepare(job: Job, flags: Sequence[str]) -> int:
     """Write the shards of one split, on the runner that Beam's flags name, and return the exit status.
 
-    Raises `UsageError` for a job that cannot be, `UserError` if shards are missing in the end.
+    Raises `UsageError` for a job that cannot be, `UserError` if shards are missing in the end or most lines are
+    rejected.
     """
     options = beam_options(flags)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    places = _line_places(job)
+    places = question_lines.places(job.lines, job.limit)
+    repeats = question_lines.repeated(job.lines, places, job.preparer.id_of, job.split)
     prepare_workers(options)
     filesystem.make_folder(job.out)
     with filesystem.exclusive(filesystem.join(job.out, ".lock")):
         keep_log(log_path(job.out))
         filesystem.remove_temporary_files(job.out)
-        config = _settle_config(job)
+        config = _check_config(job)
         held = manifest.load(job.out) if filesystem.exists(filesystem.join(job.out, manifest.NAME)) else None
-        works = plan(job, places, config, held)
-        if held and job.split in held.splits():
-            _check_same(job, held, works)
-            console.print(f"the split {job.split!r} is finished; nothing to do")
-            return 0
+        works = plan(job, places, config, held, repeats)
+        if generation := _generation(held, job.split):
+            if not generation.shards:
+                console.print(f"the split {job.split!r} is prepared again, for most of its lines were rejected")
+            elif _mostly_rejected(job, generation):
+                console.print(f"most lines of the split {job.split!r} were rejected before; they are tried again")
+                held = _reopen(job, held, generation, works)
+            else:
+                _check_same(job, held, works)
+                console.print(f"the split {job.split!r} is finished; nothing to do")
+                return 0
         pending = [work for work in works if writer.finished_shard(job.out, work.name, work.digest) is None]
         console.print(f"{len(places)} questions, {len(works)} shards, {len(works) - len(pending)} finished before")
         if pending:
@@ -164,36 +182,70 @@ def prepare(job: Job, flags: Sequence[str]) -> int:
         return _commit(job, works, config, held, console)
 
 
-def plan(job: Job, places: list[tuple[int, int, int]], config: str, held: Manifest | None) -> list[ShardWork]:
+def plan(
+    job: Job, places: list[Place], config: str, held: Manifest | None, repeats: Mapping[int, int] = MappingProxyType({})
+) -> list[ShardWork]:
     """The shards of a split: line i goes to shard i mod n (spec finetune_data.md 1)."""
     wanted = job.shards or _SHARDS.get(job.split, _OTHER_SHARDS)
     count = min(wanted, len(places))
-    generations = held.generations if held else []
-    number = next((g.number for g in generations if g.split == job.split), len(generations))
+    number = _number(held, job.split)
     works = []
     for i in range(count):
         lines = tuple(places[i::count])
-        digest = hashlib.sha256(json.dumps([config, job.split, lines]).encode()).hexdigest()
-        works.append(ShardWork(shard_name(job.split, number, i, count), digest, lines))
+        again = tuple((line, repeats[line]) for line, _, _ in lines if line in repeats)
+        made_of = [config, job.split, lines, *([again] if again else [])]
+        digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+        works.append(ShardWork(shard_name(job.split, number, i, count), digest, lines, again))
     return works
 
 
-def _line_places(job: Job) -> list[tuple[int, int, int]]:
-    """Number, offset and length of every line that is not blank. Raises `UsageError` if there is none."""
-    if not filesystem.exists(job.lines):
-        raise UsageError(f"there is no file {job.lines!r}; give the folder or file that holds the questions")
-    places, offset = [], 0
-    with filesystem.open_read(job.lines) as file:
-        for number, line in enumerate(file):
-            if line.strip():
-                places.append((number, offset, len(line)))
-            offset += len(line)
-    if not places:
-        raise UsageError(f"{job.lines!r} holds no question")
-    return places[: job.limit]
+def _generation(held: Manifest | None, split: str) -> Generation | None:
+    """The generation of a split, if there is one: questions have at most one."""
+    return next((g for g in held.generations if g.split == split), None) if held else None
 
 
-def _settle_config(job: Job) -> str:
+def _number(held: Manifest | None, split: str) -> int:
+    """The number that the generation of a split has or will have."""
+    if generation := _generation(held, split):
+        return generation.number
+    return held.next_number() if held else 0
+
+
+def _mostly_rejected(job: Job, generation: Generation) -> bool:
+    entries = [entry for entry in Ledger(job.out).entries().values() if entry.split == job.split]
+    return 2 * generation.videos < len(entries)
+
+
+def _reopen(job: Job, held: Manifest, generation: Generation, works: list[ShardWork]) -> Manifest:
+    """The manifest without the shards of a split, of which those are prepared again that lack a question."""
+    emptied = dataclasses.replace(generation, videos=0, segments=0, shards=[])
+    reopened = dataclasses.replace(held, generations=[emptied if g is generation else g for g in held.generations])
+    manifest.save(job.out, reopened)
+    names = {work.name for work in works}
+    for shard in generation.shards:
+        if shard.name not in names:
+            for path in _files(job, shard.name):
+                filesystem.remove(path)
+    _forget(job, works)
+    return reopened
+
+
+def _forget(job: Job, works: list[ShardWork]) -> None:
+    """Let the shards be written again that lack a question."""
+    entries = Ledger(job.out).entries()
+    for work in works:
+        names = (f"{job.split}-{number}" for number, _, _ in work.lines)
+        if any(name not in entries or entries[name].kind != Kind.DONE.value for name in names):
+            filesystem.remove(_files(job, work.name)[-1])
+
+
+def _files(job: Job, name: str) -> tuple[str, str, str]:
+    """A shard, its index and its sidecar, without which it is not finished."""
+    path = filesystem.join(job.out, name)
+    return path, manifest.index_path(path), manifest.stats_path(path)
+
+
+def _check_config(job: Job) -> str:
     """Store what the folder is made with, or check that it is the same; returns its digest."""
     ours = {
         "task": job.preparer.task,
@@ -249,7 +301,7 @@ def _progress(job: Job, total: int, console: Console) -> Callable[[], None]:
 
 
 def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None, console: Console) -> int:
-    """Add the finished shards to the manifest and say what became of the questions."""
+    """Add the finished shards to the manifest and print the outcomes of the questions."""
     ledger = Ledger(job.out).entries()
     names = [f"{job.split}-{number}" for work in works for number, _, _ in work.lines]
     entries = [ledger[name] for name in names if name in ledger]
@@ -263,15 +315,18 @@ def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None
         if reasons and job.strict:
             raise UserError(
                 f"{sum(reasons.values())} of {len(names)} questions of the split {job.split!r} cannot be prepared, and"
-                " a leaderboard file needs them all; repair what is named above and run the same command again"
+                f" a leaderboard file needs them all; {_REPAIR}"
             )
         raise UserError(f"{len(works) - len(shards)} shards were not written; run the same command again")
-    if not sum(shard.examples for shard in shards):
-        raise UserError("no question could be prepared; the reasons are above and in the ledger")
     prepared = sum(entry.kind == Kind.DONE.value for entry in entries)
-    number = len(held.generations) if held else 0
-    generation = Generation(number, job.split, prepared, sum(shard.examples for shard in shards), shards)
-    generations = [*(held.generations if held else []), generation]
+    if not prepared:
+        _forget(job, works)
+        raise UserError(f"no question could be prepared: {_summary(reasons)}; {_REPAIR}")
+    generation = Generation(
+        _number(held, job.split), job.split, prepared, sum(shard.examples for shard in shards), shards
+    )
+    others = [g for g in (held.generations if held else []) if g.split != job.split]
+    generations = sorted([*others, generation], key=lambda g: g.number)
     tokenizer = vocabulary.digest(filesystem.join(job.out, TOKENIZER_NAME))
     committed = Manifest(job.preparer.segments, config, tokenizer, generations)
     manifest.save(job.out, committed)
@@ -280,4 +335,17 @@ def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None
         f"{job.out}: {prepared} questions of the split {job.split!r} in {summary.shards} shards,"
         f" {summary.counts['examples']} records, {summary.bytes / 1e6:.1f} MB"
     )
+    if 2 * prepared < len(names):
+        raise UserError(
+            f"{len(names) - prepared} of {len(names)} questions of the split {job.split!r} were rejected:"
+            f" {_summary(reasons)}; what was prepared is kept, {_REPAIR}"
+        )
     return 0
+
+
+_REPAIR = "repair what is named above and run the same command again"
+
+
+def _summary(reasons: Counter[str]) -> str:
+    """The most frequent reasons with their numbers."""
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))

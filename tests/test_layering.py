@@ -115,6 +115,7 @@ def test_the_processes_of_the_job_start_light(module):
 ROLES = {
     "worker": (
         *("preprocess", "vcr", "tvqa", "choices", "refilter", "stats", "status", "worker", "decoder", "doctor"),
+        "question_decoder",
         "deploy.flex_template",
     ),
     "train": ("train.pretrain", "train.finetune", "train.evaluate", "train.compile", "shards"),

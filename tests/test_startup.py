@@ -40,6 +40,7 @@ NO_COMMANDS = {
     "pipelines.worker": "the server of a job's workers, which exists to import Beam",
     "shards.reading.worker": "a worker process of the reader, started with file descriptors",
     "pipelines.decoder": "the child of a worker that decodes, started with file descriptors",
+    "pipelines.question_decoder": "the child of a worker that prepares questions, started with file descriptors",
 }
 SUBCOMMANDS = {
     "shards": COMMANDS,
@@ -55,7 +56,11 @@ MISSING = {
     "pipelines.preprocess": ("--out o --videos {none}", "--out o --ids {none}", "--out o --raw {none}"),
     "pipelines.vcr": ("--out o --data {none}",),
     "pipelines.tvqa": ("--out o --data {none}",),
-    "pipelines.choices": ("--out o --data {none}", "--out o --data {here} --tokenizer {none}"),
+    "pipelines.choices": (
+        "--out o --data {none}",
+        "--out o --data {here} --tokenizer {none}",
+        "--out o --data {here} --media {none}",
+    ),
     "pipelines.refilter": ("{none} --set max_seconds=1",),
     "pipelines.stats": ("{none}",),
     "pipelines.status": ("{none}",),

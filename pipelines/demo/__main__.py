@@ -198,7 +198,7 @@ def _finetune(options: Options) -> Iterator[Command]:
         yield "pipelines.demo.choices", "--truth", truth, "--out", lines, "--questions", str(count)
         yield (
             "pipelines.choices",
-            *("--data", lines, "--out", f"{place}/data", "--split", split, "--shards", "4"),
+            *("--data", lines, "--media", truth, "--out", f"{place}/data", "--split", split, "--shards", "4"),
             *("--tokenizer", f"{options.out}/tokenizer.json"),
         )
     # Their questions are about frames alone: what the second stage of pretraining learns is no help.

@@ -7,7 +7,6 @@ is prepared of the videos, so what a model answers it has seen.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ class Options:
     truth: str
     """A folder of the corpus, with truth files."""
     out: str
-    """The JSONL file to write; paths in it are relative to its folder."""
+    """The JSONL file to write; paths in it are relative to the folder of --truth."""
     questions: int = 600
     """How many, drawn from all."""
     seed: int = 0
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     command_line.require_folder("--truth", options.truth)
     if options.questions < 1:
         raise UsageError(f"--questions {options.questions} must be at least 1")
-    every = all_questions(options.truth, str(Path(options.out).parent))
+    every = all_questions(options.truth)
     if not every:
         raise UsageError(f"{options.truth!r} holds no truth files; give a folder of the corpus")
     rng = generator(options.seed, "choices", Path(options.truth).name)
@@ -55,18 +54,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def all_questions(truth: str, folder: str) -> list[dict]:
-    """Every question about the stretches of the videos in `truth`, in order, with paths relative to `folder`."""
+def all_questions(truth: str) -> list[dict]:
+    """Every question about the stretches of the videos in `truth`, in order, with paths relative to it."""
     found = []
     for path in sorted(Path(truth).glob("*.truth.json")):
         held = json.loads(path.read_text())
-        video = os.path.relpath(Path(truth) / f"{held['id']}.mp4", folder or ".")
         for stretch in held["stretches"]:
             for kind in SEEN:
                 answers = list(ATTRIBUTES[kind])
                 found.append(
                     {
-                        "video": video,
+                        "video": f"{held['id']}.mp4",
                         "start": stretch["start"],
                         "end": stretch["end"],
                         "question": f"the {kind} is",

@@ -18,7 +18,8 @@ from ingest.filters import FilterConfig
 from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo
 from ingest.video import VideoConfig
-from pipelines.extraction import DECODER_PREFIX, Extractor, Limits
+from pipelines.extraction import Extractor, Limits
+from pipelines.sandbox import DECODER_PREFIX
 from shards.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.faults
@@ -326,7 +327,7 @@ def test_the_decoder_dies_with_its_worker(good, tmp_path):
     """A worker killed with -9 in the middle of a video leaves no process behind."""
     code = (
         "import sys, time; from pipelines.extraction import Extractor, Limits; from ingest.video import VideoConfig\n"
-        "from pipelines.extraction import _Child; child = _Child(Limits()); print(child.process.pid, flush=True); time.sleep(60)"
+        "from pipelines.sandbox import Child; child = Child('pipelines.decoder', Limits()); print(child.process.pid, flush=True); time.sleep(60)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     worker = subprocess.Popen([os.sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)

@@ -160,7 +160,7 @@ def test_any_text_is_read_as_subtitles(text):
 @pytest.mark.parametrize(
     ("change", "outcome", "sentence"),
     [
-        ({"show_name": "Seinfeld"}, QuestionOutcome.UNKNOWN_SHOW, "'Seinfeld' is none of the series"),
+        ({"show_name": "Seinfeld"}, QuestionOutcome.UNKNOWN_SHOW, "'Seinfeld' is not one of the series"),
         ({"show_name": "Castle"}, QuestionOutcome.FRAMES_MISSING, "there are no frames in .*castle_frames"),
         ({"ts": "4 to 5"}, QuestionOutcome.BAD_LINE, "ts is '4 to 5', not START-END"),
         ({"ts": "500-600"}, QuestionOutcome.TIMES_OUTSIDE, "the clip ends after 39.7 seconds"),

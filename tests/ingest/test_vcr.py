@@ -92,7 +92,7 @@ def question(line=None, names=("person", "person", "person"), size=(200, 100)):
         "question": ["Where", "are", [0, 1, 2], "?"],
         "answer_choices": [["Here", "."], ["There", "."], ["Up", "."], ["In", "the", "bright", "room", "."]],
         "answer_label": 1,
-        "rationale_choices": [["Because", "."]] * 4,
+        "rationale_choices": [["Because", word, "."] for word in ("so", "not", "yes", "no")],
         "rationale_label": 2,
     }
     return VcrQuestion(given | (line or {}), buffer.getvalue(), tuple(names), boxes, float(size[0]))
@@ -118,7 +118,7 @@ def test_the_mirrored_picture_is_the_picture_mirrored(tokenizer):
     ("text", "as_words", "as_letters"), [("bright", True, False), ("Left", False, True), ("right", False, False)]
 )
 def test_which_texts_keep_the_picture_as_it_is(tokenizer, text, as_words, as_letters):
-    line = {"question": [text, "?"], "answer_choices": [["No", "."]] * 4}
+    line = {"question": [text, "?"], "answer_choices": [[word, "."] for word in ("No", "Yes", "So", "Not")]}
     for config, flips in ((VcrPreparation(), as_words), (VcrPreparation(sides_as_words=False), as_letters)):
         (record,) = prepare(question(line), tokenizer, config=config)
         assert (record.image != record.mirrored) == flips
@@ -166,7 +166,7 @@ def test_missing_and_damaged_files_are_named(folder, tokenizer, tmp_path):
     with pytest.raises(QuestionError, match="1 names and 0 boxes"):
         read_question(str(tmp_path), {"img_fn": "i.jpg", "metadata_fn": "m.json"})
     broken = VcrQuestion(question().line, b"not a picture", ("a", "b", "c"), question().boxes, 9.0)
-    with pytest.raises(QuestionError, match="is no picture") as raised:
+    with pytest.raises(QuestionError, match="is not a picture") as raised:
         prepare(broken, tokenizer)
     assert raised.value.outcome is QuestionOutcome.IMAGE_UNREADABLE
 

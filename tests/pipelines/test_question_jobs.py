@@ -136,10 +136,11 @@ def own(tmp_path):
 
 def test_own_questions_and_what_is_wrong_with_them(own, tokenizer, capsys):
     out = own / "out"
-    assert run(choices, own / "own.jsonl", out, tokenizer) == 0
+    assert run(choices, own / "own.jsonl", out, tokenizer) == 1
     said = capsys.readouterr().err
     for reason in ("1 image-missing", "2 bad-line", "1 label-out-of-range", "2 questions of the split 'train'"):
         assert reason in said
+    assert "error: 4 of 6 questions of the split 'train' were rejected: 2 bad-line, 1 image-missing" in said
     found = [parse_record(payload, 3, sound=False) for payload in records(out, "train")]
     assert [(record.id, record.label) for record in found] == [("train-0", 0), ("b", 1)]
     assert problems(out) == []
