@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import secrets
@@ -267,26 +268,12 @@ class Remove:
     data: Data
     """A data folder."""
     ids: str
-    """A file with one id a line, or one id."""
+    """A list as for `pipelines.preprocess --ids`, or one id or address."""
 
     def run(self, console: Console) -> int:
-        """Write the shards concerned again and say what went."""
-        from shards import removal
-        from shards.inspection import card
-
-        folders = dataset.data_folders(self.data)
-        if len(folders) > 1:
-            raise UsageError(f"videos are removed from one folder at a time; {self.data!r} names {', '.join(folders)}")
-        listed = [self.ids]
-        if filesystem.exists(self.ids):
-            listed = [line.strip() for line in filesystem.read_bytes(self.ids).decode().splitlines() if line.strip()]
-        gone = removal.remove(folders[0].rstrip("/"), listed)
-        card.write(dataset.open_data(folders[0]))
-        console.print(
-            f"{gone.videos} of {len(listed)} videos were in the shards: {gone.shards} shards written again,"
-            f" {gone.examples} examples gone, and with them {gone.other_segments} segments of other videos"
-        )
-        return 0
+        """Write the shards concerned again and print what went."""
+        # Lists of ids are read by `ingest`, which this package does not import.
+        return importlib.import_module("pipelines.removal").run(self.data, self.ids, console)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Take videos out of a finished data set, because somebody asked for it.
+"""Take videos out of a finished data set, as a takedown notice or a request demands.
 
 Only the shards that hold one of the videos are written again, under new names and without the examples that show it;
-the manifest changes in one step, and then the old files go. Whoever is interrupted runs the same command again.
+the manifest changes in one step, and then the old files go. The same command finishes an interrupted removal.
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ _REVISION = re.compile(r"(-r(\d+))?\.tfrecord$")
 
 @dataclass(frozen=True)
 class Removal:
-    """What went: shards written again, examples dropped, and segments of other videos that went with them."""
+    """What went: shards written again, examples dropped, and segments of other videos that went with them.
+
+    `absent` are the videos that are in no shard.
+    """
 
     videos: int
     shards: int
     examples: int
     other_segments: int
+    absent: tuple[str, ...] = ()
 
 
 def remove(data: str, ids: Collection[str]) -> Removal:
@@ -145,7 +149,7 @@ def _rewritten(data: str, committed: Manifest, wanted: frozenset[str]) -> tuple[
         found |= dict.fromkeys({run[0] for run in generation.remainder} & wanted, generation.split)
         remainder = [run for run in generation.remainder if run[0] not in wanted]
         changed.append(dataclasses.replace(generation, shards=kept, segments=size, remainder=remainder))
-    counts = Removal(len(found), shards, examples, others)
+    counts = Removal(len(found), shards, examples, others, tuple(sorted(wanted - found.keys())))
     return dataclasses.replace(committed, generations=changed), counts, found
 
 
