@@ -16,6 +16,7 @@ from rich.table import Table
 from model import inference
 from model.inference import Answers, VideoInputs
 from pipelines.inference.clips import inputs, read_clip
+from pipelines.inference.rows import alike_note
 from pipelines.weights import input_errors, load_weights
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def ask(asked: Ask, options: list[str]) -> int:
     model = load_weights(asked.checkpoint, asked.grid)
     video = inputs(found, model.config.grid)
     with input_errors(), spoken_warnings(console):
+        if note := alike_note(model, options):
+            console.print(f"note: {note}")
         answers = inference.answer_all(model, video, asked.prompt, options, asked.use)
         if asked.timeline:
             from pipelines.timeline import draw

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 from ingest import clip, raw
 from ingest.clip import Clip, ClipError
@@ -11,7 +10,7 @@ from ingest.ids import video_id
 from ingest.raw import RawError, RawVideo
 from model.config import DEFAULT_GRID
 from model.inference import VideoInputs
-from pipelines.ask_options import Part
+from pipelines.ask_options import Part, is_file
 
 
 def read(
@@ -43,7 +42,7 @@ def read_clip(video: str, part: Part) -> Clip:
 
 def _fetched(video: str, folder: str) -> RawVideo:
     """The raw video of a file, or what yt-dlp downloads into `folder`."""
-    if Path(video).is_file():
+    if is_file(video):
         try:
             return raw.from_folder(video)
         except (OSError, RawError) as error:

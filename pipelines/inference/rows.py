@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ingest.clip import ClipError
 from model import inference
 from model.inference import Answers, Use
 from model.published import Pretrained
 from model.reserve import InputError
-from pipelines.ask_options import Part
+from pipelines.ask_options import Part, check_options, check_prompts
 from pipelines.inference.clips import inputs, read_clip
 from pipelines.inference.questions import Question
+from shards.errors import StorageError, UserError
 
 
 def answer_rows(model: Pretrained, rows: list[Question], use: Use) -> Iterator[dict]:
-    """The line of each row, in order; rows next to each other that share a part of a video share its encoding."""
+    """The line of each row, in order; rows next to each other that share a part of a video share its encoding.
+
+    Whatever a row raises is its `error`. Raises `StorageError` for a disk that is full or gone.
+    """
     position = 0
     while position < len(rows):
         first = rows[position]
@@ -26,24 +29,54 @@ def answer_rows(model: Pretrained, rows: list[Question], use: Use) -> Iterator[d
             group.append(row)
         position += len(group)
         try:
+            check_options(first.options)
+            note = alike_note(model, first.options)
             video = inputs(read_clip(first.video, Part(first.start, first.end)), model.config.grid)
-        except ClipError as error:
-            yield from (_line(row, error=str(error)) for row in group)
+        except Exception as error:  # noqa: BLE001
+            yield from (_line(row, error=_sentence(error)) for row in group)
             continue
-        try:
-            answers = inference.answer_all(model, video, [row.prompt for row in group], first.options, use)
-        except InputError:
-            # One prompt of several may be wrong; each is asked alone, so that only that one fails.
-            yield from (_alone(model, video, row, use) for row in group)
-            continue
-        yield from (_line(row, masks) for row, masks in zip(group, answers, strict=True))
+        for line in _answered(model, video, group, use):
+            yield line | ({"note": note} if note else {})
 
 
-def _alone(model: Pretrained, video: inference.VideoInputs, row: Question, use: Use) -> dict:
+def _answered(model: Pretrained, video: inference.VideoInputs, group: list[Question], use: Use) -> Iterator[dict]:
+    """The lines of rows about one part of a video with the same options."""
     try:
-        return _line(row, inference.answer_all(model, video, [row.prompt], row.options, use)[0])
-    except InputError as error:
-        return _line(row, error=str(error))
+        check_prompts(row.prompt for row in group)
+        answers = inference.answer_all(model, video, [row.prompt for row in group], group[0].options, use)
+    except Exception as error:  # noqa: BLE001
+        if len(group) == 1:
+            yield _line(group[0], error=_sentence(error))
+            return
+        # One prompt of several may be wrong; each is answered alone, so that only that one fails.
+        for row in group:
+            yield from _answered(model, video, [row], use)
+        return
+    yield from (_line(row, masks) for row, masks in zip(group, answers, strict=True))
+
+
+def _sentence(error: Exception) -> str:
+    """What a row's line says of an exception. Raises it again if it is not the row's fault."""
+    if isinstance(error, StorageError | MemoryError):
+        raise error
+    return str(error) if isinstance(error, UserError | InputError) else f"{type(error).__name__}: {error}"
+
+
+def alike_note(model: Pretrained, options: Sequence[str]) -> str:
+    """Which options the model cannot tell apart, as a sentence; empty if there are none.
+
+    Raises `InputError` for an option without tokens.
+    """
+    seen: dict[tuple[int, ...], str] = {}
+    pairs = []
+    for option in options:
+        tokens = tuple(model.tokenizer.encode(option, add_special_tokens=False).ids[: model.config.span_length])
+        if not tokens:
+            raise InputError(f"option {option!r} has no tokens; give every option a text")
+        other = seen.setdefault(tokens, option)
+        if other != option:
+            pairs.append(f"{option!r} like {other!r}")
+    return f"the model reads these options alike, with the same tokens: {', '.join(pairs)}" if pairs else ""
 
 
 def _line(row: Question, masks: list[Answers] | None = None, error: str | None = None) -> dict:
