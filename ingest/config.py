@@ -131,9 +131,14 @@ class VideoConfig:
             values["timing_model"] = hashlib.sha256(path.read_bytes()).hexdigest()
         if (weights := Path(self.asr_model) / "model.bin").is_file():
             values["asr_model"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-        if Path(self.embedder).is_file():
-            values["embedder"] = hashlib.sha256(Path(self.embedder).read_bytes()).hexdigest()
+        values["embedder"] = self.embedder_digest
         return values
+
+    @property
+    def embedder_digest(self) -> str:
+        """The embedder's name, or the digest of its file."""
+        path = Path(self.embedder)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else self.embedder
 
     def digest(self) -> str:
         """What committed segments were made with; segments of another digest are never mixed."""

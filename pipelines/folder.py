@@ -11,14 +11,15 @@ import logging
 import tempfile
 from pathlib import Path
 
+from pipelines import folder_config
 from pipelines.options import PreprocessOptions
 from shards import filesystem, manifest
 from shards import tokenizer as vocabulary
-from shards.errors import UsageError, UserError
+from shards.errors import UsageError
 from shards.manifest import Manifest
 
 TOKENIZER_NAME = "tokenizer.json"
-CONFIG_NAME = "config.json"
+CONFIG_NAME = folder_config.NAME
 LOG_NAME = "job.log"
 
 
@@ -59,12 +60,9 @@ def commit_config(options: PreprocessOptions) -> str:
     path = filesystem.join(options.out, CONFIG_NAME)
     content = filesystem.read_existing(path)
     if content is not None:
-        try:
-            held = json.loads(content)
-        except ValueError:
-            raise UserError(f"{path!r} is damaged; restore it, or choose another --out") from None
+        stored = folder_config.parse(content, path)
         # Folders of earlier versions were made without what they do not mention.
-        for name, ours, theirs in _differences(resolved, _of_assembly(PreprocessOptions(options.out)) | held):
+        for name, ours, theirs in _differences(resolved, _of_assembly(PreprocessOptions(options.out)) | stored):
             raise UsageError(
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
             )

@@ -19,6 +19,7 @@ from pipelines.beam_flags import DATAFLOW
 from pipelines.budget import Politeness
 from pipelines.cost import Prices
 from pipelines.dataflow_job import JobIdentity
+from pipelines.folder_config import MAX_SEGMENTS_PER_EXAMPLE
 from pipelines.limits import Limits
 from pipelines.text_options import TextOptions
 from shards import command_line, filesystem
@@ -113,8 +114,9 @@ class PreprocessOptions:
         objects = (self.video.filters.min_objects, self.min_group_objects)
         if self.video.embedder in (PERCEPTUAL, NO_EMBEDDER) and objects != (None, None):
             raise UsageError("--min-objects and --min-group-objects need an --embedder that knows objects")
-        if self.segments_per_example > 100:
-            raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most 100")
+        if self.segments_per_example > MAX_SEGMENTS_PER_EXAMPLE:
+            most = MAX_SEGMENTS_PER_EXAMPLE
+            raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most {most}")
 
     def check_paths(self) -> None:
         """Raises `UsageError` for an input on this machine that is not there."""

@@ -33,6 +33,8 @@ class Options:
     """Thresholds as NAME=VALUE, by the names of the flags with underscores; None switches a rule off."""
     out: str | None = None
     """A new data folder to make from the kept segments."""
+    embedder: str | None = None
+    """The image embedder that the folder was created with, needed unless it is perceptual or none."""
     shard_bytes: int = 128 << 20
     """Size of a shard."""
     keep_segments: bool = False

@@ -8,14 +8,15 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from ingest.config import FilterConfig, VideoConfig
+from ingest.config import VideoConfig
 from ingest.language_codes import base_language
-from pipelines import beam_flags, folder
+from pipelines import beam_flags, folder, folder_config
+from pipelines.folder_config import FolderConfig
 from pipelines.options import PreprocessOptions
 from pipelines.preprocessing.replay_rules import Replay
 from pipelines.thresholds import changed
@@ -33,9 +34,10 @@ _EXAMPLES = 3
 def refilter(options: Options, flags: Sequence[str]) -> int:
     """Print what other thresholds would change, make the new data folder if one is wanted; returns the exit status."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    config = _read_config(options.data)
-    filters = changed(_filters(config["video"]["filters"]), options.changes)
-    language = base_language(config["video"]["language"])
+    config = folder_config.read(options.data)
+    embedder = folder_config.embedder(config.embedder, options.embedder) if options.out else config.embedder
+    filters = changed(config.filters, options.changes)
+    language = base_language(config.language)
     committed = manifest.load(options.data)
     if committed.folders():
         raise UsageError(f"{options.data!r} was merged of {', '.join(committed.folders())}; refilter each of these")
@@ -48,7 +50,7 @@ def refilter(options: Options, flags: Sequence[str]) -> int:
         count = counts.regained.total()
         console.print(f"{count} would be extracted by a new run with these thresholds; here they are not")
     if options.out:
-        assemble(options, config, replay, counts, beam_flags.beam_options(flags), console)
+        assemble(options, config, embedder, replay, counts, beam_flags.beam_options(flags), console)
     return 0
 
 
@@ -91,7 +93,8 @@ def report(counts: Counts) -> Table:
 
 def assemble(
     options: Options,
-    config: dict[str, Any],
+    config: FolderConfig,
+    embedder: str,
     replay: Replay,
     counts: Counts,
     beam_options: PipelineOptions,
@@ -107,55 +110,38 @@ def assemble(
     if not counts.kept:
         raise UserError("these thresholds keep no video; nothing is made")
     rules = dataclasses.asdict(replay.filters) | {"excluded_categories": list(replay.filters.excluded_categories)}
-    config = config | {"video": config["video"] | {"filters": rules}, "text": options.text.resolved()}
-    digest = hashlib.sha256(json.dumps(config["video"], sort_keys=True).encode()).hexdigest()
+    video = config.values["video"] | {"filters": rules}
+    values = config.values | {"video": video, "text": options.text.resolved()}
+    digest = hashlib.sha256(json.dumps(video, sort_keys=True).encode()).hexdigest()
     tokenizer = filesystem.read_bytes(filesystem.join(options.data, folder.TOKENIZER_NAME))
     prepare_workers(beam_options)
     filesystem.make_folder(options.out)
     with filesystem.exclusive(folder.lock_path(options.out)):
         folder.keep_log(folder.log_path(options.out))
         filesystem.write_bytes(filesystem.join(options.out, folder.TOKENIZER_NAME), tokenizer)
-        content = f"{json.dumps(config, indent=1)}\n".encode()
+        content = f"{json.dumps(values, indent=1)}\n".encode()
         filesystem.write_bytes(filesystem.join(options.out, folder.CONFIG_NAME), content)
         for split in sorted(counts.kept):
-            job = _job(options, config, split)
+            job = _job(options, config, embedder, split)
             pipeline = new_pipeline(beam_options, folder.log_path(options.out), job.job)
             graph.build_refiltered(pipeline, job, digest, replay)
             run_to_end(pipeline, lambda: None, console)
             preprocess_job.summarize(job, console)
 
 
-def _job(options: Options, config: dict[str, Any], split: str) -> PreprocessOptions:
+def _job(options: Options, config: FolderConfig, embedder: str, split: str) -> PreprocessOptions:
     """The job that packs one split of the new folder."""
-    groups = config["groups"]
+    groups = config.groups
     return PreprocessOptions(
         options.out,
         split=split,
         stage="assemble",
         keep_segments=options.keep_segments,
         shard_bytes=options.shard_bytes,
-        segments_per_example=config["segments_per_example"],
+        segments_per_example=config.segments_per_example,
         max_group_similarity=groups["max_similarity"],
         min_group_objects=groups["min_objects"],
         group_probability=groups["probability"],
         text=options.text,
-        video=VideoConfig(seed=config["video"]["seed"], embedder=config["video"]["embedder"]),
+        video=VideoConfig(seed=config.seed, embedder=embedder),
     )
-
-
-def _read_config(data: str) -> dict[str, Any]:
-    path = filesystem.join(data, folder.CONFIG_NAME)
-    if not filesystem.exists(path):
-        raise UsageError(f"{data!r} holds no {folder.CONFIG_NAME}; give the folder that preprocess made")
-    try:
-        held = json.loads(filesystem.read_bytes(path))
-        missing = {"filters", "language", "seed", "embedder"}.difference(held["video"])
-    except (ValueError, LookupError, TypeError):
-        raise UserError(f"{path!r} is damaged; restore it") from None
-    if missing or "groups" not in held:
-        raise UserError(f"{path!r} is of an earlier version, whose ledger lacks scores; run preprocess again")
-    return held
-
-
-def _filters(held: dict[str, Any]) -> FilterConfig:
-    return FilterConfig(**(held | {"excluded_categories": tuple(held["excluded_categories"])}))
