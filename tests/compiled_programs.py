@@ -5,18 +5,18 @@ The folder is never needed: without it, or with any of its files removed, the te
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import zstandard
+
+from shards.fetch import programs_folder
 
 MOST_BYTES = 1_000_000_000
 
 
 def folder() -> Path:
-    """Where the programs lie."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "reservoir" / "compiled-tests"
+    """Return where the programs are kept."""
+    return programs_folder() / "tests"
 
 
 def tidy(place: Path, since: float, most_bytes: int = MOST_BYTES) -> None:

@@ -193,12 +193,17 @@ def sweep(options: Finetune, combinations: list[dict[str, Any]], stop: hosts.Sto
         if stop.asked:
             return 0
         lines.append({"run": name, **changes, **(best or {})})
-    metric = f"val/{TASKS[options.task].best}"
+    name = TASKS[options.task].best
+    metric, chance, majority = f"val/{name}", f"val/chance/{name}", f"val/majority/{name}"
     lines.sort(key=lambda line: -line.get(metric, 0.0))
     text = "".join(json.dumps(line) + "\n" for line in lines)
     filesystem.write_bytes(filesystem.join(options.workdir, SWEEP_NAME), text.encode())
     for line in lines:
-        console.print(f"{line['run']}: {metric} {line.get(metric, 0.0):.4f} at step {line.get('step', 0)}")
+        if metric not in line:
+            console.print(f"{line['run']}: not evaluated")
+            continue
+        floors = f"chance {line[chance]:.4f}, most frequent answer {line[majority]:.4f}"
+        console.print(f"{line['run']}: {metric} {line[metric]:.4f} at step {line['step']} ({floors})")
     return 0
 
 

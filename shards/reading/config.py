@@ -93,7 +93,8 @@ class StreamOptions:
     """How the records of a data set become a stream of batches."""
 
     training: bool = True
-    """Endless and shuffled with augmentation; otherwise one pass in order, the same every time."""
+    """Endless and shuffled with augmentation; otherwise one pass in order, the same every time. On several hosts such a
+    pass leaves out the last records that they cannot share; `shards.reading.evaluation.Pass` fills them up instead."""
     split: str | None = None
     """Which split of a data folder; needed where it has several."""
     files: int | None = None
