@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import msgpack
 import numpy as np
 from flax import errors, serialization, traverse_util
 
+from model import checkpoint_values
+from model.checkpoint_values import ValuesError
 from model.config import BASE, DEFAULT_GRID, LARGE, ConfigError, ReserveConfig
 from model.reserve import InputError, MerlotReserve, parameter_shapes
 from model.transformer import stack_layers, unstack_layers
-from shards import filesystem
-from shards.errors import UserError
+from shards import filesystem, tokenizer_file
 from shards.fetch import TOKENIZER, RemoteFile, fetch
 from shards.tokens import AUDIOSPAN, PADDING
 
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from model.inference import Answers, VideoInputs
 
 GRID_NAME = "model.json"
+MAX_GRID = 1024
+"""Rows or columns of patches that a file beside weights may state."""
+
+MAX_LAYERS = 256
+"""Layers of a stack whose number is read off a file."""
+
 LOGIT_SCALE = 100.0
 """Cosines of unit vectors times this are logits, the cap of the learned temperature (spec model.md 13)."""
 
@@ -73,18 +79,10 @@ class Pretrained:
     def tokenizer(self) -> Tokenizer:
         """The vocabulary of these weights.
 
-        Raises `FetchError` if it must be downloaded and cannot, `UserError` if its file is damaged.
+        Raises `FetchError` if it must be downloaded and cannot, `TokenizerError` if its file is damaged.
         """
-        from tokenizers import Tokenizer
-
         file = self.tokenizer_file or str(fetch(TOKENIZER, self.cache_dir))
-        data = filesystem.read_bytes(file)
-        try:
-            # The library raises its own untyped exceptions for every kind of bad file.
-            return Tokenizer.from_str(data.decode())
-        except Exception as error:  # noqa: BLE001
-            reason = str(error)[:120]
-            raise UserError(f"{file} is not a tokenizer file: {reason}; restore it beside its weights") from None
+        return tokenizer_file.parse(tokenizer_file.read(file), file)
 
     @functools.cached_property
     def module(self) -> MerlotReserve:
@@ -266,9 +264,9 @@ def decode(data: bytes, place: str) -> dict:
     if data.lstrip()[:1] == b"<":
         raise CheckpointError(f"{place} is an HTML or XML page, probably an error message of a server: {data[:80]!r}")
     try:
-        state = serialization.msgpack_restore(data)
-    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
-        raise CheckpointError(f"{place} ({len(data)} bytes) is truncated or no checkpoint: {error}") from error
+        state = checkpoint_values.loads(data)
+    except ValuesError as error:
+        raise CheckpointError(f"{place} ({len(data)} bytes) is truncated or no checkpoint: {error}") from None
     if not isinstance(state, dict) or not isinstance(state.get("params"), dict):
         raise CheckpointError(f"{place} has no 'params'; it is not a checkpoint of this model")
     leaves = traverse_util.flatten_dict(state["params"])
@@ -336,7 +334,9 @@ def _grid_beside(name: str) -> tuple[int, int] | None:
         return None
     try:
         rows, columns = json.loads(filesystem.read_bytes(path))["grid"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(type(side) is int and 0 < side <= MAX_GRID for side in (rows, columns)):
+            raise ValueError(f"the grid is {rows!r} by {columns!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); give the grid, or write it again") from None
     return rows, columns
 
@@ -347,19 +347,25 @@ def _config_of(params: Mapping, place: str, grid: tuple[int, int], dtype: str | 
     def layers(*path: str) -> int | None:
         tree = params
         for name in path:
-            tree = tree.get(name, {})
-        return sum(name.startswith("layer_") for name in tree) or None
+            tree = tree.get(name, {}) if isinstance(tree, dict) else {}
+        count = sum(name.startswith("layer_") for name in tree) if isinstance(tree, dict) else 0
+        if count > MAX_LAYERS:
+            raise CheckpointError(f"{place} has {count} layers in {'/'.join(path)}; at most {MAX_LAYERS} are read")
+        return count or None
 
     try:
-        vocabulary, hidden = params["token_encoder"]["Embed_0"]["embedding"].shape
-        qkv = params["joint_transformer"]["layer_00"]["attention_layer"]["qkv"]["kernel"]
+        words, hidden = params["token_encoder"]["Embed_0"]["embedding"].shape
+        head = params["joint_transformer"]["layer_00"]["attention_layer"]["qkv"]["kernel"].shape[-1]
         patch_values = params["vision_encoder"]["embedding"]["kernel"].shape[0]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{place} is not a checkpoint of this model: it has no usable {error}") from error
+    if not all((words, hidden, head, patch_values // 3)):
+        stated = f"{words}, {hidden}, {head} and {patch_values}"
+        raise CheckpointError(f"{place} is not a checkpoint of this model: its sizes are {stated}")
     sizes = {
-        "vocabulary_size": vocabulary,
+        "vocabulary_size": words,
         "hidden_size": hidden,
-        "head_size": qkv.shape[-1],
+        "head_size": head,
         "patch_size": math.isqrt(patch_values // 3),
         "vision_layers": layers("vision_encoder", "transformer"),
         "audio_layers": layers("audio_encoder", "transformer"),

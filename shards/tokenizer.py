@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards import fetch, filesystem
-from shards.errors import StorageError, UserError
+from shards import fetch, tokenizer_file
+from shards.errors import StorageError
+from shards.tokenizer_file import TokenizerError
 from shards.tokens import FIRST_TEXT_ID, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
@@ -22,25 +23,21 @@ SMALLEST_VOCABULARY = FIRST_TEXT_ID + 256
 """Special tokens and every byte."""
 
 
-class TokenizerError(UserError):
-    """A file is not a vocabulary this project can use; the message says why."""
-
-
 def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
     """The vocabulary in the file `path`, or the published one.
 
     Raises `TokenizerError` if the file is none or its special tokens have other ids, `FetchError` if the published one
     cannot be downloaded.
     """
-    from tokenizers import Tokenizer
+    return parse(content(path), PUBLISHED if path is None else str(path))
 
-    file = PUBLISHED if path is None else str(path)
-    data = content(path)
-    try:
-        # The library raises its own untyped exceptions for every kind of bad file.
-        tokenizer = Tokenizer.from_str(data.decode())
-    except Exception as error:  # noqa: BLE001
-        raise TokenizerError(f"{file} is not a tokenizer file: {str(error)[:120]}") from None
+
+def parse(data: bytes, file: str) -> Tokenizer:
+    """The vocabulary in the bytes of `file`.
+
+    Raises `TokenizerError` if they are none or its special tokens have other ids.
+    """
+    tokenizer = tokenizer_file.parse(data, file)
     _check(tokenizer, file)
     return tokenizer
 
@@ -50,7 +47,7 @@ def content(path: str | Path | None = None) -> bytes:
     if path is None or str(path) == PUBLISHED:
         return fetch.fetch(fetch.TOKENIZER, flag="--tokenizer").read_bytes()
     try:
-        return filesystem.read_bytes(str(path))
+        return tokenizer_file.read(str(path))
     except StorageError as error:
         raise TokenizerError(f"there is no tokenizer file {str(path)!r}: {error}") from None
 
@@ -83,8 +80,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
 
 def encode_words(tokenizer: Tokenizer, words: list[str]) -> list[list[int]]:
-    """The ids of each word encoded apart, so that every word starts with its space marker."""
-    return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
+    """The ids of each word encoded apart, so that every word starts with its space marker.
+
+    Raises `TokenizerError` for a word that the vocabulary fails on.
+    """
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
+    except BaseException as error:
+        if not tokenizer_file.is_panic(error):
+            raise
+        raise TokenizerError(f"the vocabulary cannot encode a text: {str(error)[:120]}; restore it") from None
 
 
 def _check(tokenizer: Tokenizer, file: str) -> None:

@@ -18,7 +18,7 @@ ROOMS = ("shards", "ingest", "model", "train", "pipelines")
 ALLOWED = {
     "shards": {"shards"},
     "ingest": {"ingest", "shards"},
-    "model": {"model", "shards.tokens", "shards.fetch", "shards.filesystem", "shards.errors"},
+    "model": {"model", "shards.tokens", "shards.tokenizer_file", "shards.fetch", "shards.filesystem", "shards.errors"},
     "train": {"train", "model", "shards"},
     "pipelines": set(ROOMS),
 }
