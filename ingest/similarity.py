@@ -7,7 +7,6 @@ caller; the default looks at colours alone and needs no weights.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ingest.outcomes import Outcome
+from shards import jpeg as jpeg_pictures
 from shards.randomness import generator
+from shards.records.example import RecordError
 from shards.segments import Segment
 
 VIDEO_PICTURES = 4
@@ -161,10 +162,8 @@ def judge(jpegs: Sequence[bytes], embed: Embed) -> dict[str, Any]:
 def decode(jpeg: bytes) -> np.ndarray:
     """A picture at the smallest scale that is at least 160 by 90, `uint8 [h, w, 3]`. Raises `PictureError`."""
     try:
-        image = Image.open(io.BytesIO(jpeg))
-        image.draft("RGB", _LEAST_SIZE)
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        return np.asarray(jpeg_pictures.reduced(jpeg, "RGB", _LEAST_SIZE))
+    except RecordError as error:
         raise PictureError(f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from None
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg
 
-from shards.records.example import RecordError
+from shards import jpeg as jpeg_pictures
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 HOP_SECONDS = 588 / SAMPLE_RATE
@@ -30,14 +29,7 @@ class ClipTimes:
 
 def decode(jpeg: bytes) -> np.ndarray:
     """The grey levels of a spectrogram: `uint8 [188, 64]`, time by mel band. Raises `RecordError` if it is none."""
-    try:
-        # The transform that the published models were trained on; the exact one differs by up to 18 grey levels.
-        pixels = simplejpeg.decode_jpeg(jpeg, "GRAY", fastdct=True, fastupsample=False)[..., 0]
-    except ValueError as error:
-        raise RecordError(f"a spectrogram of {len(jpeg)} bytes is no JPEG picture: {error}") from None
-    if pixels.shape != (MEL_BANDS, SPECTROGRAM_COLUMNS):
-        raise RecordError(f"a spectrogram has the shape {pixels.shape} instead of {(MEL_BANDS, SPECTROGRAM_COLUMNS)}")
-    return pixels.T
+    return jpeg_pictures.grey(jpeg, (MEL_BANDS, SPECTROGRAM_COLUMNS)).T
 
 
 def clip_starts(draws: np.ndarray, length: int) -> np.ndarray:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg
 from numba import njit
 
-from shards.records.example import RecordError
+from shards import jpeg as jpeg_pictures
 from shards.resampling import METHODS, resample_into_patches, taps, to_bfloat16, to_uint8
 from shards.sizes import Scaling
 
@@ -34,12 +33,8 @@ class Placement:
 
 
 def decode(jpeg: bytes) -> np.ndarray:
-    """The picture in JPEG bytes: `uint8 [h, w, 3]` RGB. Raises `RecordError` if it is none."""
-    try:
-        # The transforms that the published models were trained on, named so that no platform's default decides.
-        return simplejpeg.decode_jpeg(jpeg, "RGB", fastdct=True, fastupsample=False)
-    except ValueError as error:
-        raise RecordError(f"a frame of {len(jpeg)} bytes is no JPEG picture: {error}") from None
+    """The picture in JPEG bytes: `uint8 [h, w, 3]` RGB. Raises `RecordError` if it is none or too large."""
+    return jpeg_pictures.rgb(jpeg)
 
 
 def turn(image: np.ndarray) -> np.ndarray:
@@ -103,7 +98,7 @@ def write_patches(image: np.ndarray, placement: Placement, grid: tuple[int, int]
     columns = slice(placement.left, placement.left + grid[1] * patch)
     values = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
     resample_into_patches(
-        image,
+        np.ascontiguousarray(image),
         row_first[rows],
         row_weights[rows] * _F(1 / 255),
         column_first[columns],

@@ -7,16 +7,15 @@ What a shard was made of stands there too, so that it can be written again.
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from shards import duplicates, filesystem
+from shards import jpeg as jpeg_pictures
 from shards.errors import UserError
 from shards.manifest import stats_path
 from shards.packing import Group, Run
@@ -187,10 +186,9 @@ def _words(starts: np.ndarray, ends: np.ndarray) -> int:
 
 
 def thumbnail(jpeg: bytes) -> np.ndarray:
-    """A picture's grey levels at an eighth of its size: `uint8 [h, w]`."""
-    image = Image.open(io.BytesIO(jpeg))
-    image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
-    return np.asarray(image.convert("L"))
+    """A picture's grey levels at an eighth of its size: `uint8 [h, w]`. Raises `RecordError` if it is none."""
+    height, width = jpeg_pictures.size(jpeg, "picture")
+    return np.asarray(jpeg_pictures.reduced(jpeg, "L", (max(width // 8, 1), max(height // 8, 1))))
 
 
 def mean_level(jpeg: bytes) -> float:

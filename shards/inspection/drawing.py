@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.text import Text
 
-from shards import audio, images
-from shards.records.example import RecordError
+from shards import audio, images, jpeg
 from shards.segments import Segment
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
@@ -60,12 +59,7 @@ def strips(segments: Sequence[Segment], most_bytes: int) -> tuple[bytes, bytes]:
 
 def _small(segment: Segment) -> Image.Image:
     """The frame at about the size of the widest strip, which decodes several times faster than the whole."""
-    try:
-        picture = Image.open(io.BytesIO(segment.image))
-        picture.draft("RGB", (_LADDER[0][0], _LADDER[0][0] * 9 // 16))
-        return picture.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise RecordError(f"a frame of {len(segment.image)} bytes is no JPEG picture: {error}") from None
+    return jpeg.reduced(segment.image, "RGB", (_LADDER[0][0], _LADDER[0][0] * 9 // 16))
 
 
 def _strip(pictures: Sequence[Image.Image], cell: tuple[int, int], quality: int) -> bytes:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import simplejpeg
 
+from shards import jpeg
 from shards.records import example
 from shards.records.example import Feature, RecordError
 from shards.sidecar import HISTOGRAMS, NEAR_BLACK_LEVEL, SILENT_PIXELS, mean_level
@@ -35,7 +35,7 @@ class QuestionSums:
         for feature, values in example.parse(payload).items():
             if "image" in feature and values:
                 self._add_picture("image", values[0])
-                height, width, _, _ = simplejpeg.decode_jpeg_header(values[0])
+                height, width = jpeg.size(values[0], "frame")
                 self.histograms["image_sizes"][f"{width}x{height}"] += 1
                 self.counts["segments"] += 1
                 self.counts["near_black"] += mean_level(values[0]) < NEAR_BLACK_LEVEL
@@ -48,8 +48,8 @@ class QuestionSums:
         self.histograms["field_bytes"]["tokens"] += 8 * tokens
         self.histograms["tokens_per_segment"][tokens] += 1
 
-    def _add_picture(self, kind: str, jpeg: bytes) -> None:
-        self.histograms["field_bytes"][kind] += len(jpeg)
+    def _add_picture(self, kind: str, content: bytes) -> None:
+        self.histograms["field_bytes"][kind] += len(content)
 
     def result(self) -> dict[str, Any]:
         """JSON-able sums; histograms as sorted lists of [value, count]."""

@@ -15,9 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg
 
-from shards import filesystem, tfrecord
+from shards import filesystem, jpeg, tfrecord
 from shards import tokenizer as vocabulary
 from shards.dataset import DataSet
 from shards.inspection import question_stats
@@ -172,9 +171,9 @@ def _check_segment(segment: Segment, vocabulary_size: int | None) -> Iterator[st
         ("spectrogram", segment.spectrogram, (SPECTROGRAM_COLUMNS, MEL_BANDS)),
     ):
         try:
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            yield f"the {kind} is no picture"
+            height, width = jpeg.size(data, kind)
+        except RecordError as error:
+            yield f"the {kind} is no picture" if "no JPEG" in str(error) else str(error)
             continue
         if (width, height) != size:
             yield f"the {kind} is {width}x{height} instead of {size[0]}x{size[1]}"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import simplejpeg
 
+from shards import jpeg as jpeg_pictures
 from shards.reading.examples import Arrays, Streams
 from shards.reading.question_config import MOST_SEGMENTS, ClipConfig
 from shards.reading.questions import (
@@ -191,13 +191,7 @@ def parse(record: bytes, config: ClipConfig) -> dict[str, Any]:
 
 def decode_sound(jpeg: bytes) -> np.ndarray:
     """The grey levels of a spectrogram, `uint8 [180, 65]`. Raises `RecordError` if it is none."""
-    try:
-        pixels = simplejpeg.decode_jpeg(jpeg, "GRAY", fastdct=True, fastupsample=False)[..., 0]
-    except ValueError as error:
-        raise RecordError(f"a spectrogram of {len(jpeg)} bytes is no JPEG picture: {error}") from None
-    if pixels.shape != (ROWS, BANDS):
-        raise RecordError(f"a spectrogram has the shape {pixels.shape} instead of {(ROWS, BANDS)}")
-    return pixels
+    return jpeg_pictures.grey(jpeg, (ROWS, BANDS))
 
 
 def _in_segment(tokens: np.ndarray, segment: int) -> np.ndarray:
