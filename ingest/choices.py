@@ -140,4 +140,4 @@ def _moment(line: dict[str, Any], duration: float) -> tuple[float, float]:
             QuestionOutcome.TIMES_OUTSIDE,
             f"{start!s:.30} to {end!s:.30} seconds lie outside the {duration:.1f} seconds of the video",
         )
-    return float(start), min(float(end), duration)
+    return float(start), float(min(end, duration))

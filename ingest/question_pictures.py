@@ -51,11 +51,8 @@ def open_picture(data: bytes, name: str) -> Image.Image:
     decoded.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of fewer pixels than are refused here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=_formats())
-        with opened:
+        # Pillow warns of odd metadata, and of fewer pixels than are refused here.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_formats()) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                 raise ValueError(
