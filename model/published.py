@@ -260,7 +260,10 @@ def remote_file(name: str, grid: tuple[int, int]) -> RemoteFile | None:
 
 
 def decode(data: bytes, place: str) -> dict:
-    """The parameters in the bytes of a checkpoint, float32. Raises `CheckpointError` naming `place`."""
+    """Return the parameters in the bytes of a checkpoint, float32.
+
+    Raises `CheckpointError` naming `place`, also for weights that are not finite: nothing they say is an answer.
+    """
     if data.lstrip()[:1] == b"<":
         raise CheckpointError(f"{place} is an HTML or XML page, probably an error message of a server: {data[:80]!r}")
     try:
@@ -272,7 +275,10 @@ def decode(data: bytes, place: str) -> dict:
     leaves = traverse_util.flatten_dict(state["params"])
     if wrong := ["/".join(map(str, path)) for path, leaf in leaves.items() if not _is_parameter(path, leaf)]:
         raise CheckpointError(f"{place}: {_some(wrong)} of 'params' is not an array of numbers")
-    return traverse_util.unflatten_dict({path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()})
+    wide = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
+    if bad := ["/".join(path) for path, leaf in wide.items() if not np.isfinite(leaf).all()]:
+        raise CheckpointError(f"{place} has weights that are not finite, in {_some(bad)}; take an earlier checkpoint")
+    return traverse_util.unflatten_dict(wide)
 
 
 def _is_parameter(path: tuple, leaf: object) -> bool:
@@ -305,7 +311,7 @@ def export(params: Mapping, path: str | Path, step: int = 0, dtype: str = "float
     """Write parameters, of a scanned model or not, as a checkpoint the published code can load.
 
     Float16 is its format; what `load` read from such a file is written back bit for bit. `dtype="float32"` keeps all
-    bits of any weights. Raises `CheckpointError` for weights that float16 cannot hold.
+    bits of any weights. Raises `CheckpointError` for weights that are not finite or that float16 cannot hold.
     """
     leaves = traverse_util.flatten_dict(unstack_layers(dict(params)), sep="/")
     written = {}
@@ -313,7 +319,9 @@ def export(params: Mapping, path: str | Path, step: int = 0, dtype: str = "float
         wide = np.asarray(leaf, np.float32)
         with np.errstate(over="ignore"):
             written[name] = wide.astype(dtype)
-        if np.isfinite(wide).all() and not np.isfinite(written[name]).all():
+        if not np.isfinite(wide).all():
+            raise CheckpointError(f"{name} has values that are not finite, so nothing is written; train it again")
+        if not np.isfinite(written[name]).all():
             largest = np.abs(wide).max()
             raise CheckpointError(f"{name} has values up to {largest:.4g}, too large for {dtype}; use float32")
     state = {"step": step, "params": traverse_util.unflatten_dict(written, sep="/"), "opt_state": None}

@@ -9,8 +9,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax import serialization
 
 from model import published
 from shards.errors import UsageError, run_command
@@ -169,7 +171,9 @@ def test_bad_places_are_one_sentence(data, tmp_path, capsys):
 
 def test_too_many_skipped_updates_stop_the_run(undisturbed, data, tmp_path, capsys):
     params = published.load(undisturbed / "export").params
-    published.export({**params, "contrastive_scales": np.full(3, np.nan, np.float32)}, tmp_path / "ckpt_0")
+    # The first layer's outputs are infinite.
+    encoder = jax.tree.map(lambda leaf: np.full_like(leaf, 1e38), params["vision_encoder"])
+    published.export({**params, "vision_encoder": encoder}, tmp_path / "ckpt_0", dtype="float32")
     argv = arguments(data, tmp_path, "--steps", "9", "--skip-limit", "2", "--init", str(tmp_path / "ckpt_0"))
     assert run_command(lambda: pretrain.main(argv)) == 1
     error = capsys.readouterr().err
@@ -179,6 +183,17 @@ def test_too_many_skipped_updates_stop_the_run(undisturbed, data, tmp_path, caps
     named = json.loads((tmp_path / "diverged.json").read_text())
     assert (named["batches"], named["batch_size"]) == (2, 2)
     assert named["reader_after_them"]["position"] == 2 * named["step"]
+
+
+def test_weights_that_are_not_finite_are_nowhere_started_from(undisturbed, data, tmp_path, capsys):
+    params = published.load(undisturbed / "export").params
+    spoiled = {**params, "contrastive_scales": np.full(3, np.nan, np.float32)}
+    state = {"step": 0, "params": jax.tree.map(np.asarray, spoiled), "opt_state": None}
+    (tmp_path / "ckpt_0").write_bytes(serialization.msgpack_serialize(state))
+    assert (
+        run_command(lambda: pretrain.main(arguments(data, tmp_path / "run", "--init", str(tmp_path / "ckpt_0")))) == 2
+    )
+    assert "has weights that are not finite, in contrastive_scales" in capsys.readouterr().err
 
 
 @pytest.mark.faults
