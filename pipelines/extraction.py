@@ -15,7 +15,7 @@ from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.result import Result
 from pipelines.limits import Limits
-from pipelines.sandbox import Child
+from pipelines.sandbox import SMALL_HEAP, Child
 from shards.filesystem import StorageError
 from shards.segments import VideoText
 
@@ -85,7 +85,7 @@ class Extractor:
     def _answer(self, request: Request) -> Extracted | None:
         raw = request.raw
         if self._child is None:
-            self._child = Child(DECODER, self.limits)
+            self._child = Child(DECODER, self.limits, SMALL_HEAP)
         try:
             extracted = self._child.ask(request, self.limits.seconds)
         except TimeoutError:

@@ -19,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from pipelines.limits import Limits
@@ -36,10 +37,12 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "262144",
 }
-"""Parallelism comes from videos; more threads would only cost time, and could change the last bit of a sum. Pictures
-are given back to the system as soon as they are freed instead of leaving holes in the heap."""
+"""Parallelism comes from the workers; more threads would only cost time, and could change the last bit of a sum."""
+
+SMALL_HEAP = {"MALLOC_MMAP_THRESHOLD_": "262144"}
+"""Environment of a child that decodes many pictures at once: they are given back to the system as soon as they are
+freed instead of leaving holes in the heap, at the price of page faults."""
 
 _SCRATCH_MB = 100
 """What a decoder unpacks in the temporary folder: 70 MB for the model of languages, and some for odd media."""
@@ -51,7 +54,7 @@ _FILE_BYTES = 4 << 30
 class Child:
     """A process that runs a module which calls `serve`, addressed through pipes."""
 
-    def __init__(self, module: str, limits: Limits):
+    def __init__(self, module: str, limits: Limits, environment: Mapping[str, str] = MappingProxyType({})):
         # The child holds the reading end of a pipe that nobody writes to: its end is the end of this process.
         self._lifeline, lifeline = os.pipe()[::-1]
         self._scratch = tempfile.TemporaryDirectory(prefix=DECODER_PREFIX)
@@ -63,7 +66,7 @@ class Child:
             stderr=self._errors,
             pass_fds=[lifeline],
             start_new_session=True,
-            env=os.environ | _ENVIRONMENT | {"TMPDIR": self._scratch.name},
+            env=os.environ | _ENVIRONMENT | environment | {"TMPDIR": self._scratch.name},
         )
         os.close(lifeline)
 
