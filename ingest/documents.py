@@ -13,11 +13,12 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
 from shards import filesystem
+from shards.errors import StorageError
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """A longer line is passed over."""
@@ -27,6 +28,8 @@ SUFFIXES += (".parquet",)
 
 _PIECE_BYTES = 1 << 20
 _TABLE_ROWS = 64
+_TABLE_BYTES = 16 << 20
+"""Text of a table that is decoded at once, by the sizes that the table states."""
 
 
 def documents(path: str, subsets: Collection[str], counts: Counter[str]) -> Iterator[str]:
@@ -117,24 +120,48 @@ def _paragraphs(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str
 
 def _table(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
 
     try:
-        table = ParquetFile(file)
-        if "text" not in table.schema_arrow.names:
-            counts["no-text"] += table.metadata.num_rows
-            return
-        for batch in table.iter_batches(_TABLE_ROWS, columns=["text"]):
-            for value in batch.column(0):
-                text = value.as_py()
-                if not isinstance(text, str):
-                    counts["no-text"] += 1
-                elif len(text) > MAX_DOCUMENT_BYTES:
-                    counts["line-too-long"] += 1
-                else:
-                    yield text, None
-    except (ArrowException, UnicodeDecodeError):
+        yield from _rows(file, counts)
+    except (ArrowException, UnicodeDecodeError, OSError) as error:
+        # The library raises `OSError` for damage as well, but without a number.
+        if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
+            raise
         counts["damaged-file"] += 1
+
+
+def _rows(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, None]]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    # A dictionary of the file is not multiplied by the rows that refer to it.
+    table = ParquetFile(file, buffer_size=_PIECE_BYTES, pre_buffer=False, read_dictionary=["text"])
+    if "text" not in table.schema_arrow.names:
+        counts["no-text"] += max(table.metadata.num_rows, 0)
+        return
+    kind = table.schema_arrow.field("text").type
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        counts["no-text"] += max(table.metadata.num_rows, 0)
+        return
+    for group in range(table.num_row_groups):
+        stated = table.metadata.row_group(group)
+        row_bytes = max(stated.total_byte_size // max(stated.num_rows, 1), 1)
+        rows = min(max(_TABLE_BYTES // row_bytes, 1), _TABLE_ROWS)
+        for batch in table.iter_batches(rows, row_groups=[group], columns=["text"]):
+            yield from _values(batch.column(0), counts)
+
+
+def _values(column: Any, counts: Counter[str]) -> Iterator[tuple[str, None]]:
+    for scalar in column:
+        value = getattr(scalar, "value", scalar)
+        if not scalar.is_valid:
+            counts["no-text"] += 1
+        elif value.as_buffer().size > MAX_DOCUMENT_BYTES:
+            counts["line-too-long"] += 1
+        else:
+            yield value.as_py(), None
 
 
 def _decoded(data: bytes, counts: Counter[str]) -> str:

@@ -27,6 +27,7 @@ from pipelines.preprocessing.extract_videos import Fetch
 from pipelines.preprocessing.graph import extraction_of
 from pipelines.preprocessing.listing import ListedVideo, Source, list_of
 from shards import filesystem
+from shards.inspection.plain_table import PlainTable
 from shards.randomness import digest
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def report(options: PreprocessOptions, console: Console) -> int:
     """Process a sample of the list, print the funnel and the cost of all videos; returns the exit status."""
     listed, sample = sampled(list_of(options).read(), options.video.seed)
     outcomes, cost = measure(sample, options)
-    funnel = Table("outcome", "videos", title=f"a sample of {len(sample)} of {listed} videos")
+    funnel = PlainTable("outcome", "videos", title=f"a sample of {len(sample)} of {listed} videos")
     for (kind, outcome), count in sorted(outcomes.items()):
         funnel.add_row(f"{kind}: {outcome}", str(count))
     console.print(funnel)
@@ -56,7 +57,7 @@ def report(options: PreprocessOptions, console: Console) -> int:
 
 def costs_table(estimates: list[Estimate], per_day: int | None) -> Table:
     """A column for each estimate; `per_day` is the limit of downloads from each address, if there is one."""
-    table = Table("", *(f"{e.videos:,} videos" for e in estimates), title="cost at this rate")
+    table = PlainTable("", *(f"{e.videos:,} videos" for e in estimates), title="cost at this rate")
 
     def add(label: str, *values: str) -> None:
         table.add_row(label, *values)

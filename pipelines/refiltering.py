@@ -22,6 +22,7 @@ from pipelines.preprocessing.replay_rules import Replay
 from pipelines.thresholds import changed
 from shards import filesystem, ledger, manifest, removal
 from shards.errors import UsageError, UserError
+from shards.inspection.plain_table import PlainTable
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -83,7 +84,7 @@ def tally(replay: Replay) -> Counts:
 
 def report(counts: Counts) -> Table:
     """What would change, by rule."""
-    table = Table("", "rule", "videos", "for example", title="with these thresholds")
+    table = PlainTable("", "rule", "videos", "for example", title="with these thresholds")
     table.add_row("still kept", "", str(counts.kept.total()), "")
     for title, decision in (("dropped", "dropped"), ("no longer rejected", "regained")):
         for name, count in getattr(counts, decision).most_common():

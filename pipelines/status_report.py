@@ -19,6 +19,7 @@ from shards import filesystem, manifest
 from shards.dataset import DataSet
 from shards.errors import UsageError
 from shards.inspection import stats
+from shards.inspection.plain_table import PlainTable
 from shards.inspection.sums import Sums
 from shards.video_store import VideoStore
 
@@ -105,13 +106,13 @@ def reasons(sums: Sums) -> list[Reason]:
 
 def tables(report: Report) -> list[Table]:
     """The report for a terminal."""
-    head = Table("", "", show_header=False, title="job")
+    head = PlainTable("", "", show_header=False, title="job")
     head.add_row("videos with an outcome in a generation", f"{report.finished:,}")
     head.add_row("videos in the per-video store", f"{report.in_store:,}")
     if report.hours is not None:
         head.add_row("hours since the last job began", f"{report.hours:,.2f}")
     head.add_row("generations, examples", f"{report.generations}, {report.examples:,}")
-    rows = Table("kind", "outcome", "videos", "for example", "meaning")
+    rows = PlainTable("kind", "outcome", "videos", "for example", "meaning")
     known = {outcome.value: outcome.sentence for outcome in Outcome}
     for reason in report.reasons:
         rows.add_row(

@@ -14,6 +14,7 @@ from shards import filesystem, tfrecord
 from shards.dataset import DataSet
 from shards.errors import StorageError, UsageError
 from shards.inspection import drawing
+from shards.inspection.plain_table import PlainTable
 from shards.manifest import index_path, stats_path
 from shards.records.example import RecordError
 from shards.records.pretraining import Example, parse_example
@@ -86,7 +87,7 @@ def record_offsets(path: str) -> list[int]:
 
 def example_table(path: str, record: int, example: Example, decode: Decode, pictures: bool) -> Table:
     """A table of the example's segments with their words, and with frames and spectrograms as blocks of colour."""
-    table = Table(title=f"record {record} of {path}", show_lines=True)
+    table = PlainTable(title=f"record {record} of {path}", show_lines=True)
     for column in ("segment", "video", "time (s)", "speed", "frame", "sound peak", "words"):
         table.add_column(column, overflow="fold", ratio=8 if column == "words" else None)
     if pictures:

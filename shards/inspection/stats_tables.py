@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from shards.inspection.outliers import Outlier
+from shards.inspection.plain_table import PlainTable
 from shards.inspection.stats import Summary
 
 _MOST_ROWS = 12
@@ -63,14 +64,14 @@ def totals(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _totals(summary: Summary) -> Table:
-    table = Table("", "", title="data set", show_header=False)
+    table = PlainTable("", "", title="data set", show_header=False)
     for name, value in totals(summary):
         table.add_row(name, value)
     return table
 
 
 def _histogram(title: str, histogram: dict[str, int]) -> Table:
-    table = Table(title, "count", "share", title=None)
+    table = PlainTable(title, "count", "share", title=None)
     ranked = sorted(histogram.items(), key=lambda item: -item[1])
     for value, count in ranked[:_MOST_ROWS]:
         table.add_row(value, f"{count:,}", f"{count / sum(histogram.values()):.1%}")
@@ -80,14 +81,14 @@ def _histogram(title: str, histogram: dict[str, int]) -> Table:
 
 
 def _sizes(summary: Summary) -> Table:
-    table = Table("field", "MB", "bytes per segment")
+    table = PlainTable("field", "MB", "bytes per segment")
     for name, size in summary.histograms["field_bytes"].items():
         table.add_row(name, f"{size / 1e6:,.2f}", f"{size / max(summary.counts['segments'], 1):,.0f}")
     return table
 
 
 def _outcomes(summary: Summary) -> Table:
-    table = Table("outcome", "reason", "videos")
+    table = PlainTable("outcome", "reason", "videos")
     for kind, reasons in summary.outcomes.items():
         for reason, count in reasons.items():
             table.add_row(kind, reason, f"{count:,}")
@@ -95,7 +96,7 @@ def _outcomes(summary: Summary) -> Table:
 
 
 def _outliers(found: Sequence[Outlier]) -> Table:
-    table = Table("shard unlike the others", "in", "its value", "median")
+    table = PlainTable("shard unlike the others", "in", "its value", "median")
     for outlier in found[:_MOST_ROWS]:
         table.add_row(outlier.shard, outlier.quantity, f"{outlier.value:,.3g}", f"{outlier.median:,.3g}")
     return table
