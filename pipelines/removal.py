@@ -71,7 +71,7 @@ def video_ids(folder: str, given: str) -> list[str]:
 def _entries(given: str) -> list[str]:
     is_address = filesystem.is_remote(given) and video_id(given) is None
     try:
-        if is_address or (not filesystem.is_remote(given) and Path(given).exists()):
+        if is_address or (given and not filesystem.is_remote(given) and Path(given).exists()):
             return list(read_entries(given))
     except RawError as error:
         raise UsageError(f"{error}; nothing was removed") from None

@@ -148,3 +148,68 @@ def test_the_status_of_a_job(data, run):
 def test_where_no_job_worked(tmp_path):
     with pytest.raises(UsageError, match="no job ever worked there"):
         status_report.report(str(tmp_path), now=0.0)
+
+
+def contents(data):
+    return {path.name: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("nosuch.txt", "there is no file 'nosuch.txt', nor is it the id or address of a video; nothing was removed"),
+        ("x" * 300, "there is no file"),
+        ("https://example.org/list.txt", "nothing was removed"),
+        ("", "there is no file ''"),
+    ],
+)
+def test_a_list_that_is_not_there_removes_nothing(data, run, given, sentence):
+    before = contents(data)
+    ran = run("shards", "remove", data, "--ids", given)
+    assert (ran.status, sentence in ran.err) == (2, True), ran.err
+    assert contents(data) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{victim}\nno video\nhttps://example.org/x\n", "2 of 3 entries of"),
+        ("", "is empty"),
+        ("name,size\na b,3\nc d,4\n", "has no column 'video_id'"),
+    ],
+)
+def test_a_list_with_an_entry_that_is_not_a_video_removes_nothing(data, run, content, sentence):
+    (data.parent / "ids.txt").write_text(content.format(victim=a_video(data)))
+    before = contents(data)
+    ran = run("shards", "remove", data, "--ids", data.parent / "ids.txt")
+    assert (ran.status, sentence in ran.err) == (2, True), ran.err
+    assert contents(data) == before
+
+
+@pytest.mark.parametrize("form", ["table", "address", "id"])
+def test_a_removal_reads_the_lists_that_preprocess_reads(data, run, form):
+    victim = a_video(data)
+    given = victim if form == "id" else f"https://youtu.be/{victim}?t=3"
+    if form == "table":
+        given = data.parent / "ids.csv"
+        given.write_text(f'title,video_id\n"a, b",{victim}\nother,never-seen1\n')
+    ran = run("shards", "remove", data, "--ids", given)
+    assert ran.status == 0, ran.err
+    assert not any(victim in videos for videos in examples(data).values())
+    assert ("1 in no shard: 'never-seen1'; jobs of this folder will not use them either" in ran.out) == (
+        form == "table"
+    )
+
+
+def test_videos_with_names_of_their_own_can_be_removed(run, corpus, quick, tmp_path):
+    shutil.copytree(corpus / "train", tmp_path / "videos")
+    first = min((tmp_path / "videos").glob("*.mp4"))
+    for path in list((tmp_path / "videos").glob(f"{first.stem}.*")):
+        path.rename(path.with_name(path.name.replace(first.stem, "my own clip")))
+    out = tmp_path / "data"
+    ran = run.preprocess("--videos", tmp_path / "videos", "--out", out, *quick)
+    assert ran.status == 0, ran.err
+    ran = run("shards", "remove", out, "--ids", "my own clip")
+    assert ran.status == 0, ran.err
+    assert ran.out.startswith("1 of 1 videos were in the shards")
+    assert not any("my own clip" in videos for videos in examples(out).values())
