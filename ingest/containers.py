@@ -24,6 +24,29 @@ The threshold is that of ffmpeg (`-dts_delta_threshold`). Smaller jumps are gaps
 CORRUPT_PACKETS = 200
 """Packets that may fail in a row before a stream counts as undecodable."""
 
+FORMATS = (
+    (
+        "mov,mp4,m4a,3gp,3g2,mj2",
+        "matroska,webm",
+        "avi",
+        "mpegts",
+        "mpeg",
+        "flv",
+        "ogg",
+        "asf",
+        "mxf",
+        "rm",
+        "nut",
+        "wtv",
+    )
+    + ("gxf", "dv", "ivf", "obu", "av1", "h264", "hevc", "h263", "vvc", "m4v", "mpegvideo", "mjpeg", "yuv4mpegpipe")
+    + ("wtv", "gif", "wav", "w64", "mp3", "flac", "aac", "ac3", "eac3", "aiff", "au", "caf", "amr", "tta", "wv", "ape")
+)
+"""Containers that are opened, by the reading library's names. A playlist, a list or a pattern of files is not one."""
+
+_WHITELISTS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+"""Whatever a file says, no other file and no address is opened for it."""
+
 _REMUX_SECONDS = 120
 _TIMES_BREAK = 0x0200
 """libavformat's AVFMT_TS_DISCONT: formats in which the clock may start anew."""
@@ -39,7 +62,9 @@ class MediaError(ValueError):
 
 @contextlib.contextmanager
 def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """Open a container for reading. A file that PyAV rejects is remuxed by ffmpeg and tried again.
+    """Open a container of one of `FORMATS` for reading, recognised by its content whatever its name.
+
+    A file that PyAV rejects is remuxed by ffmpeg and tried again.
 
     Raises `MediaError` (media-missing or media-unreadable) with the cause.
     """
@@ -47,15 +72,20 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
         raise MediaError(Outcome.MEDIA_MISSING, f"there is no media file {path!r}")
     with contextlib.ExitStack() as stack:
         try:
-            container = av.open(path)
+            container = av.open(_address(path), options=_WHITELISTS)
         except (av.error.FFmpegError, ValueError) as error:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="reservoir-remux-"))
             try:
-                container = av.open(_remux(path, folder))
+                container = av.open(_remux(path, folder), options=_WHITELISTS)
             except (subprocess.SubprocessError, ProgramMissingError, av.error.FFmpegError):
                 raise MediaError(Outcome.MEDIA_UNREADABLE, f"{Path(path).name} cannot be opened: {error}") from None
         stack.enter_context(container)
         yield container
+
+
+def _address(path: str) -> str:
+    """The path as an address, in which a name such as `concat:a|b` or `%d.png` is only a name."""
+    return f"file:{Path(path).absolute()}"
 
 
 def _remux(path: str, folder: str) -> str:
@@ -63,7 +93,8 @@ def _remux(path: str, folder: str) -> str:
     import ffmpeg
 
     remuxed = str(Path(folder) / "remuxed.mkv")
-    command = ffmpeg.input(path).output(remuxed, c="copy", loglevel="error").compile(cmd=ffmpeg_path())
+    source = ffmpeg.input(_address(path), **_WHITELISTS)
+    command = source.output(remuxed, c="copy", loglevel="error").compile(cmd=ffmpeg_path())
     quiet = subprocess.DEVNULL
     subprocess.run(command, check=True, timeout=_REMUX_SECONDS, stdin=quiet, stdout=quiet, stderr=quiet)
     return remuxed

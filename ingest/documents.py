@@ -132,13 +132,14 @@ def _table(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | No
 
 def _rows(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, None]]:
     import pyarrow
-    from pyarrow.parquet import ParquetFile
+    from pyarrow.parquet import ParquetFile, read_metadata
 
-    # A dictionary of the file is not multiplied by the rows that refer to it.
-    table = ParquetFile(file, buffer_size=_PIECE_BYTES, pre_buffer=False, read_dictionary=["text"])
-    if "text" not in table.schema_arrow.names:
-        counts["no-text"] += max(table.metadata.num_rows, 0)
+    metadata = read_metadata(file)
+    if "text" not in {metadata.schema.column(i).path for i in range(metadata.num_columns)}:
+        counts["no-text"] += max(metadata.num_rows, 0)
         return
+    # A dictionary of the file is not multiplied by the rows that refer to it.
+    table = ParquetFile(file, metadata=metadata, buffer_size=_PIECE_BYTES, pre_buffer=False, read_dictionary=["text"])
     kind = table.schema_arrow.field("text").type
     if pyarrow.types.is_dictionary(kind):
         kind = kind.value_type

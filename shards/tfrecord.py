@@ -15,6 +15,33 @@ FOOTER_BYTES = 4
 MAX_RECORD_BYTES = 1 << 30
 
 
+_PACKED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\xfd7zXZ": ("xz", "unxz"),
+    b"PK\x03\x04": ("zip", "unzip"),
+    b"\x04\x22\x4d\x18": ("lz4", "unlz4"),
+}
+
+
+def compression(head: bytes) -> str | None:
+    """What to do about a file that starts with these bytes and is compressed, as TensorFlow can write it.
+
+    `None` if it is not; a TFRecord whose first record has a length of such bytes has a sum that fits them.
+    """
+    if len(head) >= HEADER_BYTES and struct.unpack("<I", head[8:12])[0] == masked_crc(head[:8]):
+        return None
+    named = [names for mark, names in _PACKED.items() if head.startswith(mark)]
+    # zlib has no mark of its own: a window of 32 KB, and a sum of its two bytes.
+    if len(head) > 1 and head[0] == 0x78 and int.from_bytes(head[:2], "big") % 31 == 0:
+        named.append(("zlib", "zlib-flate -uncompress"))
+    if not named:
+        return None
+    name, program = named[0]
+    return f"is compressed with {name}; shards are read at any record, so decompress it, for example with {program}"
+
+
 def masked_crc(data: bytes) -> int:
     """The rotated and offset CRC32C that the format stores."""
     crc = google_crc32c.value(data)
@@ -53,6 +80,8 @@ def _length(header: bytes, where: str) -> int:
         raise RecordError(f"{where}: the file ends inside a record's header")
     length, crc = struct.unpack("<QI", header)
     if crc != masked_crc(header[:8]):
+        if advice := compression(header):
+            raise RecordError(f"{where}: the file {advice}")
         raise RecordError(f"{where}: the checksum of the record's length does not match; this is no TFRecord")
     if length > MAX_RECORD_BYTES:
         raise RecordError(f"{where}: a record of {length} bytes is larger than any this project reads")

@@ -179,6 +179,8 @@ def _walk(path: str) -> np.ndarray:
             length = int.from_bytes(header[:8], "little")
             sound = tfrecord.masked_crc(header[:8]).to_bytes(4, "little") == header[8:]
             offsets.append(offsets[-1] + tfrecord.HEADER_BYTES + length + tfrecord.FOOTER_BYTES)
+            if not sound and not offsets[-2] and (advice := tfrecord.compression(header)):
+                raise ShardError(f"{path!r} {advice}")
             if not sound or offsets[-1] > size:
                 raise ShardError(f"{path!r} is damaged or cut short after byte {offsets[-2]}; restore the file")
     return np.array(offsets, np.int64)

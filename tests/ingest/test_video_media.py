@@ -1,6 +1,9 @@
 """A video is extracted whatever its container says: its windows have the pictures and the sound of their times."""
 
 import io
+import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +140,16 @@ def test_sound_far_behind_the_stated_length_is_not_decoded(tmp_path, process):
     result = process(path, duration=8)
     assert result.outcome is Outcome.EXTRACTED, result.detail
     assert result.scores["sound_seconds"] == 8 + media.STATED_MARGIN_SECONDS
+
+
+def test_hours_of_sound_under_a_stated_minute(golden, config):
+    """20 hours of silence in 330 KB: decoded up to the stated end and a margin."""
+    folder = Path(__file__).parent.parent / "fixtures" / "cases" / "sound-longer-than-stated"
+    words = (golden / "videos" / "gOldVidA_01.en.vtt").read_text()
+    info = json.loads((folder / "longsound1.info.json").read_text())
+    item = RawVideo("longsound1", str(folder / "longsound1.mkv"), [CaptionTrack("en", "vtt", words)], info)
+    started = time.process_time()
+    result = video.process(item, config)
+    assert result.outcome is Outcome.EXTRACTED
+    assert result.scores["sound_seconds"] <= info["duration"] + media.STATED_MARGIN_SECONDS
+    assert time.process_time() - started < 30
