@@ -25,22 +25,9 @@ CORRUPT_PACKETS = 200
 """Packets that may fail in a row before a stream counts as undecodable."""
 
 FORMATS = (
-    (
-        "mov,mp4,m4a,3gp,3g2,mj2",
-        "matroska,webm",
-        "avi",
-        "mpegts",
-        "mpeg",
-        "flv",
-        "ogg",
-        "asf",
-        "mxf",
-        "rm",
-        "nut",
-        "wtv",
-    )
-    + ("gxf", "dv", "ivf", "obu", "av1", "h264", "hevc", "h263", "vvc", "m4v", "mpegvideo", "mjpeg", "yuv4mpegpipe")
-    + ("wtv", "gif", "wav", "w64", "mp3", "flac", "aac", "ac3", "eac3", "aiff", "au", "caf", "amr", "tta", "wv", "ape")
+    *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "mxf", "rm", "nut"),
+    *("gxf", "dv", "ivf", "obu", "av1", "h264", "hevc", "h263", "vvc", "m4v", "mpegvideo", "mjpeg", "yuv4mpegpipe"),
+    *("wtv", "gif", "wav", "w64", "mp3", "flac", "aac", "ac3", "eac3", "aiff", "au", "caf", "amr", "tta", "wv", "ape"),
 )
 """Containers that are opened, by the reading library's names. A playlist, a list or a pattern of files is not one."""
 
