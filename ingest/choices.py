@@ -30,6 +30,7 @@ from ingest.questions import (
     label,
     name_of,
     path_in,
+    read_file,
     text_of,
 )
 from shards.records.choices import ClipRecord, ClipSegment
@@ -71,7 +72,11 @@ def prepare(
     if not is_file(path):
         raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no {given[0]} {str(path)[:200]!r}")
     if given == ["image"]:
-        pictures, sounds, magic = [jpeg(open_picture(path.read_bytes(), path.name))], None, 1.0
+        pictures, sounds, magic = (
+            [jpeg(open_picture(read_file(path, QuestionOutcome.IMAGE_UNREADABLE), path.name))],
+            None,
+            1.0,
+        )
     else:
         pictures, sounds, magic = _watch(str(path), line, config)
     if config.sound and sounds is None:

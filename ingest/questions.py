@@ -117,6 +117,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def read_file(path: Path, unreadable: QuestionOutcome) -> bytes:
+    """The content of a file that is there. Raises `QuestionError` with this outcome if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise QuestionError(unreadable, f"{str(path)[:200]!r} cannot be read: {error.strerror}") from None
+
+
 def check_options(texts: Sequence[str], name: str) -> None:
     """Raise `QuestionError` for an option that is empty, or that equals another one but for blanks at its ends."""
     seen: dict[str, int] = {}

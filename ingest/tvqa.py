@@ -39,6 +39,7 @@ from ingest.questions import (
     is_file,
     label,
     name_of,
+    read_file,
     text_of,
 )
 from shards.records.choices import ClipRecord, ClipSegment
@@ -118,7 +119,7 @@ def read_clip(data: str, line: dict[str, Any], rate: Rate) -> Clip:
             samples = track.read(0, track.length)
     except MediaError as error:
         raise QuestionError(QuestionOutcome.SOUND_UNREADABLE, str(error)) from None
-    return Clip(frames, samples, parse_srt(srt.read_text(encoding="utf-8", errors="replace")))
+    return Clip(frames, samples, parse_srt(read_file(srt, QuestionOutcome.SUBTITLES_MISSING).decode(errors="replace")))
 
 
 def _frames(folder: Path) -> dict[int, Path]:
@@ -204,10 +205,7 @@ def _picture(clip: Clip, span: Span, last: int) -> bytes:
     """The frame at the middle of a segment, or the nearest one that there is."""
     wanted = min(max(round(FRAMES_PER_SECOND * span.middle) + 1, 1), last)
     path = clip.frames[nearest(sorted(clip.frames), wanted)]
-    try:
-        data = path.read_bytes()
-    except OSError:
-        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no frame {str(path)!r}") from None
+    data = read_file(path, QuestionOutcome.IMAGE_MISSING)
     return jpeg(open_picture(data, path.name))
 
 

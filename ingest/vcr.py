@@ -32,6 +32,7 @@ from ingest.questions import (
     label,
     name_of,
     path_in,
+    read_file,
 )
 from ingest.questions import field as field_of
 from shards.records.vcr import CHOICES, Choice, VcrRecord
@@ -105,13 +106,14 @@ def read_question(data: str, line: dict[str, Any]) -> VcrQuestion:
         raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no image {str(place)[:200]!r}")
     if not is_file(about):
         raise QuestionError(QuestionOutcome.METADATA_MISSING, f"there is no metadata {str(about)[:200]!r}")
-    return VcrQuestion(line, place.read_bytes(), *_read_metadata(about))
+    return VcrQuestion(line, read_file(place, QuestionOutcome.IMAGE_UNREADABLE), *_read_metadata(about))
 
 
 def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[tuple[float, float, float, float], ...], float]:
     """The objects of a picture, their boxes, and the width that the boxes refer to. Raises `QuestionError`."""
+    content = read_file(path, QuestionOutcome.METADATA_UNREADABLE)
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = json.loads(content)
     except (ValueError, RecursionError):
         raise QuestionError(QuestionOutcome.METADATA_UNREADABLE, f"{str(path)!r} is not JSON") from None
     try:
