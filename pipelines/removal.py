@@ -13,10 +13,11 @@ from rich.console import Console
 from ingest.id_lists import read_entries
 from ingest.ids import video_id
 from ingest.raw import RawError
-from shards import dataset, filesystem, manifest, removal
+from shards import dataset, filesystem, removal
 from shards.errors import UsageError
 from shards.inspection import card
 from shards.ledger import Ledger
+from shards.manifest import Manifest
 from shards.sidecar import read_contents
 
 _NAMED = 10
@@ -32,7 +33,7 @@ def run(data: str, given: str, console: Console) -> int:
     if len(folders) > 1:
         raise UsageError(f"videos are removed from one folder at a time; {data!r} names {', '.join(folders)}")
     folder = folders[0].rstrip("/")
-    ids = video_ids(folder, given)
+    ids = video_ids(folder, removal.removable(folder), given)
     gone = removal.remove(folder, ids)
     card.write(dataset.open_data(folder))
     console.print(
@@ -49,14 +50,14 @@ def run(data: str, given: str, console: Console) -> int:
     return 0
 
 
-def video_ids(folder: str, given: str) -> list[str]:
+def video_ids(folder: str, committed: Manifest, given: str) -> list[str]:
     """The ids that a list names, or one id or address, in order and once each.
 
     A name that is not YouTube's counts if the data set has a video of that name. Raises `UsageError` for any other.
     """
     entries = _entries(given)
     named = [video_id(entry) for entry in entries]
-    known = _known(folder) if None in named else set()
+    known = _known(folder, committed) if None in named else set()
     found = [entry if entry in known else name for entry, name in zip(entries, named, strict=True)]
     if malformed := [entry for entry, name in zip(entries, found, strict=True) if name is None]:
         if entries == [given]:
@@ -81,9 +82,8 @@ def _entries(given: str) -> list[str]:
     return [given]
 
 
-def _known(folder: str) -> set[str]:
+def _known(folder: str, committed: Manifest) -> set[str]:
     """Every video that the data set names."""
-    committed = manifest.load(folder)
     groups = (group for shard in committed.shards() for group in read_contents(folder, shard.name)[1])
     waiting = (run[0] for generation in committed.generations for run in generation.remainder)
     return {*Ledger(folder).entries(), *(run.video_id for group in groups for run in group), *waiting}

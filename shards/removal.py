@@ -54,12 +54,7 @@ def remove(data: str, ids: Collection[str]) -> Removal:
     """
     wanted = frozenset(ids)
     with filesystem.exclusive(filesystem.join(data, ".lock")):
-        committed = manifest.load(data)
-        if committed.folders():
-            raise UserError(
-                f"{data!r} was merged of {', '.join(committed.folders())}; remove the videos from these folders, then"
-                " merge them again"
-            )
+        committed = removable(data)
         _sweep(data, committed)
         kept, counts, touched = _rewritten(data, committed, wanted)
         _record(data, wanted, touched)
@@ -73,6 +68,20 @@ def remove(data: str, ids: Collection[str]) -> Removal:
         for video in wanted:
             store.remove(video)
     return counts
+
+
+def removable(data: str) -> Manifest:
+    """Load the manifest of a folder that videos can be removed from.
+
+    Raises `UserError` for a folder that was merged of others.
+    """
+    committed = manifest.load(data)
+    if committed.folders():
+        raise UserError(
+            f"{data!r} was merged of {', '.join(committed.folders())}; remove the videos from these folders, then"
+            " merge them again"
+        )
+    return committed
 
 
 def withdrawn(data: str) -> set[str]:
