@@ -61,11 +61,12 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
         try:
             container = av.open(_address(path), options=_WHITELISTS)
         except (av.error.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="reservoir-remux-"))
             try:
                 container = av.open(_remux(path, folder), options=_WHITELISTS)
             except (subprocess.SubprocessError, ProgramMissingError, av.error.FFmpegError):
-                raise MediaError(Outcome.MEDIA_UNREADABLE, f"{Path(path).name} cannot be opened: {error}") from None
+                raise MediaError(Outcome.MEDIA_UNREADABLE, f"{Path(path).name} cannot be opened: {reason}") from None
         stack.enter_context(container)
         yield container
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import re
 import secrets
+import socket
 import sys
 import tempfile
 import threading
@@ -26,14 +28,17 @@ import uvicorn
 from matplotlib import colormaps
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest import media
-from ingest.clip import Clip, ClipError
+from ingest.clip import Clip
+from ingest.ids import video_id
 from ingest.media import MediaError
 from model import inference
 from model.inference import Encoded, VideoInputs
@@ -42,7 +47,9 @@ from model.reserve import InputError
 from pipelines.ask_options import Part
 from pipelines.inference.answers import as_json
 from pipelines.inference.clips import inputs, read_clip
+from pipelines.inference.page_requests import MAX_PROMPT, MAX_SOURCE, RefusedError, read_json, store, text, texts
 from pipelines.weights import load_weights
+from shards.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from pipelines.app import App
@@ -53,7 +60,6 @@ _HEADER = "x-reservoir"
 """A header that other pages cannot send here unless they are allowed to, which they are not."""
 
 _HELD_VIDEOS = 4
-_MOST_OPTIONS = 5000
 _THUMBNAIL = (256, 256)
 _FINE_SEGMENTS = 24
 """Videos of at most so many segments get a window at each of them."""
@@ -61,10 +67,25 @@ _FINE_SEGMENTS = 24
 
 def serve(options: App) -> int:
     """Load the weights and serve until interrupted; returns the exit status."""
-    model = load_weights(options.checkpoint, options.grid)
-    sys.stderr.write(f"open http://{HOST}:{options.port} in a browser; Ctrl-C ends\n")
-    uvicorn.run(make_app(model, options), host=HOST, port=options.port, log_level="warning")
+    with bound(options.port) as listening:
+        model = load_weights(options.checkpoint, options.grid)
+        sys.stderr.write(f"open http://{HOST}:{options.port} in a browser; Ctrl-C ends\n")
+        config = uvicorn.Config(make_app(model, options), log_level="warning", server_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def bound(port: int) -> socket.socket:
+    """A socket that listens on this machine alone, before the weights are loaded. Raises `UsageError`."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"--port {port} cannot be used ({error.strerror}); give another") from None
+    return listening
 
 
 @dataclass
@@ -74,14 +95,6 @@ class Held:
     name: str
     video: VideoInputs
     encoded: Encoded | None = None
-
-
-class RefusedError(Exception):
-    """A request that is answered with a status and one sentence."""
-
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status = status
 
 
 class Desk:
@@ -115,8 +128,6 @@ class Desk:
         held = self._held.get(token)
         if held is None:
             raise RefusedError(404, "this video is not here any more; choose it again")
-        if len(options) > _MOST_OPTIONS:
-            raise RefusedError(413, f"{len(options)} options are too many; give at most {_MOST_OPTIONS}")
         with self._hands, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             video = held.video
@@ -161,24 +172,28 @@ def make_app(model: Pretrained, options: App) -> Starlette:
 
     async def page(request: Request) -> HTMLResponse:
         del request
-        return HTMLResponse(_PAGE.read_text(), headers={"Content-Security-Policy": _POLICY})
+        return HTMLResponse(_PAGE.read_text())
 
     async def video(request: Request) -> JSONResponse:
         name = request.query_params.get("name", "video")[:200]
         if request.headers.get("content-type", "").startswith("application/json"):
-            source = str((await _json(request)).get("source", ""))
-            if Path(source).exists():
+            source = text(await read_json(request), "source", MAX_SOURCE)
+            found = video_id(source)
+            if found is None:
                 raise RefusedError(422, "give an id or address of YouTube; files are chosen or dropped")
-            return JSONResponse(await _limited(options.seconds, functools.partial(desk.take, source, source)))
+            # An address is never the name of a file on this machine.
+            address = f"https://www.youtube.com/watch?v={found}"
+            return JSONResponse(await _limited(options.seconds, functools.partial(desk.take, source, address)))
         with tempfile.TemporaryDirectory(prefix="reservoir-app-") as folder:
-            path = Path(folder) / f"video{Path(name).suffix[:8]}"
-            await _store(request, path, options.max_upload_mb << 20)
+            # What kind of file it is follows from its content, whatever name it was sent with.
+            path = Path(folder) / "video.mp4"
+            await store(request, path, options.max_upload_mb << 20, options.seconds)
             return JSONResponse(await _limited(options.seconds, functools.partial(desk.take, name, str(path))))
 
     async def ask(request: Request) -> JSONResponse:
-        asked = await _json(request)
-        given = [o for o in asked.get("options", []) if isinstance(o, str)]
-        call = functools.partial(desk.ask, str(asked.get("id")), str(asked.get("prompt", "")), given)
+        document = await read_json(request)
+        token, prompt = text(document, "id", MAX_SOURCE), text(document, "prompt", MAX_PROMPT)
+        call = functools.partial(desk.ask, token, prompt, texts(document, "options"))
         return JSONResponse(await _limited(options.seconds, call))
 
     return Starlette(
@@ -188,11 +203,39 @@ def make_app(model: Pretrained, options: App) -> Starlette:
             Route("/ask", _guarded(ask), methods=["POST"]),
         ],
         # A page elsewhere that points its own name at this machine gets nothing.
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        middleware=[
+            Middleware(_Headers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
+        ],
     )
 
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_SECURITY = {
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class _Headers:
+    """Adds the headers of `_SECURITY` to every answer."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY)
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
 
 
 def _guarded(handler: Callable) -> Callable:
@@ -205,36 +248,20 @@ def _guarded(handler: Callable) -> Callable:
             return await handler(request)
         except RefusedError as error:
             return JSONResponse({"error": str(error)}, error.status)
-        except (ClipError, InputError) as error:
-            return JSONResponse({"error": str(error)}, 422)
+        except (UserError, InputError) as error:
+            return JSONResponse({"error": _without_folders(str(error))}, 422)
+        except ClientDisconnect:
+            # No one reads the answer.
+            return JSONResponse({"error": "the request was not sent to its end"}, 400)
+        except OSError as error:
+            return JSONResponse({"error": f"the video cannot be stored: {error.strerror}"}, 507)
 
     return guarded
 
 
-async def _json(request: Request) -> dict:
-    try:
-        document = await request.json()
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise RefusedError(400, "the request is no JSON object")
-    return document
-
-
-async def _store(request: Request, path: Path, limit: int) -> None:
-    """Write the body of a request to a file. Raises `RefusedError` as soon as it is too large, or if it is empty."""
-    too_large = RefusedError(413, f"the video is larger than {limit >> 20} MB; cut it, or start the page with more")
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise too_large
-    stored = 0
-    with path.open("wb") as file:
-        async for piece in request.stream():
-            stored += len(piece)
-            if stored > limit:
-                raise too_large
-            file.write(piece)
-    if not stored:
-        raise RefusedError(422, "the file is empty; choose a video")
+def _without_folders(sentence: str) -> str:
+    """A sentence in which files of this machine are named without their folders."""
+    return re.sub(r"(?:file:)?(?:/[^\s'\"/:]+)+/(?=[^\s'\"/:]+)", "", sentence)
 
 
 async def _limited(seconds: float, call: Callable[[], dict]) -> dict:
