@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from pathlib import Path
 
 from pipelines import folder_config
@@ -16,6 +15,7 @@ from pipelines.options import PreprocessOptions
 from shards import filesystem, manifest
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError
+from shards.fetch import cache_folder
 from shards.manifest import Manifest
 
 TOKENIZER_NAME = "tokenizer.json"
@@ -25,13 +25,18 @@ LOG_NAME = "job.log"
 
 def keep_log(path: str) -> None:
     """Send what Beam logs to a file in the data folder; the terminal shows progress and one sentence for an error."""
+    if not filesystem.is_remote(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
 
 
 def log_path(out: str) -> str:
-    """Where the job's log is: in the data folder, or in the temporary folder if the data are in a bucket."""
+    """Where the job's log is: in the data folder, or in the user's cache if the data are in a bucket.
+
+    The temporary folder is shared, and a link that another user leaves there at a known name would be followed.
+    """
     if filesystem.is_remote(out):
-        return str(Path(tempfile.gettempdir()) / f"reservoir-{hashlib.sha256(out.encode()).hexdigest()[:12]}.log")
+        return str(cache_folder() / "logs" / f"{hashlib.sha256(out.encode()).hexdigest()[:12]}.log")
     return filesystem.join(out, LOG_NAME)
 
 

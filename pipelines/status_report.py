@@ -11,13 +11,14 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 
 from ingest.outcomes import Kind, Outcome
 from shards import filesystem, manifest
 from shards.dataset import DataSet
-from shards.errors import UsageError
+from shards.errors import UsageError, UserError
 from shards.inspection import stats
 from shards.inspection.plain_table import PlainTable
 from shards.inspection.sums import Sums
@@ -79,7 +80,7 @@ def retry_command(command: Sequence[str]) -> str:
 
 def report(data: str, now: float) -> Report:
     """How the jobs of a data folder are doing. Raises `UsageError` if there never was one."""
-    note = json.loads(filesystem.read_existing(filesystem.join(data, NOTE)) or b"{}")
+    note = _read_note(filesystem.join(data, NOTE))
     committed = manifest.find(data)
     if not note and committed is None:
         raise UsageError(f"{data!r} has no manifest and no note of a job: no job ever worked there")
@@ -88,12 +89,28 @@ def report(data: str, now: float) -> Report:
     return Report(
         sums.outcomes.total(),
         sum(1 for _ in VideoStore(data).paths()),
-        (now - note["started"]) / 3600 if note else None,
+        (now - note["started"]) / 3600 if "started" in note else None,
         ended,
         len(committed.generations) if committed else 0,
         sum(g.examples for g in committed.generations) if committed else 0,
         note.get("retry") if any(r.kind == Kind.FAILED_RETRYABLE.value for r in ended) else None,
     )
+
+
+def _read_note(path: str) -> dict[str, Any]:
+    """The note of a job's start, empty without one. Raises `UserError` if it is damaged."""
+    content = filesystem.read_existing(path)
+    if content is None:
+        return {}
+    try:
+        note = json.loads(content)
+    except (ValueError, RecursionError):
+        note = None
+    started, retry = (note.get("started"), note.get("retry")) if isinstance(note, dict) else (None, None)
+    is_time = isinstance(started, int | float) and not isinstance(started, bool) and 0 <= started < 1e12
+    if not is_time or not isinstance(retry, str | None):
+        raise UserError(f"{path!r} is damaged; remove it, the next job writes it again")
+    return note
 
 
 def reasons(sums: Sums) -> list[Reason]:

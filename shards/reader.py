@@ -7,6 +7,7 @@ batch is asked for.
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 import weakref
@@ -50,6 +51,10 @@ class _BatchReport:
     counts: dict[str, int] = field(default_factory=dict)
     bad: dict[tuple[int, int, int], str] = field(default_factory=dict)
     failure: Exception | None = None
+
+
+_LAST_POSITION = 1 << 48
+"""No training reads as many examples."""
 
 
 class Reader:
@@ -145,14 +150,10 @@ class Reader:
 
         Raises `ReaderError` if the state belongs to other data or another seed.
         """
-        try:
-            seed, position, positions = int(state["seed"]), int(state["position"]), list(map(int, state["positions"]))
-            data = list(state["data"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ReaderError(f"this is no state of a reader: {type(error).__name__} {error}") from None
+        seed, position, positions, data = _values_of(state)
         if seed != self._seed:
             raise ReaderError(f"the state was saved with seed {seed} and this reader has {self._seed}; use the same")
-        if data != [source.digest for source in self._sources] or len(positions) != len(data) or position < 0:
+        if data != [source.digest for source in self._sources] or len(positions) != len(data):
             raise ReaderError("the state was saved with other shards; read the same data or start without a state")
         self.close()
         self._position = position
@@ -361,3 +362,15 @@ def _tensorflow():
         if tf.config.get_visible_devices(kind):
             tf.config.set_visible_devices([], kind)
     return tf
+
+
+def _values_of(state: Any) -> tuple[int, int, list[int], list[str]]:
+    """Seed, position, positions and data of a state. Raises `ReaderError` if one is missing or of another type."""
+    try:
+        seed, position = operator.index(state["seed"]), operator.index(state["position"])
+        positions, data = list(map(operator.index, state["positions"])), list(state["data"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ReaderError(f"this is no state of a reader: {type(error).__name__} {str(error)[:80]}") from None
+    if not all(0 <= number <= _LAST_POSITION for number in (position, *positions)):
+        raise ReaderError("this is no state of a reader: a position is below 0 or too large")
+    return seed, position, positions, data
