@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from fuzz_files import KINDS
 from mutations import damage, damage_json
 from PIL import Image
 
@@ -55,6 +56,15 @@ class Target:
     seeds: Callable[[], list[bytes]]
     damage: Callable
     check: Callable[[bytes], None]
+
+
+def _index_seeds() -> list[bytes]:
+    """The manifest targets that are indexes, with the byte that names them."""
+    return [seed for seed in _manifest_seeds() if seed[1:2] != b"{"]
+
+
+def _damage_index(data: bytes, rng) -> bytes:
+    return data[:1] + damage(data[1:], rng)
 
 
 def _check_words(words: list[captions.Word]) -> None:
@@ -306,4 +316,6 @@ TARGETS: dict[str, Target] = {
     "records": Target(_record_seeds, damage, _check_records),
     "manifests": Target(_manifest_seeds, _damage_manifest, _check_manifests),
     "videos": Target(_store_seeds, damage, _check_store),
+    "indexes": Target(_index_seeds, _damage_index, _check_manifests),
+    **{kind: Target(*parts) for kind, parts in KINDS.items()},
 }
