@@ -29,9 +29,25 @@ def size(jpeg: bytes, kind: str) -> tuple[int, int]:
         raise RecordError(f"a {kind} of {len(jpeg)} bytes is no JPEG picture: {error}") from None
     if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
         raise RecordError(f"a {kind} of {len(jpeg)} bytes has {width}x{height} pixels, more than {MAX_PIXELS:,}")
-    if jpeg.count(_SCAN) > MAX_SCANS:
+    if not _has_one_scan(jpeg) and jpeg.count(_SCAN) > MAX_SCANS:
         raise RecordError(f"a {kind} of {len(jpeg)} bytes has more than {MAX_SCANS} scans")
     return height, width
+
+
+def _has_one_scan(jpeg: bytes) -> bool:
+    """Whether a picture is sequential with all its components in the first scan, as encoders write by default."""
+    at, components = 2, b""
+    while jpeg[at : at + 1] == b"\xff":
+        marker = jpeg[at + 1 : at + 2]
+        if marker in (b"\xc0", b"\xc1"):
+            components = jpeg[at + 9 : at + 10]
+        elif marker == b"\xda":
+            return jpeg[at + 4 : at + 5] == components
+        length = int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if length < 2:
+            return False
+        at += 2 + length
+    return False
 
 
 def rgb(jpeg: bytes) -> np.ndarray:
