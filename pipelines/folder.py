@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines import folder_config
 from pipelines.options import PreprocessOptions
-from shards import filesystem, manifest
+from shards import filesystem, manifest, stored_config
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError
 from shards.fetch import cache_folder
@@ -65,9 +65,11 @@ def commit_config(options: PreprocessOptions) -> str:
     path = filesystem.join(options.out, CONFIG_NAME)
     content = filesystem.read_existing(path)
     if content is not None:
-        stored = folder_config.parse(content, path)
+        stored = stored_config.parse(content, path)
         # Folders of earlier versions were made without what they do not mention.
-        for name, ours, theirs in _differences(resolved, _of_assembly(PreprocessOptions(options.out)) | stored):
+        for name, ours, theirs in stored_config.differences(
+            resolved, _of_assembly(PreprocessOptions(options.out)) | stored
+        ):
             raise UsageError(
                 f"{options.out!r} was made with {name} {theirs!r}, not {ours!r}; use the same or another --out"
             )
@@ -88,12 +90,3 @@ def _of_assembly(options: PreprocessOptions) -> dict[str, dict]:
     rules = options.group_rules
     groups = {"max_similarity": rules.max_similarity, "min_objects": rules.min_objects}
     return {"text": options.text.resolved(), "groups": groups | {"probability": rules.probability}}
-
-
-def _differences(ours: dict, theirs: dict, prefix: str = ""):
-    for name in ours:
-        a, b = ours[name], theirs.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{prefix}{name}.")
-        elif json.loads(json.dumps(a)) != b:
-            yield f"{prefix}{name}", a, b

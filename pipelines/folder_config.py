@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from ingest.config import NO_EMBEDDER, PERCEPTUAL, FilterConfig, VideoConfig
-from shards import filesystem
+from shards import filesystem, stored_config
 from shards.errors import UsageError, UserError
 
 NAME = "config.json"
@@ -29,17 +28,6 @@ class FolderConfig:
     groups: dict[str, float | None]
 
 
-def parse(content: bytes, path: str) -> dict[str, Any]:
-    """The object in the bytes of a config.json. Raises `UserError` naming `path` if they are not one."""
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError(f"{path!r} is damaged: it is not a JSON object; restore it, or choose another folder")
-    return values
-
-
 def read(data: str) -> FolderConfig:
     """The config of a data folder.
 
@@ -49,7 +37,7 @@ def read(data: str) -> FolderConfig:
     content = filesystem.read_existing(path)
     if content is None:
         raise UsageError(f"{data!r} holds no {NAME}; give the folder that preprocess created")
-    values = parse(content, path)
+    values = stored_config.parse(content, path)
     video = values.get("video")
     if not isinstance(video, dict):
         raise UserError(f"{path!r} is damaged: 'video' is {video!r}, not an object; restore it")

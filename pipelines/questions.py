@@ -36,7 +36,7 @@ from pipelines.preparers import Preparer
 from pipelines.question_lines import Place
 from pipelines.question_options import TEST, QuestionOptions
 from pipelines.question_sandbox import Prepared, SandboxedPreparer
-from shards import dataset, filesystem, manifest, writer
+from shards import dataset, filesystem, manifest, stored_config, writer
 from shards import tokenizer as vocabulary
 from shards.errors import UsageError, UserError
 from shards.inspection import stats
@@ -254,12 +254,11 @@ def _check_config(job: Job) -> str:
     }
     path = filesystem.join(job.out, CONFIG_NAME)
     if filesystem.exists(path):
-        held = json.loads(filesystem.read_bytes(path))
-        for name, mine in ours.items():
-            if mine != held.get(name):
-                raise UsageError(
-                    f"{job.out!r} was made with {name} {held.get(name)!r}, not {mine!r}; use the same or another --out"
-                )
+        stored = stored_config.parse(filesystem.read_bytes(path), path)
+        for name, mine, theirs in stored_config.differences(ours, stored):
+            raise UsageError(
+                f"{job.out!r} was made with {name} {theirs!r}, not {mine!r}; use the same or another --out"
+            )
     else:
         filesystem.write_bytes(filesystem.join(job.out, TOKENIZER_NAME), vocabulary.content(job.tokenizer))
         filesystem.write_bytes(path, (json.dumps(ours, indent=1) + "\n").encode())
