@@ -238,8 +238,8 @@ def label_space(model: Pretrained, options: Sequence[str], cache_dir: str | Path
         return np.asarray(model.get_label_space(options), np.float32)
     key = hashlib.sha256(json.dumps([model.digest, list(options)]).encode()).hexdigest()
     path = filesystem.join(str(cache_dir or cache_folder()), "labels", f"{key}.npy")
-    if filesystem.exists(path):
-        return np.load(io.BytesIO(filesystem.read_bytes(path)))
+    if (kept := _kept_labels(path, (len(options), model.config.hidden_size))) is not None:
+        return kept
     batches = [options[first : first + _LABELS] for first in range(0, len(options), _LABELS)]
     filled = [[*batch, *batches[0][: _LABELS - len(batch)]] for batch in batches]
     labels = np.concatenate([np.asarray(model.get_label_space(batch), np.float32) for batch in filled])[: len(options)]
@@ -247,6 +247,17 @@ def label_space(model: Pretrained, options: Sequence[str], cache_dir: str | Path
     np.save(buffer, labels)
     filesystem.write_bytes(path, buffer.getvalue())
     return labels
+
+
+def _kept_labels(path: str, shape: tuple[int, int]) -> np.ndarray | None:
+    """The vectors in a file of the cache; None if there is none, or it is damaged and must be written again."""
+    if not filesystem.exists(path):
+        return None
+    try:
+        labels = np.load(io.BytesIO(filesystem.read_bytes(path)))
+    except (ValueError, EOFError, OSError):
+        return None
+    return labels if labels.shape == shape and labels.dtype == np.float32 and np.isfinite(labels).all() else None
 
 
 def answer(

@@ -332,7 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     for data in command.data if isinstance(command, Merge) else [getattr(command, "data", None)]:
         if data is not None:
             command_line.require_data("DATA", data)
-    return command.run(Console())
+    return command.run(Console(markup=False))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ _MAGIC = b"RSVVID1\n"
 _TRAILER = struct.Struct("<QI8s")
 _SUFFIX = ".video"
 _END_BYTES = 1 << 16
+MAX_TABLE_BYTES = 64 << 20
+"""Bytes of a table, compressed or not; one of hours of video has a few kilobytes."""
+
+_NOT_VALUES = (ValueError, TypeError, KeyError, AttributeError, zlib.error, msgpack.UnpackException)
+"""What bytes raise that are sound by their sum and still not what was packed."""
 """Read from the end of an object in search of its table: enough for that of hours of video."""
 
 
@@ -72,8 +77,12 @@ class VideoTable:
 
     @classmethod
     def unpack(cls, data: bytes) -> VideoTable:
-        """The table behind the bytes."""
-        values = msgpack.unpackb(zlib.decompress(data))
+        """Return the table behind the bytes. Raises `ValueError` for more than `MAX_TABLE_BYTES` of it."""
+        inflater = zlib.decompressobj()
+        packed = inflater.decompress(data, MAX_TABLE_BYTES)
+        if not inflater.eof:
+            raise ValueError(f"it is cut short, or has more than {MAX_TABLE_BYTES:,} bytes")
+        values = msgpack.unpackb(packed)
         spans = [tuple(span) for span in values.pop("spans")]
         return cls(text=VideoText(**values.pop("text")), spans=spans, **values)
 
@@ -150,7 +159,10 @@ class VideoStore:
             blob = data[offset - start : offset - start + size]
             if google_crc32c.value(blob) != crc:
                 raise VideoStoreError(f"the segment at byte {offset} of {path!r} is damaged; remove the file")
-            read.append(segments.unpack(blob))
+            try:
+                read.append(segments.unpack(blob))
+            except _NOT_VALUES:
+                raise _damaged(path) from None
         return read
 
     def remove(self, video_id: str) -> None:
@@ -164,14 +176,17 @@ class VideoStore:
         if len(end) < _TRAILER.size:
             raise _damaged(path)
         length, crc, magic = _TRAILER.unpack(end[-_TRAILER.size :])
-        if magic != _MAGIC:
+        if magic != _MAGIC or length > MAX_TABLE_BYTES:
             raise _damaged(path)
         if length + _TRAILER.size > len(end) == _END_BYTES:
             end = filesystem.read_end(path, length + _TRAILER.size) or b""
         packed = end[-_TRAILER.size - length : -_TRAILER.size]
         if len(packed) != length or google_crc32c.value(packed) != crc:
             raise _damaged(path)
-        return VideoTable.unpack(packed)
+        try:
+            return VideoTable.unpack(packed)
+        except _NOT_VALUES:
+            raise _damaged(path) from None
 
 
 def _damaged(path: str) -> VideoStoreError:

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = rng.permutation(len(every))[: options.questions]
     lines = [json.dumps(shuffled(every[i], rng)) for i in chosen]
     filesystem.write_bytes(options.out, ("\n".join(lines) + "\n").encode())
-    Console(stderr=True).print(f"{len(lines)} questions in {options.out}")
+    Console(stderr=True, markup=False).print(f"{len(lines)} questions in {options.out}")
     return 0
 
 

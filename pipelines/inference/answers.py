@@ -18,6 +18,7 @@ from model.inference import Answers, VideoInputs
 from pipelines.inference.clips import inputs, read_clip
 from pipelines.inference.rows import alike_note
 from pipelines.weights import input_errors, load_weights
+from shards.inspection.plain_table import PlainTable
 
 if TYPE_CHECKING:
     from pipelines.ask import Ask
@@ -86,7 +87,7 @@ def as_json(video_name: str, prompt: str, options: list[str], video: VideoInputs
 
 def table(title: str, answer: Answers, top: int) -> Table:
     """The best options with their probabilities."""
-    rows = Table("", "option", "probability", "", title=title, title_justify="left")
+    rows = PlainTable("", "option", "probability", "", title=title, title_justify="left")
     for rank, (option, p) in enumerate(zip(answer.options[:top], answer.probabilities[:top], strict=True), 1):
         rows.add_row(str(rank), option, f"{100 * p:.1f} %", "█" * round(_BAR * float(p)))
     return rows

@@ -44,7 +44,7 @@ from model import inference
 from model.inference import Encoded, VideoInputs
 from model.published import Pretrained
 from model.reserve import InputError
-from pipelines.ask_options import Part
+from pipelines.ask_options import Part, check_options, check_prompts
 from pipelines.inference.answers import as_json
 from pipelines.inference.clips import inputs, read_clip
 from pipelines.inference.page_requests import MAX_PROMPT, MAX_SOURCE, RefusedError, read_json, store, text, texts
@@ -193,7 +193,10 @@ def make_app(model: Pretrained, options: App) -> Starlette:
     async def ask(request: Request) -> JSONResponse:
         document = await read_json(request)
         token, prompt = text(document, "id", MAX_SOURCE), text(document, "prompt", MAX_PROMPT)
-        call = functools.partial(desk.ask, token, prompt, texts(document, "options"))
+        options_of_prompt = texts(document, "options")
+        check_prompts([prompt])
+        check_options(options_of_prompt)
+        call = functools.partial(desk.ask, token, prompt, options_of_prompt)
         return JSONResponse(await _limited(options.seconds, call))
 
     return Starlette(

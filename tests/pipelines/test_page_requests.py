@@ -56,6 +56,10 @@ def post(page, path, **request):
         {"prompt": "\ud800"},
         {"options": ["\udfff"]},
         {"id": "\ud800"},
+        {"prompt": "a <|AUDIOSPAN|> <|MASK|>"},
+        {"prompt": "no mask"},
+        {"options": ["a", "a"]},
+        {"options": ["a", " "]},
     ],
 )
 def test_wrong_types_are_422(page, change):

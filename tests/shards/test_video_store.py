@@ -1,5 +1,9 @@
 import dataclasses
+import struct
+import zlib
+from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given
@@ -123,3 +127,15 @@ def test_who_comes_second_gets_the_object_that_is_there(tmp_path):
     replaced = store.commit(table("v", "timed-out"), [], replace=True)
     assert store.get("v") == replaced != first
     assert len(list(store.paths())) == 1
+
+
+@pytest.mark.parametrize("packed", [b"\x01" * 20, zlib.compress(bytes(80 << 20)), zlib.compress(b"\x93abc")])
+def test_a_table_that_is_sound_by_its_sum_and_not_a_table_is_damaged(tmp_path, packed):
+    """A table that unpacks to 80 MB, one that is not compressed, and one of another form, with the right sums."""
+    store = VideoStore(str(tmp_path))
+    store.commit(table("abc"), [make_segment()])
+    path = Path(store.path("abc"))
+    trailer = struct.pack("<QI8s", len(packed), google_crc32c.value(packed), b"RSVVID1\n")
+    path.write_bytes(path.read_bytes() + packed + trailer)
+    with pytest.raises(VideoStoreError, match="no longer an object of the per-video store"):
+        store.find("abc")
