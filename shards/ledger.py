@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards import filesystem
+from shards.errors import UserError
 from shards.manifest import Generation, generation_folder
 
 FOLDER = "ledger"
@@ -70,8 +71,18 @@ def removals_path(data: str) -> str:
 
 
 def read_removals(data: str) -> list[Entry]:
-    """The entries of the videos that were taken out on request."""
-    return list(parse_lines(filesystem.read_existing(removals_path(data)) or b""))
+    """Read the entries of the videos that were taken out on request. Raises `LedgerError` if their file is damaged."""
+    path = removals_path(data)
+    return removal_entries(filesystem.read_existing(path), path)
+
+
+def removal_entries(content: bytes | None, path: str) -> list[Entry]:
+    """Return the entries in the content of the file of removals. Raises `LedgerError` if it is damaged."""
+    return list(_whole_lines((content or b"").splitlines(keepends=True), path))
+
+
+class LedgerError(UserError):
+    """A file of the ledger that is written in one piece is damaged; the message names the line."""
 
 
 class Ledger:
@@ -106,6 +117,23 @@ def read_lines(path: str) -> Iterator[Entry]:
     with filesystem.open_read(path) as file:
         for line in file:
             yield from parse_lines(line)
+
+
+def read_part(path: str) -> Iterator[Entry]:
+    """Stream the entries of a file that is written in one piece, such as a part of a generation's ledger.
+
+    Raises `LedgerError` for a line that is not an entry: a video must not be forgotten.
+    """
+    with filesystem.open_read(path) as file:
+        yield from _whole_lines(file, path)
+
+
+def _whole_lines(lines: Iterable[bytes], path: str) -> Iterator[Entry]:
+    for number, line in enumerate(lines, 1):
+        entries = list(parse_lines(line)) if line.endswith(b"\n") else []
+        if not entries and line.strip():
+            raise LedgerError(f"{path!r} is damaged: line {number} is {line[:60]!r}; restore the file")
+        yield from entries
 
 
 def parse_lines(data: bytes) -> Iterator[Entry]:

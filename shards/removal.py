@@ -99,7 +99,7 @@ def _record(data: str, videos: Collection[str], splits: Mapping[str, str]) -> No
     now = round(time.time(), 3)
 
     def added(content: bytes | None) -> bytes:
-        entries = {entry.id: entry for entry in ledger.parse_lines(content or b"")}
+        entries = {entry.id: entry for entry in ledger.removal_entries(content, ledger.removals_path(data))}
         for video in sorted(set(videos) - set(entries)):
             earlier, split = ("done/extracted", splits[video]) if video in splits else ("", "train")
             entries[video] = Entry(video, OUTCOME, KIND, "taken out on request", split=split, at=now, earlier=earlier)

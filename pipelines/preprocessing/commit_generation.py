@@ -108,7 +108,7 @@ class CommitGeneration(beam.PTransform):
             entries.pipeline
             | "Name the ledgers of what was not dropped"
             >> beam.Create(list(self.commitment.undropped), reshuffle=False)
-            | "Read them" >> beam.FlatMap(ledger.read_lines)
+            | "Read them" >> beam.FlatMap(ledger.read_part)
         )
         dropped = (
             (

@@ -11,7 +11,7 @@ import apache_beam as beam
 from ingest.config import FilterConfig
 from ingest.filters import broken_rule
 from ingest.outcomes import Kind, Outcome
-from shards.ledger import Entry, read_lines
+from shards.ledger import Entry, read_part
 from shards.segments import VideoText
 from shards.video_store import VideoStore, VideoTable
 
@@ -45,7 +45,7 @@ class Replay:
     def entries(self) -> Iterator[Entry]:
         """The entries of all ledgers."""
         for path in self.ledgers:
-            yield from read_lines(path)
+            yield from read_part(path)
 
     def decide(self, entry: Entry) -> tuple[str, Outcome | None]:
         """What becomes of a video: `kept`, `dropped` by a rule, `regained` (it must be extracted), or as it was."""
@@ -70,7 +70,7 @@ class ReplayRules(beam.PTransform):
         return (
             begin
             | "Name the ledgers" >> beam.Create(list(self.replay.ledgers), reshuffle=False)
-            | "Read how videos ended" >> beam.FlatMap(read_lines)
+            | "Read how videos ended" >> beam.FlatMap(read_part)
             | "Keep the split" >> beam.Filter(lambda entry: entry.split == split)
             | "Spread them over the workers" >> beam.Reshuffle()
             | "Copy what passes the rules" >> beam.ParDo(CopyVideo(self.replay, self.out, self.config_digest))

@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from ingest.outcomes import Kind
 from pipelines.preprocessing.listing import ListedVideo, VideoList, blocked_ids
-from shards.ledger import read_lines
+from shards.ledger import read_part
 from shards.video_store import VideoStore
 
 KNOWN = "known"
@@ -61,7 +61,7 @@ class ReadLedgers(beam.PTransform):
             begin
             | "Name the ledgers" >> beam.Create(list(self.ledgers), reshuffle=False)
             | "Read how earlier videos ended"
-            >> beam.FlatMap(lambda path: ((e.id, (e.at, e.kind, e.outcome, e.version)) for e in read_lines(path)))
+            >> beam.FlatMap(lambda path: ((e.id, (e.at, e.kind, e.outcome, e.version)) for e in read_part(path)))
         )
 
 

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from pipelines import status_report
-from shards import dataset, filesystem, manifest, removal, sidecar, tfrecord
+from shards import dataset, filesystem, ledger, manifest, removal, sidecar, tfrecord
 from shards.errors import StorageError, UsageError
 from shards.inspection import stats
 from shards.ledger import Ledger
@@ -213,3 +214,29 @@ def test_videos_with_names_of_their_own_can_be_removed(run, corpus, quick, tmp_p
     assert ran.status == 0, ran.err
     assert ran.out.startswith("1 of 1 videos were in the shards")
     assert not any("my own clip" in videos for videos in examples(out).values())
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.95])
+def test_a_damaged_list_of_removals_is_never_read_as_a_shorter_one(data, run, corpus, quick, kept):
+    """Half of the list gone would let the job take up a video again that was withdrawn."""
+    for number in range(3):
+        assert run("shards", "remove", data, "--ids", f"gOldVidX_0{number}").status == 0
+    path = Path(ledger.removals_path(str(data)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    job = run.preprocess("--videos", corpus / "train", "--out", data, *quick)
+    removal_of_another = run("shards", "remove", data, "--ids", "gOldVidX_09")
+    for ended in (job, removal_of_another):
+        assert ended.status == 1
+        assert "is damaged: line" in ended.err
+
+
+def test_a_damaged_part_of_a_ledger_is_one_sentence(data, run, corpus, quick):
+    part = next((data / "ledger").glob("*.jsonl"))
+    part.write_bytes(part.read_bytes()[:-20])
+    before = (data / "manifest.json").read_bytes()
+    ended = run.preprocess("--videos", corpus / "train", "--out", data, *quick)
+    assert ended.status == 1
+    assert "is damaged: line" in ended.err
+    assert "Traceback" not in ended.err
+    assert (data / "manifest.json").read_bytes() == before
