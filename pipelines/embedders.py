@@ -72,12 +72,13 @@ def _mobilenet(path: str) -> Embed:
 def _reserve(checkpoint: str) -> Embed:
     """The vision encoder of a checkpoint: its vector of the whole picture."""
     from model import published
+    from model.checkpoint_location import locate
 
     # Its compiled kernels cost a decoder 70 MB, which others should not pay.
     from shards import images
 
     try:
-        reserve = published.load(checkpoint)
+        reserve = published.load(locate(checkpoint).path)
     except published.CheckpointError as error:
         raise EmbedderError(f"--embedder reserve={checkpoint}: {error}") from None
     grid, patch = reserve.config.grid, reserve.config.patch_size

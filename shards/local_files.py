@@ -22,8 +22,9 @@ TEMPORARY_PREFIX = ".incomplete-"
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder is there."""
-    return Path(path).exists()
+    """Whether a file or folder is there. Raises `StorageError` for what cannot be a path."""
+    with _named(path):
+        return Path(path).exists()
 
 
 def size(path: str) -> int:
@@ -68,11 +69,10 @@ def copy_to(path: str, target: Path) -> bool:
 
 def list_files(folder: str, suffix: str) -> list[str]:
     """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
-    place = Path(folder)
-    if not place.is_dir():
+    if not _is_folder(folder):
         return []
     with _named(folder):
-        entries = list(os.scandir(place))
+        entries = list(os.scandir(folder))
     names = (e.name for e in entries if e.is_file() and e.name.endswith(suffix))
     start = folder.rstrip("/") or "/"
     return [f"{start}/{name}" for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)]
@@ -80,19 +80,23 @@ def list_files(folder: str, suffix: str) -> list[str]:
 
 def list_versions(folder: str) -> list[tuple[str, str]]:
     """The files that `list_files` lists, each with what changes when its content does: its size and time."""
-    place = Path(folder)
-    if not place.is_dir():
+    if not _is_folder(folder):
         return []
     start = folder.rstrip("/") or "/"
     versions = []
     with _named(folder):
-        for entry in os.scandir(place):
+        for entry in os.scandir(folder):
             if entry.name.startswith(TEMPORARY_PREFIX) or not entry.is_file():
                 continue
             # A file that goes while the folder is listed is not there.
             with contextlib.suppress(FileNotFoundError):
                 versions.append((f"{start}/{entry.name}", _version(entry.stat())))
     return sorted(versions)
+
+
+def _is_folder(folder: str) -> bool:
+    with _named(folder):
+        return Path(folder).is_dir()
 
 
 def version(path: str) -> str:
@@ -212,10 +216,9 @@ def remove_folder(folder: str) -> None:
 
 def remove_temporary_files(folder: str) -> int:
     """Sweep the files and folders that killed processes left unfinished under `folder`; returns how many went."""
-    place = Path(folder)
-    if not place.is_dir():
+    if not _is_folder(folder):
         return 0
-    leftovers = list(place.rglob(f"{TEMPORARY_PREFIX}*"))
+    leftovers = list(Path(folder).rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
