@@ -29,6 +29,7 @@ from model.config import BASE, DEFAULT_GRID, LARGE, ConfigError, ReserveConfig
 from model.reserve import InputError, MerlotReserve, parameter_shapes
 from model.transformer import stack_layers, unstack_layers
 from shards import filesystem, tokenizer_file
+from shards.errors import UserError
 from shards.fetch import TOKENIZER, RemoteFile, fetch
 from shards.tokens import AUDIOSPAN, PADDING
 
@@ -60,6 +61,10 @@ Progress = Callable[[int, int | None], None]
 
 class CheckpointError(ValueError):
     """A file that is no usable checkpoint for this model; the message says what is wrong with it."""
+
+
+class WeightsNotFiniteError(UserError):
+    """Weights are NaN or infinite, so nothing that they answer counts; the message names the parameters."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,7 @@ def remote_file(name: str, grid: tuple[int, int]) -> RemoteFile | None:
 def decode(data: bytes, place: str) -> dict:
     """Return the parameters in the bytes of a checkpoint, float32.
 
-    Raises `CheckpointError` naming `place`, also for weights that are not finite: nothing they say is an answer.
+    Raises `CheckpointError` naming `place`, and `WeightsNotFiniteError`.
     """
     if data.lstrip()[:1] == b"<":
         raise CheckpointError(f"{place} is an HTML or XML page, probably an error message of a server: {data[:80]!r}")
@@ -277,7 +282,7 @@ def decode(data: bytes, place: str) -> dict:
         raise CheckpointError(f"{place}: {_some(wrong)} of 'params' is not an array of numbers")
     wide = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
     if bad := ["/".join(path) for path, leaf in wide.items() if not np.isfinite(leaf).all()]:
-        raise CheckpointError(f"{place} has weights that are not finite, in {_some(bad)}; take an earlier checkpoint")
+        raise WeightsNotFiniteError(f"{place} has weights that are not finite, in {_some(bad)}; take an earlier one")
     return traverse_util.unflatten_dict(wide)
 
 
@@ -311,7 +316,7 @@ def export(params: Mapping, path: str | Path, step: int = 0, dtype: str = "float
     """Write parameters, of a scanned model or not, as a checkpoint the published code can load.
 
     Float16 is its format; what `load` read from such a file is written back bit for bit. `dtype="float32"` keeps all
-    bits of any weights. Raises `CheckpointError` for weights that are not finite or that float16 cannot hold.
+    bits of any weights. Raises `WeightsNotFiniteError`, and `CheckpointError` for weights that float16 cannot hold.
     """
     leaves = traverse_util.flatten_dict(unstack_layers(dict(params)), sep="/")
     written = {}
@@ -320,7 +325,7 @@ def export(params: Mapping, path: str | Path, step: int = 0, dtype: str = "float
         with np.errstate(over="ignore"):
             written[name] = wide.astype(dtype)
         if not np.isfinite(wide).all():
-            raise CheckpointError(f"{name} has values that are not finite, so nothing is written; train it again")
+            raise WeightsNotFiniteError(f"{name} has values that are not finite, so nothing is written; train it again")
         if not np.isfinite(written[name]).all():
             largest = np.abs(wide).max()
             raise CheckpointError(f"{name} has values up to {largest:.4g}, too large for {dtype}; use float32")

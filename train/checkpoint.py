@@ -215,8 +215,8 @@ def export_published(
 ) -> str:
     """Write the parameters as `ckpt_STEP` for the published code, beside tokenizer and image grid; returns the path.
 
-    All processes take part and the first one writes. Raises `CheckpointError` for weights that are not finite or that
-    float16 cannot hold.
+    All processes take part and the first one writes. Raises `CheckpointError` for weights that float16 cannot hold, and
+    `WeightsNotFiniteError`.
     """
     step = int(state.step)
     path = filesystem.join(folder, f"ckpt_{step}")

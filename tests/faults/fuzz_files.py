@@ -23,7 +23,7 @@ from ingest.documents import documents
 from model import checkpoint_values, published, torch_file
 from model.checkpoint_values import ValuesError
 from model.config import TINY, ConfigError
-from model.published import CheckpointError, Pretrained
+from model.published import CheckpointError, Pretrained, WeightsNotFiniteError
 from model.torch_file import TorchFileError
 from pipelines import app, folder_config, status_report
 from pipelines.inference import page
@@ -76,13 +76,13 @@ def checkpoint_seeds() -> list[bytes]:
 
 
 def check_checkpoint(data: bytes) -> None:
-    """Bytes give arrays in dictionaries whose sizes are read off, or one of the two typed errors."""
+    """Bytes give arrays in dictionaries whose sizes are read off, or a typed error."""
     with contextlib.suppress(ValuesError):
         checkpoint_values.loads(data)
     try:
         params = published.decode(data, "the file")
         published._config_of(params, "the file", (4, 4), None)
-    except (CheckpointError, ConfigError):
+    except (CheckpointError, ConfigError, WeightsNotFiniteError):
         return
     assert all(leaf.dtype == np.float32 for leaf in _leaves(params))
 

@@ -213,7 +213,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, state, laid, spoi
         run(step, config, laid, at(state, 0), Batches(), checkpoints, str(tmp_path))
     checkpoints.wait()
     assert checkpoints.steps() == [2]
-    with pytest.raises(CheckpointError, match="not finite, so nothing is written"):
+    with pytest.raises(published.WeightsNotFiniteError, match="not finite, so nothing is written"):
         export_published(
             at(state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)), 0), str(tmp_path)
         )

@@ -190,10 +190,13 @@ def test_weights_that_are_not_finite_are_nowhere_started_from(undisturbed, data,
     spoiled = {**params, "contrastive_scales": np.full(3, np.nan, np.float32)}
     state = {"step": 0, "params": jax.tree.map(np.asarray, spoiled), "opt_state": None}
     (tmp_path / "ckpt_0").write_bytes(serialization.msgpack_serialize(state))
-    assert (
-        run_command(lambda: pretrain.main(arguments(data, tmp_path / "run", "--init", str(tmp_path / "ckpt_0")))) == 2
-    )
-    assert "has weights that are not finite, in contrastive_scales" in capsys.readouterr().err
+    weights = str(tmp_path / "ckpt_0")
+    for command in (
+        lambda: pretrain.main(arguments(data, tmp_path / "run", "--init", weights)),
+        lambda: evaluate.main(["pretraining", "--data", str(data), "--checkpoint", weights, "--split", "train"]),
+    ):
+        assert run_command(command) == 1
+        assert "has weights that are not finite, in contrastive_scales" in capsys.readouterr().err
 
 
 @pytest.mark.faults
