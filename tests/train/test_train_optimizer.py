@@ -261,7 +261,7 @@ def test_optimizer_config_from_published(mapping):
         ({"adafactor": True}, "not implemented"),
         ({"use_bfloat16_weights": True}, "not implemented"),
         ({"num_warmup_steps": 11}, "warmup_steps is 11; it must be between 0 and the 10"),
-        ({"learning_rate": 0}, "learning_rate is 0; it must be positive"),
+        ({"learning_rate": 0}, "learning_rate is 0; it must be above 0 and at most 100"),
     ],
 )
 def test_wrong_optimizers_are_named(mapping, change, sentence):
