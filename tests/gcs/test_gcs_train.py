@@ -148,7 +148,7 @@ def test_weights_in_a_bucket_start_other_runs_and_are_evaluated(data, questions,
     assert run_command(lambda: pretrain.main(arguments(data, place, "--steps", "2"))) == 0
     onward = arguments(data, f"{bucket}/onward", "--steps", "2", "--init", f"{place}/export")
     assert run_command(lambda: pretrain.main(onward)) == 0
-    assert f"starting from the weights of {place}/export" in capsys.readouterr().err
+    assert f"starting from the weights {place}/export/ckpt_2 of the run {place}\n" in capsys.readouterr().err
     assert losses(f"{bucket}/onward") != losses(place)
 
     tuned = f"{bucket}/tuned"
@@ -161,7 +161,7 @@ def test_weights_in_a_bucket_start_other_runs_and_are_evaluated(data, questions,
     for checkpoint in (tuned, f"{tuned}/best", f"{tuned}/best/ckpt_2"):
         judge = ["choices", "--data", questions, "--split", "val", "--checkpoint", checkpoint]
         assert run_command(lambda judge=judge: evaluate.main(judge)) == 0
-        assert " of 4 " in capsys.readouterr().out
+        assert "/4 " in capsys.readouterr().out
     other = arguments(data, f"{bucket}/other", "--init", f"{bucket}/nothing")
     assert run_command(lambda: pretrain.main(other)) == 2
     assert f"{bucket}/nothing' is no file and no published name" in capsys.readouterr().err
