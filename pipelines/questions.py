@@ -163,32 +163,36 @@ def prepare(job: Job, flags: Sequence[str]) -> int:
         keep_log(log_path(job.out))
         filesystem.remove_temporary_files(job.out)
         config = _check_config(job)
-        held = manifest.load(job.out) if filesystem.exists(filesystem.join(job.out, manifest.NAME)) else None
-        works = plan(job, places, config, held, repeats)
-        if generation := _generation(held, job.split):
+        committed = manifest.load(job.out) if filesystem.exists(filesystem.join(job.out, manifest.NAME)) else None
+        works = plan(job, places, config, committed, repeats)
+        if generation := _generation(committed, job.split):
             if not generation.shards:
                 console.print(f"the split {job.split!r} is prepared again, for most of its lines were rejected")
             elif _mostly_rejected(job, generation):
                 console.print(f"most lines of the split {job.split!r} were rejected before; they are tried again")
-                held = _reopen(job, held, generation, works)
+                committed = _reopen(job, committed, generation, works)
             else:
-                _check_same(job, held, works)
+                _check_same(job, committed, works)
                 console.print(f"the split {job.split!r} is finished; nothing to do")
                 return 0
         pending = [work for work in works if writer.finished_shard(job.out, work.name, work.digest) is None]
         console.print(f"{len(places)} questions, {len(works)} shards, {len(works) - len(pending)} finished before")
         if pending:
             _run(job, pending, options, console)
-        return _commit(job, works, config, held, console)
+        return _commit(job, works, config, committed, console)
 
 
 def plan(
-    job: Job, places: list[Place], config: str, held: Manifest | None, repeats: Mapping[int, int] = MappingProxyType({})
+    job: Job,
+    places: list[Place],
+    config: str,
+    committed: Manifest | None,
+    repeats: Mapping[int, int] = MappingProxyType({}),
 ) -> list[ShardWork]:
     """The shards of a split: line i goes to shard i mod n (spec finetune_data.md 1)."""
     wanted = job.shards or _SHARDS.get(job.split, _OTHER_SHARDS)
     count = min(wanted, len(places))
-    number = _number(held, job.split)
+    number = _number(committed, job.split)
     works = []
     for i in range(count):
         lines = tuple(places[i::count])
@@ -199,16 +203,16 @@ def plan(
     return works
 
 
-def _generation(held: Manifest | None, split: str) -> Generation | None:
+def _generation(committed: Manifest | None, split: str) -> Generation | None:
     """The generation of a split, if there is one: questions have at most one."""
-    return next((g for g in held.generations if g.split == split), None) if held else None
+    return next((g for g in committed.generations if g.split == split), None) if committed else None
 
 
-def _number(held: Manifest | None, split: str) -> int:
+def _number(committed: Manifest | None, split: str) -> int:
     """The number that the generation of a split has or will have."""
-    if generation := _generation(held, split):
+    if generation := _generation(committed, split):
         return generation.number
-    return held.next_number() if held else 0
+    return committed.next_number() if committed else 0
 
 
 def _mostly_rejected(job: Job, generation: Generation) -> bool:
@@ -216,10 +220,12 @@ def _mostly_rejected(job: Job, generation: Generation) -> bool:
     return 2 * generation.videos < len(entries)
 
 
-def _reopen(job: Job, held: Manifest, generation: Generation, works: list[ShardWork]) -> Manifest:
+def _reopen(job: Job, committed: Manifest, generation: Generation, works: list[ShardWork]) -> Manifest:
     """The manifest without the shards of a split, of which those are prepared again that lack a question."""
     emptied = dataclasses.replace(generation, videos=0, segments=0, shards=[])
-    reopened = dataclasses.replace(held, generations=[emptied if g is generation else g for g in held.generations])
+    reopened = dataclasses.replace(
+        committed, generations=[emptied if g is generation else g for g in committed.generations]
+    )
     manifest.save(job.out, reopened)
     names = {work.name for work in works}
     for shard in generation.shards:
@@ -265,8 +271,8 @@ def _check_config(job: Job) -> str:
     return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
 
 
-def _check_same(job: Job, held: Manifest, works: list[ShardWork]) -> None:
-    names = {shard.name for shard in held.shards(job.split)}
+def _check_same(job: Job, committed: Manifest, works: list[ShardWork]) -> None:
+    names = {shard.name for shard in committed.shards(job.split)}
     same = names == {work.name for work in works}
     if not same or any(writer.finished_shard(job.out, work.name, work.digest) is None for work in works):
         raise UsageError(f"{job.out!r} holds other questions as split {job.split!r}; choose another --out or --split")
@@ -299,7 +305,7 @@ def _progress(job: Job, total: int, console: Console) -> Callable[[], None]:
     return tick
 
 
-def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None, console: Console) -> int:
+def _commit(job: Job, works: list[ShardWork], config: str, committed: Manifest | None, console: Console) -> int:
     """Add the finished shards to the manifest and print the outcomes of the questions."""
     ledger = Ledger(job.out).entries()
     names = [f"{job.split}-{number}" for work in works for number, _, _ in work.lines]
@@ -322,9 +328,9 @@ def _commit(job: Job, works: list[ShardWork], config: str, held: Manifest | None
         _forget(job, works)
         raise UserError(f"no question could be prepared: {_summary(reasons)}; {_REPAIR}")
     generation = Generation(
-        _number(held, job.split), job.split, prepared, sum(shard.examples for shard in shards), shards
+        _number(committed, job.split), job.split, prepared, sum(shard.examples for shard in shards), shards
     )
-    others = [g for g in (held.generations if held else []) if g.split != job.split]
+    others = [g for g in (committed.generations if committed else []) if g.split != job.split]
     generations = sorted([*others, generation], key=lambda g: g.number)
     tokenizer = vocabulary.digest(filesystem.join(job.out, TOKENIZER_NAME))
     committed = Manifest(job.preparer.segments, config, tokenizer, generations)
