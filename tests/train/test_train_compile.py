@@ -93,7 +93,7 @@ def compile_for(tmp_path_factory):
     cache = str(tmp_path_factory.mktemp("cache"))
 
     def command(*arguments, compiler=COMPILER):
-        environment = os.environ | {"PYTHONPATH": str(compiler), "RESERVOIR_CACHE": cache}
+        environment = os.environ | {"PYTHONPATH": str(compiler), "XDG_CACHE_HOME": cache}
         done = subprocess.run(
             [sys.executable, "-m", "train.compile", *map(str, arguments)],
             cwd=ROOT,
