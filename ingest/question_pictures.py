@@ -76,7 +76,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def fitted(image: Image.Image) -> Image.Image:
-    """The picture in its stored size (spec finetune_data.md 1)."""
+    """Shrink the picture to its stored size, within `SHORT_SIDE` and `LONG_SIDE`."""
     size = target_size(image.width, image.height, SHORT_SIDE, LONG_SIDE)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 

@@ -28,7 +28,7 @@ _TOKENS_OF_A_SEGMENT = 24
 
 MAX_LEARNING_RATE = 100.0
 MAX_WEIGHT_DECAY = 1e4
-"""Larger ones are slips of the keyboard: no update of such a size is of use."""
+"""Bounds beyond which no update is of use: a larger number is a mistake."""
 
 _RHYTHM = (
     *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),

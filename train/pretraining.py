@@ -52,7 +52,7 @@ def pretrain(options: Pretrain) -> int:
     with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         silence_orbax()
-        store_config(options, stored, vocabulary)
+        initial = check_config(options, stored, vocabulary)
         reader = PretrainingReader(
             options.data,
             [turn.reader(options.cache, options.reader_workers) for turn in config.turns()],
@@ -68,6 +68,8 @@ def pretrain(options: Pretrain) -> int:
             )
         checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep, config.keep_every)
         state = start(options, config, mesh, reader, checkpoints, console)
+        # Only now: a run that could not start leaves no folder that the mended command does not fit.
+        store_config(options, stored, vocabulary, initial)
         evaluator = None
         if config.evaluate_every:
             evaluator = Evaluator(
@@ -111,18 +113,24 @@ def settle(options: Pretrain) -> tuple[TrainConfig, Vocabulary, bytes | None]:
     return config, vocabulary, filesystem.read_bytes(beside) if filesystem.exists(beside) else None
 
 
-def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary) -> None:
-    """Write the resolved configuration of a new run, or check that the work folder is one of the same run."""
+def check_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary) -> str | None:
+    """Return the weights that the run starts or started from.
+
+    Raises `UsageError` if the work folder is that of another run.
+    """
+    if options.replace_config or not is_run(options.workdir):
+        return options.init
     ours = config.numbers() | {"tokenizer": vocabulary.digest}
-    if is_run(options.workdir) and not options.replace_config:
-        stored = run_config.read_config(options.workdir)
-        if options.init is not None:
-            ours |= {"init": options.init}
-        way_out = "choose another --workdir, or pass --replace-config to go on all the same"
-        run_config.check_same(options.workdir, ours, {"init": None} | stored, way_out)
-        initial = stored.get("init")
-    else:
-        initial = options.init
+    if options.init is not None:
+        ours |= {"init": options.init}
+    stored = run_config.read_config(options.workdir)
+    way_out = "choose another --workdir, or pass --replace-config to go on all the same"
+    run_config.check_same(options.workdir, ours, {"init": None} | stored, way_out)
+    return stored.get("init")
+
+
+def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary, initial: str | None) -> None:
+    """Write the resolved configuration of the run into its work folder."""
     if hosts.is_first():
         resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data, "init": initial}
         run_config.write_config(options.workdir, resolved)

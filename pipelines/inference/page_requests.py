@@ -44,7 +44,7 @@ async def read_json(request: Request) -> dict:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise RefusedError(400, "the request is no JSON object")
+        raise RefusedError(400, "the request is not a JSON object")
     return document
 
 

@@ -125,10 +125,12 @@ def chance(benchmark: Benchmark, kept: int) -> Mapping[str, float]:
 def majority(benchmark: Benchmark, kept: int) -> Mapping[str, float]:
     """Score the ranking of options by how often they are the answer, the same for every question."""
     counts = Counter(question.answer for question in benchmark.questions)
-    rankings = {}
-    for question in benchmark.questions:
-        options = sorted(_options(benchmark, question), key=lambda option: -counts[option])
-        rankings[question.id] = Ranking(question.id, tuple(options[:kept]))
+    # Questions that share their options share the ranking, and there may be thousands of both.
+    ranked = {
+        options: tuple(sorted(options, key=lambda option: -counts[option])[:kept])
+        for options in {_options(benchmark, question) for question in benchmark.questions}
+    }
+    rankings = {q.id: Ranking(q.id, ranked[_options(benchmark, q)]) for q in benchmark.questions}
     return benchmark.score(rankings)
 
 

@@ -122,6 +122,16 @@ def test_what_cannot_be_is_one_sentence(undisturbed, data, capsys, more, sentenc
 def test_a_batch_larger_than_the_data_is_refused(data, tmp_path, capsys):
     assert run_command(lambda: pretrain.main(arguments(data, tmp_path, "--batch-size", "10"))) == 2
     assert "batch_size 10 is larger than the 9 examples of" in capsys.readouterr().err
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_run_that_could_not_start_does_not_bind_the_folder(undisturbed, data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    (tmp_path / "nothing").mkdir()
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--init", str(tmp_path / "nothing")))) == 2
+    assert "has no file ckpt_STEP" in capsys.readouterr().err
+    assert run_command(lambda: pretrain.main(arguments(data, workdir, "--steps", "1", "--init", str(undisturbed)))) == 0
+    assert json.loads((workdir / "config.json").read_text())["init"] == str(undisturbed)
 
 
 def test_another_init_is_refused_in_a_work_folder_that_has_one(undisturbed, data, tmp_path, capsys):
