@@ -3,8 +3,8 @@
     python -m benchmarks.alignment [--videos N]
 
 Sentences of Python's own documentation are spoken by synthetic voices with known word times. A word is right if it
-starts within 0.1 s of its true time. The weights of `ingest.forced_alignment.CALIBRATION` are fitted on three voices
-and tested on two others with other sentences; the last rows are a person's reading, which nothing was fitted on.
+starts within 0.1 s of its true time. The weights of `ingest.speech.forced_alignment.CALIBRATION` are fitted on three
+voices and tested on two others with other sentences; the last rows are a person's reading, which nothing was fitted on.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.signal import resample_poly
 
-from ingest import captions, forced_alignment, media
+from ingest import captions, media
 from ingest.captions import Word
-from ingest.forced_alignment import CALIBRATION, SAMPLE_RATE, Evidence
+from ingest.speech import forced_alignment
+from ingest.speech.forced_alignment import CALIBRATION, SAMPLE_RATE, Evidence
 from pipelines.demo import voice
 
 FITTED_VOICES = ("en-us", "en-us+f4", "en-gb-scotland")

@@ -35,9 +35,10 @@ from benchmarks.ingest_scale import run_ffmpeg
 from ingest import clip
 from ingest.segmentation import Window
 from model import inference, published
+from model.checkpoints import export, write_grid
 from model.config import BASE, TINY
 from model.inference import VideoInputs
-from model.published import Pretrained
+from model.pretrained import Pretrained
 from model.reserve import initial_parameters
 from pipelines.inference.clips import inputs
 from shards.tokenizer import train_tokenizer
@@ -63,8 +64,8 @@ def weights(folder: Path, size: str) -> None:
     (folder / "tokenizer.json").write_text(tokenizer.to_str())
     config = TINY if size == "tiny" else dataclasses.replace(BASE.with_grid((18, 32)), dtype="float32")
     config = dataclasses.replace(config, vocabulary_size=tokenizer.get_vocab_size())
-    published.export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
-    published.write_grid(str(folder), config)
+    export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
+    write_grid(str(folder), config)
 
 
 def seconds(work: Callable[[], object], runs: int = 1) -> float:

@@ -30,12 +30,13 @@ import httpx
 import tyro
 
 from benchmarks.ingest_scale import make_originals
-from shards import filesystem, generations, manifest, object_store
-from shards.generations import waiting_runs
-from shards.ledger import Ledger
-from shards.manifest import Generation, stats_path
+from shards.dataset import generations, manifest
+from shards.dataset.generations import waiting_runs
+from shards.dataset.ledger import Ledger
+from shards.dataset.manifest import Generation, stats_path
+from shards.dataset.video_store import VideoStore
+from shards.storage import filesystem, object_store
 from shards.tokenizer import train_tokenizer
-from shards.video_store import VideoStore
 from tests.faults.portable import service
 from tests.forked import Commands, Job
 from tests.gcs.emulator import Emulator, Storm

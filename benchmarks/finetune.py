@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ingest import tvqa, vcr
+from ingest.questions import tvqa, vcr
 from model.config import BASE, LARGE, TINY, ReserveConfig
 from model.reserve import MerlotReserve
 from shards.records.vcr import CHOICES, PREFIXES

@@ -39,8 +39,8 @@ from ingest.raw import RawVideo, from_folder, list_folder
 from ingest.segmentation import Window, segment
 from ingest.transcript import spoken_words
 from shards import tokenizer
-from shards.fetch import FetchError
-from shards.randomness import generator
+from shards.storage.fetch import FetchError
+from shards.storage.randomness import generator
 
 ROOT = Path(__file__).parent.parent
 RATE = 22_050

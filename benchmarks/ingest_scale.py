@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.ffmpeg import ffmpeg_path
-from shards.ledger import Ledger
+from shards.dataset.ledger import Ledger
 from shards.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent
-WORKER, DECODER = "pipelines.worker", "pipelines.decoder"
+WORKER, DECODER = "pipelines.runner.local_workers", "pipelines.extraction.child"
 
 
 @dataclass(frozen=True)

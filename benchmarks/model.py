@@ -27,7 +27,7 @@ from model.losses import contrastive
 from model.objectives import batch_shapes, pretraining_outputs
 from model.reserve import MerlotReserve, parameter_shapes
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO
-from train import devices
+from train.compilation import devices
 
 MID = dataclasses.replace(
     LARGE,

@@ -34,21 +34,21 @@ from rich.table import Table
 
 from benchmarks.report import SEGMENTS, write_data
 from ingest.id_lists import read_entries
-from pipelines import status_report
-from pipelines.options import PreprocessOptions
-from pipelines.preprocessing import graph
+from pipelines.preprocessing import graph, status_report
 from pipelines.preprocessing.listing import list_of
+from pipelines.preprocessing.options import PreprocessOptions
 from pipelines.preprocessing.select_videos import SelectVideos
-from shards import dataset, duplicates, generations, ledger, manifest, merging, planning, removal
+from shards.dataset import duplicates, generations, ledger, manifest, merging, planning, removal
+from shards.dataset import location as dataset
+from shards.dataset.ledger import Entry
+from shards.dataset.manifest import Generation, Manifest, Shard, generation_stats_path, shard_name, stats_path
+from shards.dataset.packing import Run
+from shards.dataset.planning import Packing, Target
+from shards.dataset.sums import Sums
+from shards.dataset.video_store import VideoStore, VideoTable
 from shards.inspection import card, report, stats
-from shards.inspection.sums import Sums
-from shards.ledger import Entry
-from shards.manifest import Generation, Manifest, Shard, generation_stats_path, shard_name, stats_path
-from shards.packing import Run
-from shards.planning import Packing, Target
 from shards.reading.source import Source
-from shards.segments import Segment, VideoText
-from shards.video_store import VideoStore, VideoTable
+from shards.records.segments import Segment, VideoText
 
 SHARD_BYTES = 128 << 20
 EXAMPLES = 250

@@ -39,18 +39,19 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 from benchmarks.ingest import cpu_seconds, usable_config
-from ingest import forced_alignment, language, recognition, similarity, video
+from ingest import language, similarity, video
 from ingest.alignment import align
 from ingest.captions import Word
+from ingest.corpus.packing import packed_file
 from ingest.raw import RawVideo, from_folder, list_folder
+from ingest.speech import forced_alignment, recognition
 from ingest.text import clean_web_text
-from ingest.text_packing import packed_file
 from ingest.timing import TimingModel
 from ingest.transcript import uploaded_words
 from pipelines.demo import footage
 from pipelines.demo.corpus import Spec, make_corpus
-from pipelines.timing_training import Recording, learn
-from shards import fetch
+from pipelines.maintenance.timing_training import Recording, learn
+from shards.storage import fetch
 from shards.tokenizer import encode_words, load_tokenizer
 
 ROOT = Path(__file__).parent.parent

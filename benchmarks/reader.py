@@ -30,13 +30,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from shards import audio, images, tfrecord
-from shards.randomness import generator
+from shards.arrays import audio, images
 from shards.reader import PretrainingReader, ReaderConfig, StreamOptions
 from shards.reading.pretraining import PretrainingParser
-from shards.records import wire
+from shards.reading.vocabulary import published
+from shards.records import tfrecord, wire
 from shards.records.pretraining import Example, example_of, parse_example
-from shards.vocabulary import published
+from shards.storage.randomness import generator
 
 BATCH = 8
 _QUIET = 0.1

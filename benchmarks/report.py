@@ -25,14 +25,15 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from shards import dataset, duplicates, manifest
+from shards.dataset import duplicates, generation_sums, manifest
+from shards.dataset import location as dataset
+from shards.dataset.manifest import Generation, Manifest, Shard, generation_stats_path, shard_name, stats_path
+from shards.dataset.packing import Run
+from shards.dataset.writer import write_shard
 from shards.inspection import outliers, report, stats, verify
-from shards.manifest import Generation, Manifest, Shard, generation_stats_path, shard_name, stats_path
-from shards.packing import Run
 from shards.records.pretraining import arrange
-from shards.segments import Segment, VideoText
+from shards.records.segments import Segment, VideoText
 from shards.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
-from shards.writer import write_shard
 
 SEGMENTS = 16
 
@@ -146,7 +147,7 @@ def measure_stats(console: Console, options: Options) -> None:
         opened = dataset.open_data(folder)
         (generation,) = opened.manifest.generations
         summed = measure(lambda: stats.sums_of(opened))
-        content = stats.read_generation(folder, generation).to_json()
+        content = generation_sums.read_generation(folder, generation).to_json()
         Path(generation_stats_path(folder, generation)).write_text(content)
 
         def work() -> None:

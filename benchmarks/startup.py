@@ -20,7 +20,7 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("shards", "train", "pipelines")
 RUNS = 3
-NO_COMMANDS = ("pipelines.worker", "pipelines.decoder", "pipelines.question_decoder")
+NO_COMMANDS = ("pipelines.runner.local_workers", "pipelines.extraction.child", "pipelines.questions.child")
 """Processes that a job starts, and that answer nothing."""
 
 MISSING = {

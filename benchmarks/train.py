@@ -22,14 +22,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from shards import dataset
+from shards.dataset import location as dataset
 from shards.reader import PretrainingReader
-from shards.vocabulary import of_data
+from shards.reading.vocabulary import of_data
 from train.checkpoint import Checkpoints
-from train.config import TINY, fit_to_data
-from train.journal import Journal
+from train.config import fit_to_data
+from train.configs.tiny import CONFIG as TINY
 from train.loop import Rhythm, run
 from train.mesh import make_mesh, to_devices
+from train.metrics.metric_writer import Journal
 from train.step import TrainState, initial_state, make_step
 
 _WARM = 10

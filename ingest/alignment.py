@@ -1,8 +1,8 @@
 """Give the times of ASR words to a better text of the same speech.
 
 Uploaded captions are well spelt but timed by the cue; ASR words are timed but misheard. Dynamic time warping over word
-edit distances carries each uploaded word to the ASR word it was spoken with (spec ingest.md 9), in a band around the
-diagonal so that memory grows with the length times the band and not with its square.
+edit distances carries each uploaded word to the ASR word it was spoken with (docs/spec/ingest.md 9), in a band around
+the diagonal so that memory grows with the length times the band and not with its square.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def align(asr: list[str], other: list[str]) -> list[str]:
         # Past the band no cell is in reach: those ASR words have no partner, whatever they cost.
         rows = min(len(asr), len(other) + band)
         # Compiled code is loaded by those who align only: it costs a decoder 70 MB and most of a second.
-        from ingest.warping import back_steps
+        from ingest.dynamic_time_warping import back_steps
 
         steps = back_steps(_banded_costs(asr[:rows], other, band), len(other))
         last = -1

@@ -1,7 +1,7 @@
 """A video cut into segments for asking about it: frames, sounds and words, without a record in between.
 
-The numbers are those of the published inference code (spec training.md 12, shards.md 18): whole seconds of played
-speed 1, one frame in the middle of each segment, black bars cut, the sound normalised by its loudest sample.
+The numbers are those of the published inference code (docs/spec/training.md 12, docs/spec/shards.md 18): whole seconds
+of played speed 1, one frame in the middle of each segment, black bars cut, the sound normalised by its loudest sample.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from ingest import captions, media, spectrogram
 from ingest.captions import CaptionError, Word
 from ingest.media import MediaError
-from ingest.outcomes import Outcome
 from ingest.raw import CAPTION_FORMS, RawVideo, decode_text
 from ingest.transcript import ranked_tracks
-from shards import audio, images
-from shards.errors import UserError
+from shards.arrays import audio, images
+from shards.outcomes import Outcome
 from shards.sizes import MEL_BANDS, SAMPLE_RATE
+from shards.storage.errors import UserError
 
 SEGMENT_SECONDS = 5.0
 MARGIN_SECONDS = 1.0

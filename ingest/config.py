@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ingest import secret_files
+from ingest.download import secret_files
 from ingest.language_codes import base_language
-from shards import fetch
 from shards import tokenizer as vocabulary
-from shards.errors import UsageError
+from shards.storage import fetch
+from shards.storage.errors import UsageError
 
 FORMAT = "b[short_side<=360][ext=mp4]/bv*[short_side<=360][ext=mp4]+ba[ext=m4a]/b[short_side<=360]"
-"""The smaller of width and height counts (`ingest.offers`): 360p of a portrait video is 360 wide and 640 high."""
+"""`short_side` is the smaller of width and height (`ingest.download.format_selection`): 360 for 360x640."""
 
 EXTRACTION_VERSION = 2
 """Raised when the same config and files give other segments or scores, so that a folder never mixes both."""
@@ -45,7 +45,7 @@ PILE_SUBSETS = (
     "Gutenberg (PG-19)",
     "BookCorpus2",
 )
-"""The parts of The Pile that the published corpus took (spec ingest.md 18)."""
+"""The parts of The Pile that the published corpus took (docs/spec/ingest.md 18)."""
 
 Source = Literal["asr", "aligned", "forced"]
 Recognition = Literal["never", "missing", "all"]
@@ -95,9 +95,9 @@ class VideoConfig:
     """How videos become segments.
 
     `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
-    the visual filters: `perceptual`, `none`, or a name of `pipelines.embedders`. `transcript`, `asr` and `asr_model`
-    say where words come from (`ingest.listening`). `captions` is `tolerant`, or `strict` for the published parser's
-    reading. `repair_text` stores words with mojibake repaired.
+    the visual filters: `perceptual`, `none`, or a name of `pipelines.extraction.embedders`. `transcript`, `asr` and
+    `asr_model` say where words come from (`ingest.speech.word_source`). `captions` is `tolerant`, or `strict` for the
+    published parser's reading. `repair_text` stores words with mojibake repaired.
     """
 
     seed: int = 0
@@ -173,10 +173,10 @@ class DownloadConfig:
 
     def options(self) -> dict[str, Any]:
         """The options of yt-dlp that the flags mean. Raises `UsageError` for a flag that it does not know, or a job
-        refuses (`ingest.yt_dlp_flags`)."""
+        refuses (`ingest.download.yt_dlp_flags`)."""
         if not self.yt_dlp.strip():
             return {}
-        from ingest.yt_dlp_flags import options_of
+        from ingest.download.yt_dlp_flags import options_of
 
         return options_of(self.yt_dlp)
 

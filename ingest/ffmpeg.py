@@ -9,7 +9,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from shards.errors import UserError
+from shards.storage.errors import UserError
 
 
 class ProgramMissingError(UserError):

@@ -1,7 +1,7 @@
 """Rules that a video must keep before anything is decoded, each with its score and its switch.
 
-The rules and thresholds are those of the published corpus (spec ingest.md 5 and 6). A rule whose threshold is `None` is
-off; the scores are computed and recorded all the same.
+The rules and thresholds are those of the published corpus (docs/spec/ingest.md 5 and 6). A rule whose threshold is
+`None` is off; the scores are computed and recorded all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from ingest.captions import LATEST_SECONDS, Word
 from ingest.config import FilterConfig
 from ingest.language import language_of
-from ingest.outcomes import Outcome
+from shards.outcomes import Outcome
 
 
 @dataclass(frozen=True)

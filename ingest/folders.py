@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.language_codes import UNKNOWN
-from shards import local_files
-from shards.randomness import digest
+from shards.storage import local_files
+from shards.storage.randomness import digest
 
 MEDIA_SUFFIXES = frozenset(
     (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv")

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from ingest.folders import printable
 from ingest.ids import refusal, video_id
-from ingest.outcomes import Outcome
 from ingest.raw import RawError
-from shards import filesystem
-from shards.errors import StorageError
-from shards.randomness import digest
+from shards.outcomes import Outcome
+from shards.storage import filesystem
+from shards.storage.errors import StorageError
+from shards.storage.randomness import digest
 
 COLUMN = "video_id"
 _COLUMNS = (

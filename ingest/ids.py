@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ingest.outcomes import Outcome
+from shards.outcomes import Outcome
 
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _LEADING_ID = re.compile(r"([A-Za-z0-9_-]{11})(?![A-Za-z0-9_-])")

@@ -1,7 +1,8 @@
 """Which language a text is in, and how surely.
 
-The rule of the published corpus looks at title, description and words together (spec ingest.md 5.1). Who identifies is
-one function; docs/better_data.md has its confusions on texts of several lengths, which the threshold was chosen by.
+The rule of the published corpus looks at title, description and words together (docs/spec/ingest.md 5.1). Who
+identifies is one function; docs/better_data.md has its confusions on texts of several lengths, which the threshold was
+chosen by.
 """
 
 from __future__ import annotations

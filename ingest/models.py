@@ -37,6 +37,6 @@ def check_config(config: VideoConfig) -> None:
     load_models(config.tokenizer, config.timing_model)
     if config.listening.hears:
         # Most configs hear nothing, and need none of what recognises speech.
-        from ingest import listening
+        from ingest.speech import word_source as listening
 
         listening.check(config.listening)

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 
 from ingest import folders
 from ingest.folders import FolderVideo
-from ingest.outcomes import Outcome
-from shards import filesystem
-from shards.errors import UserError
+from shards.outcomes import Outcome
+from shards.storage import filesystem
+from shards.storage.errors import UserError
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 CAPTION_FORMS = ("json3", "vtt", "srt")
@@ -169,13 +169,13 @@ def store_layout(scratch: str, video_id: str, folder: str) -> None:
 
 
 def layout_paths(folder: str, video_id: str) -> LayoutPaths:
-    """The places of a video under `folder/youtube_dump/ID/` (spec ingest.md 3)."""
+    """The places of a video under `folder/youtube_dump/ID/` (docs/spec/ingest.md 3)."""
     place = Path(folder) / "youtube_dump" / video_id
     return LayoutPaths(place / f"{video_id}.mp4", place / f"{video_id}.v2.info.json.gz")
 
 
 def from_layout(folder: str, video_id: str) -> RawVideo:
-    """The raw video in `folder/youtube_dump/ID/` (spec ingest.md 3), captions inside the info object."""
+    """The raw video in `folder/youtube_dump/ID/` (docs/spec/ingest.md 3), captions inside the info object."""
     places = layout_paths(folder, video_id)
     info: dict[str, Any] = {}
     if places.info.is_file():

@@ -6,8 +6,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.outcomes import Outcome
-from shards.segments import Segment, VideoText
+from shards.outcomes import Outcome
+from shards.records.segments import Segment, VideoText
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Cut a video into windows of five played seconds.
 
 Dense speech plays at normal speed; where people say little, the window covers two or three times as much and is played
-faster, so that a segment of fixed size still holds enough words (spec ingest.md 11).
+faster, so that a segment of fixed size still holds enough words (docs/spec/ingest.md 11).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def segment(words: list[Word], duration: float, uniform: Callable[[], float]) ->
     """Contiguous windows from just before the first word to the last word or one second before the end.
 
     `uniform` gives one draw in [0, 1): first the jitter of the start, then at most one per speed tried (draw order of
-    spec ingest.md 11). No words give no windows.
+    docs/spec/ingest.md 11). No words give no windows.
     """
     if not words:
         return []

@@ -1,6 +1,6 @@
 """Visual filters: pictures of a video that all look alike, or show nothing, teach a model little.
 
-The rules are those of the published corpus (spec ingest.md 5.2 and 17): the mean cosine similarity of all pairs of
+The rules are those of the published corpus (docs/spec/ingest.md 5.2 and 17): the mean cosine similarity of all pairs of
 pictures, and the sum of the best scores of the object classes seen. What turns a picture into features is given by the
 caller; the default looks at colours alone and needs no weights.
 """
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ingest.outcomes import Outcome
-from shards import jpeg as jpeg_pictures
-from shards.randomness import generator
-from shards.records.example import RecordError
-from shards.segments import Segment
+from shards.arrays import jpeg as jpeg_pictures
+from shards.outcomes import Outcome
+from shards.records.segments import Segment
+from shards.storage.errors import RecordError
+from shards.storage.randomness import generator
 
 VIDEO_PICTURES = 4
 """Pictures of a video that are compared, as many as it had thumbnails."""
@@ -173,5 +173,5 @@ def spread(count: int, wanted: int = VIDEO_PICTURES) -> list[int]:
 
 
 def group_pictures(segments: Sequence[Segment]) -> list[bytes]:
-    """Every other picture of an example, from the first on (spec ingest.md 17)."""
+    """Every other picture of an example, from the first on (docs/spec/ingest.md 17)."""
     return [segment.image for segment in segments[::2]]

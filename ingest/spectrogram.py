@@ -1,7 +1,7 @@
 """The sound of a segment as a picture of 64 mel bands by 188 columns.
 
-The numbers are those of librosa 0.8.1 with a symmetric Hann window and reflect padding (spec ingest.md 13); the mel
-bank is built here once per playback speed and one FFT covers the whole segment, so that a worker needs no librosa.
+The numbers are those of librosa 0.8.1 with a symmetric Hann window and reflect padding (docs/spec/ingest.md 13); the
+mel bank is built here once per playback speed and one FFT covers the whole segment, so that a worker needs no librosa.
 """
 
 from __future__ import annotations

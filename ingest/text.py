@@ -1,8 +1,9 @@
 """Text that is not speech: titles, descriptions, tags and web pages.
 
-The web cleaner brings written text near the style of speech recognition (spec ingest.md 8.4); the description cleaner
-takes out what nobody says (8.3). Text from the outside may spell special tokens; `neutralise` makes them plain text.
-The tables of the cleaners are imported by those who clean: a decoder only neutralises.
+The web cleaner brings written text near the style of speech recognition (docs/spec/ingest.md 8.4); the description
+cleaner takes out what nobody says (docs/spec/ingest.md 8.3). Text from the outside may spell special tokens;
+`neutralise` makes them plain text. The tables of the cleaners are imported by those who clean: a decoder only
+neutralises.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ def neutralise(text: str) -> str:
 
 
 def clean_description(text: str) -> str:
-    """Name emoji, replace addresses by `%`, squeeze blanks (spec ingest.md 8.3)."""
+    """Name emoji, replace addresses by `%`, squeeze blanks (docs/spec/ingest.md 8.3)."""
     text = _URL.sub("%", _name_emoji(text).strip())
     return re.sub(r"\s*\n", "\n", re.sub(" +", " ", text)).strip()
 
 
 def clean_web_text(text: str, spell_numbers: bool) -> str:
-    """Web text in the style of speech recognition, with numbers in words or as digits (spec ingest.md 8.4)."""
+    """Web text in the style of speech recognition, with numbers in words or as digits (docs/spec/ingest.md 8.4)."""
     text = _MARKUP.sub("", _name_emoji(_repair(text)))
     text = _REPEATS.sub(r"\1", _plain(text))
     for symbol, name in _SPELLED.items():

@@ -1,7 +1,7 @@
 """ASR puts words a little too early or too late; a small published network says by how much.
 
-The network sees eighteen numbers of a word and its neighbours (spec ingest.md 10) and gives a start and an end offset.
-Neighbouring words then share a border, so that touching words stay touching.
+The network sees eighteen numbers of a word and its neighbours (docs/spec/ingest.md 10) and gives a start and an end
+offset. Neighbouring words then share a border, so that touching words stay touching.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ingest.captions import Word
-from shards.errors import UserError
+from shards.storage.errors import UserError
 
 _PADS = (1.0, 0.0, 0.0, 0.1, 0.0, 0.0)
 _LIMIT = 0.5
@@ -39,7 +39,7 @@ class TimingModelError(UserError):
 
 
 def features(words: list[Word], piece_counts: list[int]) -> np.ndarray:
-    """`float32 [n, 18]`: six numbers per word, each as own, left and right neighbour (spec ingest.md 10)."""
+    """`float32 [n, 18]`: six numbers per word, each as own, left and right neighbour (docs/spec/ingest.md 10)."""
     own = np.array(
         [
             (

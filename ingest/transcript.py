@@ -14,8 +14,8 @@ from ingest import captions
 from ingest.alignment import align
 from ingest.captions import CaptionError, Transcript, Word
 from ingest.language_codes import UNKNOWN, base_language
-from ingest.outcomes import Outcome
 from ingest.raw import CAPTION_FORMS, CaptionTrack, RawVideo
+from shards.outcomes import Outcome
 
 _UPLOADED_SUFFIX = "-manual"
 _ORIGINAL_SUFFIX = "-orig"

@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest import filters, listening, media, similarity, spectrogram
+from ingest import filters, media, similarity, spectrogram
 from ingest.captions import Word
 from ingest.config import VideoConfig
 from ingest.filters import Facts
 from ingest.media import MediaError
 from ingest.models import load_models
-from ingest.outcomes import Outcome
 from ingest.raw import RawVideo
 from ingest.result import Result
 from ingest.segmentation import Window, segment
 from ingest.similarity import Embed
+from ingest.speech import word_source as listening
 from ingest.text import neutralise
 from ingest.transcript import Spoken, Times, TranscriptError
 from shards import tokenizer as vocabulary
-from shards.randomness import generator
-from shards.segments import Segment, VideoText
+from shards.outcomes import Outcome
+from shards.records.segments import Segment, VideoText
 from shards.sizes import SAMPLE_RATE
+from shards.storage.randomness import generator
 from shards.tokens import FIRST_TEXT_ID
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ META_KEYS = (
     "license",
 )
 MAX_DESCRIPTION_TOKENS = 1024
-"""No reader looks further (spec shards.md, defect 25)."""
+"""No reader looks further (docs/spec/shards.md 2)."""
 
 FRAME_MEMORY = 192 << 20
 """Bytes of raw frames held for one pass; a video with more is decoded twice, first for its black bars."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.published import DEFAULT_GRID, CheckpointError, remote_file, steps_in
-from shards import filesystem
+from model.checkpoints import CheckpointError, steps_in
+from model.config import DEFAULT_GRID
+from model.published import remote_file
+from shards.storage import filesystem
+from shards.storage.stored_config import CONFIG_NAME
 
-CONFIG_NAME = "config.json"
-"""The configuration of a run in its work folder."""
 CHECKPOINTS_NAME = "checkpoints"
 """The folder of a run with the states that it continues from."""
 EXPORT_NAMES = ("export", "best")

@@ -56,7 +56,7 @@ class Remat:
 
 @dataclass(frozen=True)
 class ReserveConfig:
-    """The base model unless told otherwise (spec model.md 2).
+    """The base model unless told otherwise (docs/spec/model.md 2).
 
     `grid` is (rows, columns) of image patches. `rotary` is "published" for the published weights or "standard" for
     textbook rotation. `parity` repeats the published bfloat16 order of operations. `span_choice` keeps
@@ -211,7 +211,7 @@ class ReserveConfig:
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> ReserveConfig:
-        """The model of a published configuration, a mapping with the sections `model` and `data` (spec model.md 2).
+        """Return the model of a published configuration with the sections `model` and `data` (docs/spec/model.md 2).
 
         It describes the published system, so pairs without a usable span count in the losses as they did there. Keys
         and sections nobody knows raise `ConfigError`, and so do choices without a published implementation.

@@ -1,7 +1,7 @@
 """The encoders of single modalities: images, sound, tokens and short texts.
 
 Each turns raw arrays into a summary vector and, for images and sound, into pooled tokens for the joint transformer
-(spec model.md 7).
+(docs/spec/model.md 7).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A video is plain arrays, one entry per segment of about five seconds. Its images and sounds are encoded once; each
 window of at most eight segments then meets each prompt in the joint transformer. The prompt takes the place of one
-segment's sound or text, so windows overlap by one segment and everything but the first is heard (spec training.md 12).
+segment's sound or text, so windows overlap by one segment and everything but the first is heard (docs/spec/training.md
+12).
 """
 
 from __future__ import annotations
@@ -14,21 +15,72 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+import jax
 import numpy as np
 
-from model.config import MASK_TEXT, Use
-from model.published import LOGIT_SCALE, Pretrained
+from model.config import MASK_TEXT, ReserveConfig, Use
 from model.reserve import MAX_SEGMENTS, PADDING_SEGMENT, InputError
-from shards import filesystem
-from shards.fetch import cache_folder
+from shards.storage import filesystem
+from shards.storage.fetch import cache_folder
 from shards.tokens import AUDIOSPAN, MASK, PADDING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+LOGIT_SCALE = 100.0
+"""Cosines of unit vectors times this are logits, the cap of the learned temperature (docs/spec/model.md 13)."""
 
 _ROWS = 8
 """Windows, images or sounds that run as one batch."""
 
 _LABELS = 512
 """Options that run as one batch, and how many are worth keeping on disk."""
+
+
+class Model(Protocol):
+    """What inference needs of a model with weights; `model.pretrained.Pretrained` is one."""
+
+    config: ReserveConfig
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the weights."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """A digest of what the vectors of texts depend on."""
+        ...
+
+    def get_imgseq_only(self, imgs) -> jax.Array:
+        """Pooled tokens of images as patches."""
+        ...
+
+    def get_audioseq_only(self, audio_clips) -> jax.Array:
+        """Pooled tokens of spectrograms."""
+        ...
+
+    def batch_embed_preencoded(self, images_enc, audio_enc, tokens, subseg_idxs) -> jax.Array:
+        """Unit vectors `[batch, n, hidden]` beside pooled images and sounds."""
+        ...
+
+    def embed_images_only(self, imgs) -> jax.Array:
+        """Unit vectors `[..., hidden]` of images as patches."""
+        ...
+
+    def embed_audio_only(self, audio_clips) -> jax.Array:
+        """Unit vectors `[..., hidden]` of spectrograms."""
+        ...
+
+    def embed_text_spans_only(self, text_spans) -> jax.Array:
+        """Unit vectors `[batch, hidden]` of short texts."""
+        ...
+
+    def get_label_space(self, options: Sequence[str]) -> jax.Array:
+        """Unit vectors `[options, hidden]` of answer texts."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +183,7 @@ def windows(segments: int, size: int = MAX_SEGMENTS, stride: int | None = None) 
 
 
 def window_inputs(
-    model: Pretrained,
+    model: Model,
     video: VideoInputs,
     window: range,
     prompt: Sequence[int] = (),
@@ -177,7 +229,7 @@ def window_inputs(
     return WindowInputs(window, tokens, subsegments)
 
 
-def encode_prompt(model: Pretrained, prompt: str) -> list[int]:
+def encode_prompt(model: Model, prompt: str) -> list[int]:
     """Token ids of a prompt with one or more `<|MASK|>`; spaces before a mask go, since they would be tokens."""
     before, *after = prompt.split(MASK_TEXT)
     if not after:
@@ -186,7 +238,7 @@ def encode_prompt(model: Pretrained, prompt: str) -> list[int]:
     return model.tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def encode(model: Pretrained, video: VideoInputs, with_sound: bool) -> Encoded:
+def encode(model: Model, video: VideoInputs, with_sound: bool) -> Encoded:
     """Run the image encoder, and the audio encoder if `with_sound`, once over every segment."""
     images = np.concatenate([np.asarray(model.get_imgseq_only(rows))[:n] for rows, n in _padded(video.images)])
     if not with_sound:
@@ -199,7 +251,7 @@ def encode(model: Pretrained, video: VideoInputs, with_sound: bool) -> Encoded:
     return Encoded(images, np.concatenate(pieces))
 
 
-def mask_vectors(model: Pretrained, encoded: Encoded, inputs: Sequence[WindowInputs]) -> list[np.ndarray]:
+def mask_vectors(model: Model, encoded: Encoded, inputs: Sequence[WindowInputs]) -> list[np.ndarray]:
     """The unit vectors `[masks, hidden]` at the masks of each window; windows of one shape run as batches."""
     found: list[np.ndarray] = [np.zeros((0, model.config.hidden_size), np.float32)] * len(inputs)
     shapes: dict[tuple[int, bool], list[int]] = {}
@@ -227,7 +279,7 @@ def mask_vectors(model: Pretrained, encoded: Encoded, inputs: Sequence[WindowInp
     return found
 
 
-def label_space(model: Pretrained, options: Sequence[str], cache_dir: str | Path | None = None) -> np.ndarray:
+def label_space(model: Model, options: Sequence[str], cache_dir: str | Path | None = None) -> np.ndarray:
     """Unit vectors `float32 [options, hidden]` of answer texts; long lists are kept on disk by digest.
 
     Raises `InputError` for no options, an empty one, or one given twice; one over `span_length` tokens is cut with a
@@ -261,7 +313,7 @@ def _kept_labels(path: str, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def answer(
-    model: Pretrained,
+    model: Model,
     video: VideoInputs,
     prompt: str,
     options: Sequence[str],
@@ -281,7 +333,7 @@ def answer(
 
 
 def answer_all(
-    model: Pretrained,
+    model: Model,
     video: VideoInputs,
     prompts: Sequence[str],
     options: Sequence[str],
@@ -311,7 +363,7 @@ def answer_all(
     return found
 
 
-def embed_segments(model: Pretrained, video: VideoInputs, use: Use = "auto") -> SegmentVectors:
+def embed_segments(model: Model, video: VideoInputs, use: Use = "auto") -> SegmentVectors:
     """Vectors of every segment of a video: of its frame, its sounds, its words, and of all together.
 
     The joint vector is the output at a mask beside the segment's own sound or text, in the window it is in.
@@ -341,7 +393,7 @@ def embed_segments(model: Pretrained, video: VideoInputs, use: Use = "auto") -> 
     return SegmentVectors(frame, sounds, text, joint)
 
 
-def _masked_window(model: Pretrained, video: VideoInputs, window: range, use: Use) -> WindowInputs:
+def _masked_window(model: Model, video: VideoInputs, window: range, use: Use) -> WindowInputs:
     """A window with a mask in every segment, before what is heard or said there."""
     cfg = model.config
     plain = window_inputs(model, video, window, use=use)
@@ -385,7 +437,7 @@ def _padded(rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         )
 
 
-def _ids(model: Pretrained, text: str | Sequence[int]) -> list[int]:
+def _ids(model: Model, text: str | Sequence[int]) -> list[int]:
     if isinstance(text, str):
         return _encoded(model.tokenizer, text)
     return list(text)

@@ -1,7 +1,7 @@
 """The contrastive losses of pretraining, over all pairs of the global batch.
 
 Each objective asks every vector for its partner among all of them, both ways; the total is the plain sum of the three
-(spec model.md 16). Similarities are made in blocks of rows, so the whole matrix never exists.
+(docs/spec/model.md 16). Similarities are made in blocks of rows, so the whole matrix never exists.
 """
 
 from __future__ import annotations

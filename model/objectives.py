@@ -1,7 +1,8 @@
 """The pretraining forward: one batch in, pairs of vectors to contrast out.
 
 Every example becomes several joint sequences, all encoded in one call; outputs are gathered where a token asks for a
-frame, a sound or a text span, and only those pass the head (spec model.md 15). Randomness comes from the key alone.
+frame, a sound or a text span, and only those pass the head (docs/spec/model.md 15). Randomness comes from the key
+alone.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ Outputs = dict[str, dict[str, jax.Array]]
 def pretraining_outputs(
     module: MerlotReserve, params: Mapping, batch: Mapping[str, jax.Array], rng: jax.Array
 ) -> Outputs:
-    """Compute the pairs of each objective (spec model.md 15.8), for `model.losses.contrastive`.
+    """Compute the pairs of each objective (docs/spec/model.md 15.8), for `model.losses.contrastive`.
 
-    `batch` has the arrays of spec model.md 15.1 with `b` examples in front; it is not changed. `rng` is one key,
+    `batch` has the arrays of docs/spec/model.md 15.1 with `b` examples in front; it is not changed. `rng` is one key,
     or keys `[g]` of which each makes the random choices of the next b / g examples, so that these do not depend on how
     a batch is laid over devices.
 
@@ -49,7 +50,7 @@ def pretraining_outputs(
 
 
 def batch_shapes(config: ReserveConfig, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays of a batch of `examples` that `pretraining_outputs` takes (spec model.md 15.1)."""
+    """The arrays of a batch of `examples` that `pretraining_outputs` takes (docs/spec/model.md 15.1)."""
     tokens = {
         "text2audio": (config.groups * config.text2audio_sequences, config.text_length),
         "audio2text": (config.groups * config.audio2text_sequences, config.text_length),
@@ -73,7 +74,7 @@ def one_hot_pool(
     """Sums `[rows, size, hidden]` of the vectors `v [batch, n, hidden]` that are to be pooled, by their index.
 
     Also the one-hot weights `[rows, n', size]`. `real_bsize` first joins the sequences of each example; an index
-    outside `0..size-1` is left out (spec model.md 10).
+    outside `0..size-1` is left out (docs/spec/model.md 10).
     """
     rows = do_pool.shape[0] if real_bsize is None else real_bsize
     places = jnp.where(do_pool, idx, -1).reshape(rows, -1)
@@ -84,7 +85,7 @@ def one_hot_pool(
 def split_context(rng: jax.Array, video_src_idx: jax.Array, probability: float) -> jax.Array:
     """With `probability`, cut each row of sources `[rows, segments]` into two videos at a random segment.
 
-    The later part gets ids of its own (spec model.md 15.4).
+    The later part gets ids of its own (docs/spec/model.md 15.4).
     """
     rows, count = video_src_idx.shape
     if count == 1 or probability == 0:
@@ -97,7 +98,7 @@ def split_context(rng: jax.Array, video_src_idx: jax.Array, probability: float) 
 def choose_spans(rng: jax.Array, valid: jax.Array, multimodal: jax.Array, config: ReserveConfig) -> jax.Array:
     """Flat indices, ascending, of the spans that enter the loss, from `valid [b, spans]` and multimodal counts.
 
-    Valid spans come first and those of the video are preferred four to one, by Gumbel noise (spec model.md 15.7).
+    Valid spans come first and those of the video are preferred four to one, by Gumbel noise (docs/spec/model.md 15.7).
     """
     examples, spans = valid.shape
     noise = -jnp.log(-jnp.log(jax.random.uniform(rng, valid.shape)))
@@ -213,7 +214,10 @@ def _joint_inputs(
     audio: jax.Array,
     keys: _Keys,
 ) -> dict[str, JointInputs]:
-    """The joint sequences of every kind from pooled images and sounds, rows in the order of examples (15.3)."""
+    """The joint sequences of every kind from pooled images and sounds, rows in the order of examples.
+
+    See docs/spec/model.md 15.3.
+    """
     cfg = model.config
     examples = batch["images"].shape[0]
     vision = images.reshape(examples, cfg.groups, -1, cfg.hidden_size) * (1 if cfg.use_vision else 0)
@@ -274,7 +278,7 @@ def _joint_outputs(model: MerlotReserve, inputs: dict[str, JointInputs]) -> dict
 def _image_pairs(
     model: MerlotReserve, sequences: _Sequences, outputs: dict[str, jax.Array], summaries: jax.Array
 ) -> dict[str, jax.Array]:
-    """Outputs at LTOVPOOL beside the frames in their order (15.5)."""
+    """Outputs at LTOVPOOL beside the frames in their order (docs/spec/model.md 15.5)."""
     size = model.config.segments
     asks = sequences.tokens["audio_text_matching"] == LTOVPOOL
     order = jnp.cumsum(asks, axis=2) - 1
@@ -286,7 +290,7 @@ def _image_pairs(
 def _audio_pairs(
     model: MerlotReserve, sequences: _Sequences, outputs: dict[str, jax.Array], summaries: jax.Array
 ) -> dict[str, jax.Array]:
-    """Outputs at MASKAUDIO beside their sounds; the other sounds are extra negatives (15.6)."""
+    """Outputs at MASKAUDIO beside their sounds; the other sounds are extra negatives (docs/spec/model.md 15.6)."""
     cfg, kind = model.config, "text2audio"
     asks = sequences.tokens[kind] == MASKAUDIO
     pooled, weights = one_hot_pool(asks, sequences.audio_pointers[kind], outputs[kind], cfg.audio_spans, len(asks))
@@ -310,7 +314,10 @@ def _span_pairs(
     spans: jax.Array,
     keys: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Outputs at MASK beside their text spans `[examples, spans, length]`; only those chosen are encoded (15.7)."""
+    """Outputs at MASK beside their text spans `[examples, spans, length]`; only those chosen are encoded.
+
+    See docs/spec/model.md 15.7.
+    """
     examples, per_example = spans.shape[:2]
     pooled, counts = 0, []
     for kind in SPAN_SOURCES:
@@ -348,7 +355,7 @@ def _span_pairs(
 
 
 def _scaled(pairs: Outputs, contrastive_scales: jax.Array, cfg: ReserveConfig) -> Outputs:
-    """Vectors whose products are cosines times each objective's temperature (spec model.md 15.8)."""
+    """Vectors whose products are cosines times each objective's temperature (docs/spec/model.md 15.8)."""
     scales = jnp.exp(jnp.minimum(contrastive_scales.astype(jnp.float32), _MAX_LOG_SCALE) / 2)
     scaled: Outputs = {}
     for scale, (objective, arrays) in zip(scales, pairs.items(), strict=True):

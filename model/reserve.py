@@ -1,7 +1,7 @@
 """The whole network: four encoders, the joint transformer and its head, with the published inference methods.
 
 Methods are pure functions of parameters and arrays, called through `module.apply(..., method=...)`; `model.published`
-wraps them for people. Nothing is computed that an output does not need (spec model.md 8, 9, 13).
+wraps them for people. Nothing is computed that an output does not need (docs/spec/model.md 8, 9, 13).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class JointInputs:
 
 
 def unit_normalize(x: jax.Array) -> jax.Array:
-    """Vectors of length 1 along the last axis, computed in float32; zero stays zero (spec model.md 10)."""
+    """Vectors of length 1 along the last axis, computed in float32; zero stays zero (docs/spec/model.md 10)."""
     wide = x.astype(jnp.float32)
     return (wide * jax.lax.rsqrt(jnp.square(wide).sum(-1, keepdims=True) + _NORM_EPSILON)).astype(x.dtype)
 
@@ -70,7 +70,7 @@ class Head(nn.Module):
 
 
 class MerlotReserve(nn.Module):
-    """The network of `config`; parameters as in spec model.md 12."""
+    """The network of `config`; parameters as in docs/spec/model.md 12."""
 
     config: ReserveConfig
 
@@ -188,7 +188,7 @@ class MerlotReserve(nn.Module):
         padding_len: int | None = None,
         video_src_idx: jax.Array | None = None,
     ) -> JointInputs:
-        """One joint sequence of text, sound and images for each row (spec model.md 8).
+        """One joint sequence of text, sound and images for each row (docs/spec/model.md 8).
 
         `tokens`, `token_segment_idx`, `audio_pointers [batch, n]`; `token_embs [batch, n, hidden]`; `vision_input
         [batch, images * tokens_per_image, hidden]`; `audio_spans [batch, spans, audio_tokens, hidden]`;
@@ -287,7 +287,7 @@ def _source_of(sources: jax.Array | None, segments: jax.Array | None) -> jax.Arr
 
 
 def initial_parameters(config: ReserveConfig, rng: jax.Array) -> dict:
-    """Fresh float32 parameters (spec model.md 11)."""
+    """Fresh float32 parameters (docs/spec/model.md 11)."""
     return MerlotReserve(config).init(rng, *_smallest_inputs(config))["params"]
 
 

@@ -1,7 +1,7 @@
 """Coordinates of tokens, and the tables that scale or rotate queries and keys by them.
 
 The published weights were trained with a table that scales each channel by its position and never mixes channels; it is
-kept for them (spec model.md 5). Textbook rotation is offered for new training.
+kept for them (docs/spec/model.md 5). Textbook rotation is offered for new training.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RotaryTable:
 
 
 def line(length: int, centred: bool) -> np.ndarray:
-    """1-D coordinates: 1, 2, ..., or centred ones that skip zero (spec model.md 5.1). `float32 [length]`."""
+    """1-D coordinates: 1, 2, ..., or centred ones that skip zero (docs/spec/model.md 5.1). `float32 [length]`."""
     positions = np.arange(1, length + 1)
     if centred:
         positions = positions - length // 2
@@ -54,7 +54,7 @@ def line(length: int, centred: bool) -> np.ndarray:
 
 
 def plane(rows: int, columns: int) -> np.ndarray:
-    """Row-major (row, column) coordinates of a grid, `float32 [rows*columns, 2]` (spec model.md 5.2)."""
+    """Row-major (row, column) coordinates of a grid, `float32 [rows*columns, 2]` (docs/spec/model.md 5.2)."""
     pairs = np.stack(np.meshgrid(line(rows, True), line(columns, True), indexing="ij"), axis=-1)
     return (pairs.reshape(-1, 2) / (max(rows, columns) + 1)).astype(np.float32)
 
@@ -67,7 +67,7 @@ def multimodal(
 ) -> jax.Array:
     """Joint coordinates `float32 [..., 4]` from scaled rows and columns and from segment and token indices.
 
-    What is not given is 0 (spec model.md 5.4); at least one must be given.
+    What is not given is 0 (docs/spec/model.md 5.4); at least one must be given.
     """
     shape = next(part.shape for part in (token, segment, row, column) if part is not None)
     parts = ((row, 1), (column, 1), (segment, SEGMENT_SCALE), (token, TOKEN_SCALE))
@@ -78,7 +78,7 @@ def multimodal(
 def angles(coordinates: jax.Array, rotary_size: int) -> jax.Array:
     """Angles `[..., rotary_size / 2]` of coordinates `[..., axes]`, axis by axis, in the coordinates' dtype.
 
-    The frequencies run geometrically from 1 to 5 half turns (spec model.md 5.5).
+    The frequencies run geometrically from 1 to 5 half turns (docs/spec/model.md 5.5).
     """
     axes = coordinates.shape[-1]
     count = rotary_size // (2 * axes)
@@ -92,7 +92,7 @@ def table(coordinates: jax.Array, rotary_size: int, head_size: int, form: str = 
     """The table of positions with `coordinates [..., n, axes]`; forms are "published", "parity" and "standard".
 
     "published" folds sine and cosine into one factor per channel; "parity" keeps them apart, in the coordinates' dtype,
-    so that bfloat16 rounds as it did when the weights were trained (spec model.md 5.6).
+    so that bfloat16 rounds as it did when the weights were trained (docs/spec/model.md 5.6).
     """
     theta = jnp.repeat(angles(coordinates, rotary_size), 2, axis=-1)
     signs = jnp.asarray(np.tile([-1.0, 1.0], rotary_size // 2), theta.dtype)

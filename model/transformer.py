@@ -1,6 +1,6 @@
 """The transformer stack that every encoder is made of: attention, feed-forward layers and their scan or unrolling.
 
-The names of modules and parameters are those of the published checkpoints (spec model.md 6).
+The names of modules and parameters are those of the published checkpoints (docs/spec/model.md 6).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SCANNED = "layers"
 
 
 def kernel_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Normal numbers cut at two deviations of `min(18 / fan_in, 0.02) / sqrt(2)` (spec model.md 11)."""
+    """Normal numbers cut at two deviations of `min(18 / fan_in, 0.02) / sqrt(2)` (docs/spec/model.md 11)."""
     fan_in = 1
     for side in shape[:-1]:
         fan_in *= side
@@ -92,7 +92,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of layers, with or without a learned summary token in front (spec model.md 6.5).
+    """A stack of layers, with or without a learned summary token in front (docs/spec/model.md 6.5).
 
     `layers` and `remat` differ between the stacks of one model. With `config.scan_layers` the layers' parameters are
     stacked under "layers"; see `stack_layers`.

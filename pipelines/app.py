@@ -7,35 +7,18 @@ request in time; one video is worked on at a time.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 import tyro
 
-from pipelines import ask_options
+from pipelines.inference import options as ask_options
 from shards import command_line
-from shards.errors import UsageError, run_command
-
-
-@dataclass(frozen=True)
-class App:
-    """Serve the page."""
-
-    checkpoint: str = "base"
-    """As for `pipelines.ask`."""
-    grid: tuple[int, int] | None = None
-    """As for `pipelines.ask`."""
-    port: int = 8765
-    max_upload_mb: int = 512
-    """Larger uploads are refused."""
-    max_minutes: float = 20.0
-    """Of longer videos only the first minutes are looked at."""
-    seconds: float = 300.0
-    """How long one request may take."""
+from shards.command_line import run_command
+from shards.storage.errors import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; serves until it is interrupted."""
-    options = command_line.parse(tyro.cli, App, "pipelines.app", argv)
+    options = command_line.parse(tyro.cli, ask_options.App, "pipelines.app", argv)
     if not 0 < options.port < 1 << 16:
         raise UsageError(f"--port {options.port} must be from 1 to {(1 << 16) - 1}")
     for name in ("max_upload_mb", "max_minutes", "seconds"):

@@ -18,10 +18,12 @@ import tyro
 from rich.console import Console
 
 from model.config import Use
-from pipelines import ask_options
+from pipelines.inference import options as ask_options
 from pipelines.inference.questions import read_lines, read_questions, write_lines
-from shards import command_line, filesystem
-from shards.errors import UsageError, run_command
+from shards import command_line
+from shards.command_line import run_command
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     if waiting:
         from pipelines.inference.rows import answer_rows
-        from pipelines.weights import load_weights
+        from pipelines.inference.weights import load_weights
 
         model = load_weights(asked.checkpoint, asked.grid)
         # Failed rows lose their lines before they are tried again, and so do lines that a killed command tore.

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ingest.preparation import ChoicesPreparation
-from pipelines import question_lines, question_options
-from pipelines.command import run_and_leave
+from ingest.questions.preparation import ChoicesPreparation
+from pipelines.questions import lines as question_lines
+from pipelines.questions import options as question_options
+from pipelines.runner.command import run_and_leave
 from shards import command_line
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ChoicesOptions(question_options.QuestionOptions):
     """
 
     data: str
-    """The JSONL of one split; `ingest.choices` shows a line."""
+    """The JSONL of one split; `ingest.questions.choices` shows a line."""
     media: str | None = None
     """The folder that the paths of images and videos are relative to and lie in; by default that of the JSONL."""
     split: str = "train"
@@ -42,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"--split {options.split!r} must be letters and digits, it starts the shards' names")
     question_options.require_questions(options.data)
     command_line.require_folder("--media", options.media)
-    from pipelines import questions
-    from pipelines.preparers import ChoicesPreparer
+    from pipelines.questions import job as questions
+    from pipelines.questions.preparers import ChoicesPreparer
 
     labelled = options.split != question_options.TEST
     folder = options.media or str(Path(options.data).parent)

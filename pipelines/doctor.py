@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.ffmpeg import ProgramMissingError, ffmpeg_path, ffprobe_path
-from shards import command_line, fetch
-from shards.errors import run_command
-from shards.extras import ROLES, installed_roles
+from shards import command_line
+from shards.command_line import run_command
+from shards.storage import fetch
+from shards.storage.extras import ROLES, installed_roles
 
 _LEAST_FREE_GB = 5
 

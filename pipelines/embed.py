@@ -7,44 +7,22 @@ of all of them together, with its times. The output is an .npz file or, by its n
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from ingest.ids import video_id
-from model.config import Use
-from pipelines import ask_options
+from pipelines.inference import options as ask_options
 from shards import command_line
-from shards.errors import UsageError, run_command
+from shards.command_line import run_command
+from shards.storage.errors import UsageError
 
 FORMATS = (".npz", ".parquet")
 
 
-@dataclass(frozen=True)
-class Embed:
-    """Write the vectors of every segment."""
-
-    source: Annotated[str, tyro.conf.Positional]
-    """A data folder or shard, a folder of videos, a video file, or an id or address of YouTube."""
-    out: str
-    """The .npz or .parquet file to write."""
-    checkpoint: str = "base"
-    """As for `pipelines.ask`."""
-    grid: tuple[int, int] | None = None
-    """As for `pipelines.ask`."""
-    use: Use = "auto"
-    """What goes into the joint vector beside the frames."""
-    split: str | None = None
-    """The split of a data set."""
-    limit: int | None = None
-    """Only so many videos, or runs of a video in a data set."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    asked = command_line.parse(tyro.cli, Embed, "pipelines.embed", argv)
+    asked = command_line.parse(tyro.cli, ask_options.Embed, "pipelines.embed", argv)
     if not asked.out.endswith(FORMATS):
         raise UsageError(f"--out {asked.out!r} must end with {' or '.join(FORMATS)}")
     if not Path(asked.source).exists() and video_id(asked.source) is None:

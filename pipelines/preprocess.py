@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import sys
 
-from pipelines.command import run_and_leave
-from pipelines.options import parse
+from pipelines.preprocessing.options import parse
+from pipelines.runner.command import run_and_leave
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options, flags = parse(argv)
     options.check_paths()
-    from pipelines import worker_image
-    from pipelines.preprocess_job import run
+    from pipelines.preprocessing.job import run
+    from pipelines.runner import worker_image
 
     extracts = options.stage in ("extract", "all")
     if extracts and (note := worker_image.check_launch(options.video, flags)):

@@ -10,47 +10,26 @@ The first says what would change. The second also makes the new data set, from s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated
 
 import tyro
 
 from ingest.config import FilterConfig
-from pipelines import beam_flags
-from pipelines.command import run_and_leave
-from pipelines.text_options import TextOptions
-from pipelines.thresholds import changed
+from pipelines.maintenance.options import RefilterOptions
+from pipelines.maintenance.thresholds import changed
+from pipelines.runner import beam_flags
+from pipelines.runner.command import run_and_leave
 from shards import command_line
-
-
-@dataclass(frozen=True)
-class Options:
-    """Play other thresholds over the scores of a data folder."""
-
-    data: tyro.conf.Positional[str]
-    """The data folder."""
-    changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set")]
-    """Thresholds as NAME=VALUE, by the names of the flags with underscores; None switches a rule off."""
-    out: str | None = None
-    """A new data folder to make from the kept segments."""
-    embedder: str | None = None
-    """The image embedder that the folder was created with, needed unless it is perceptual or none."""
-    shard_bytes: int = 128 << 20
-    """Size of a shard."""
-    keep_segments: bool = False
-    """Keep the segments in the new folder too."""
-    text: tyro.conf.OmitArgPrefixes[TextOptions] = field(default_factory=TextOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options, flags = command_line.parse(tyro.cli, Options, "pipelines.refilter", argv, foreign=beam_flags.FLAGS)
+    options, flags = command_line.parse(tyro.cli, RefilterOptions, "pipelines.refilter", argv, foreign=beam_flags.FLAGS)
     beam_flags.check(flags)
     changed(FilterConfig(), options.changes)
     command_line.require_folder("DATA", options.data)
     options.text.check()
     options.text.check_paths()
-    from pipelines.refiltering import refilter
+    from pipelines.maintenance.refiltering import refilter
 
     return refilter(options, flags)
 

@@ -8,38 +8,21 @@ For data too large for one machine; `python -m shards stats` has the same number
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 import tyro
 
-from pipelines import beam_flags
+from pipelines.maintenance.options import StatsOptions
+from pipelines.runner import beam_flags
 from shards import command_line
-from shards.errors import run_command
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Print the statistics of shards that a Beam job reads.
-
-    Every flag of Beam is taken too, such as --runner.
-    """
-
-    data: tyro.conf.Positional[str]
-    """A data folder, a shard or a pattern."""
-    split: str | None = None
-    """Only this split."""
-    json: bool = False
-    """Print JSON instead of tables."""
-    scratch: str | None = None
-    """A folder that this machine and all workers see; by default a temporary one."""
+from shards.command_line import run_command
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options, flags = command_line.parse(tyro.cli, Stats, "pipelines.stats", argv, foreign=beam_flags.FLAGS)
+    options, flags = command_line.parse(tyro.cli, StatsOptions, "pipelines.stats", argv, foreign=beam_flags.FLAGS)
     beam_flags.check(flags)
     command_line.require_data("DATA", options.data)
-    from pipelines.stats_job import run
+    from pipelines.maintenance.stats_job import run
 
     # Its shards are read in this process unless a runner is named.
     return run(options, [f"--runner={beam_flags.runner(flags)}", *flags])

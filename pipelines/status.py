@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from shards import command_line
-from shards.errors import run_command
+from shards.command_line import run_command
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = command_line.parse(tyro.cli, Status, "pipelines.status", argv)
     command_line.require_folder("DATA", options.data)
-    from pipelines import status_report
+    from pipelines.preprocessing import status_report
 
     found = status_report.report(options.data, time.time())
     if options.json:

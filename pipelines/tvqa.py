@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.preparation import TVQA_FILES, TVQA_QUESTIONS, TvqaPreparation
-from pipelines import question_options
-from pipelines.command import run_and_leave
+from ingest.questions.preparation import TVQA_FILES, TVQA_QUESTIONS, TvqaPreparation
+from pipelines.questions import options as question_options
+from pipelines.runner.command import run_and_leave
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     question_options.require_split(options.split, tuple(TVQA_FILES), "TVQA")
     lines = str(Path(options.data) / TVQA_QUESTIONS / TVQA_FILES[options.split])
     question_options.require_questions(lines)
-    from pipelines import questions
-    from pipelines.preparers import TvqaPreparer
+    from pipelines.questions import job as questions
+    from pipelines.questions.preparers import TvqaPreparer
 
     labelled = options.split != question_options.TEST
     preparer = TvqaPreparer(options.data, options.tokenizer, labelled, options.preparation)

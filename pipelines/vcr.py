@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.preparation import VcrPreparation
-from pipelines import question_options
-from pipelines.command import run_and_leave
+from ingest.questions.preparation import VcrPreparation
+from pipelines.questions import options as question_options
+from pipelines.runner.command import run_and_leave
 
 SPLITS = ("train", "val", "test")
 
@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     question_options.require_split(options.split, SPLITS, "VCR")
     lines = str(Path(options.data) / f"{options.split}.jsonl")
     question_options.require_questions(lines)
-    from pipelines import questions
-    from pipelines.preparers import VcrPreparer
+    from pipelines.questions import job as questions
+    from pipelines.questions.preparers import VcrPreparer
 
     labelled = options.split != question_options.TEST
     preparer = VcrPreparer(options.data, options.tokenizer, labelled, options.preparation)

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
-from shards import command_line, dataset, filesystem
+from shards import command_line
 from shards import tokenizer as vocabulary
-from shards.errors import UsageError, UserError, run_command
+from shards.command_line import run_command
+from shards.dataset import location as dataset
+from shards.storage import filesystem
+from shards.storage.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from shards.inspection.verify import Finding
@@ -93,8 +96,8 @@ class Show:
             raise UsageError(f"--out is {self.out!r}; its name must end in .html or .png")
         command_line.require_file("--tokenizer", self.tokenizer)
         from shards.inspection import drawing, gallery, report, show
-        from shards.records.example import RecordError
         from shards.records.pretraining import parse_example
+        from shards.storage.errors import RecordError
 
         opened = dataset.open_data(self.data, self.split)
         decode = gallery.decoder(opened.folder, self.tokenizer)
@@ -210,7 +213,7 @@ class Verify:
         opened = dataset.open_data(self.data, self.split)
         damaged = self._check(opened, console)
         if damaged and self.repair:
-            from shards import repair
+            from shards.dataset import repair
 
             for name in repair.repair(opened, damaged):
                 console.print(f"{name} was written again")
@@ -252,7 +255,7 @@ class Merge:
 
     def run(self, console: Console) -> int:
         """Write the manifest and say what it holds."""
-        from shards import merging
+        from shards.dataset import merging
 
         folders = [folder for data in self.data for folder in dataset.data_folders(data)]
         merged = merging.write(self.out.rstrip("/"), folders)
@@ -273,7 +276,7 @@ class Remove:
     def run(self, console: Console) -> int:
         """Write the shards concerned again and print what went."""
         # Lists of ids are read by `ingest`, which this package does not import.
-        return importlib.import_module("pipelines.removal").run(self.data, self.ids, console)
+        return importlib.import_module("pipelines.maintenance.removal").run(self.data, self.ids, console)
 
 
 @dataclass(frozen=True)

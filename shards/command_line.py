@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UsageError
+from shards.storage.errors import UsageError, UserError
+from shards.storage.extras import missing_package
 
 VERSION = "0.1.0"
 """The version of the distribution; a test compares it with pyproject.toml."""
@@ -149,3 +150,31 @@ def require_checkpoint(flag: str, given: str, names: Iterable[str]) -> None:
     if given not in names and is_local(given) and not Path(given).exists():
         hint = suggestion(given, names) or f"; published names are {', '.join(names)}"
         raise UsageError(f"{flag} {given!r} is neither a file or folder nor a published name{hint}")
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """Run a command and return its exit status: 1 or 2 after printing a `UserError`, 130 if interrupted.
+
+    A package that is not installed because it belongs to another role is a usage error, which names the extra.
+    """
+    try:
+        return main()
+    except ModuleNotFoundError as error:
+        if (missing := missing_package(error)) is None:
+            raise
+        return _print_error(missing, 2)
+    except UsageError as error:
+        return _print_error(error, 2)
+    except UserError as error:
+        return _print_error(error, 1)
+    except BrokenPipeError:
+        # The reader of the output is gone (`... | head`).
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _print_error(error: UserError, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return status

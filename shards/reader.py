@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from shards.errors import UsageError, UserError
 from shards.reading.batches import BatchMaker
 from shards.reading.config import ReaderConfig, StreamOptions
-from shards.reading.examples import Arrays, ReaderError, RecordParser, Spec, StreamExamples
+from shards.reading.examples import ReaderError, StreamExamples
 from shards.reading.order import Mixture, Order
 from shards.reading.pretraining import DecodedSegment, PretrainingParser, decode_example
 from shards.reading.source import Source
+from shards.reading.vocabulary import of_data, published
 from shards.reading.workers import open_batches
-from shards.records.example import RecordError
-from shards.vocabulary import of_data, published
+from shards.records.parser import Arrays, RecordParser, Spec
+from shards.storage.errors import RecordError, UsageError, UserError
 
 __all__ = ["PretrainingReader", "Reader", "ReaderConfig", "ReaderError", "RecordParser", "StreamOptions", "examples"]
 
@@ -218,7 +218,7 @@ class Reader:
 
 
 class PretrainingReader(Reader):
-    """Pretraining batches with the arrays of spec shards.md 15.1, without a device axis.
+    """Pretraining batches with the arrays of docs/spec/shards.md 15.1, without a device axis.
 
     Of several configurations, which differ in how images are made, the batches take one after another. Raises
     `UsageError` if the shards hold another number of segments than the configuration asks for, `ReaderError` if data

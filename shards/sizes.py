@@ -16,7 +16,7 @@ LONG_SIDE = 512
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a training image is zoomed: a factor drawn from [low, high) of the target size (spec shards.md 6.4)."""
+    """How a training image is zoomed: a factor drawn from [low, high) of the target size (docs/spec/shards.md 6.4)."""
 
     low: float = 1.05
     high: float = 1.1

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards import fetch, tokenizer_file
-from shards.errors import StorageError
+from shards import tokenizer_file
+from shards.storage import fetch
+from shards.storage.errors import StorageError
 from shards.tokenizer_file import TokenizerError
 from shards.tokens import FIRST_TEXT_ID, SPECIAL_TOKENS
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from shards import filesystem
-from shards.errors import UserError
+from shards.storage import filesystem
+from shards.storage.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+TOKENIZER_NAME = "tokenizer.json"
+"""The tokenizer of a data folder or a checkpoint, in that folder."""
 
 MAX_BYTES = 64 << 20
 """A larger file is refused; the published one has under a megabyte."""

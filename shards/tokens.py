@@ -31,4 +31,4 @@ FIRST_TEXT_ID = len(SPECIAL_TOKENS)
 
 PUBLISHED_VOCABULARY_SIZE = 32_768
 PUBLISHED_HEADERS = {"title:": (3388, 35), "description:": (2026, 35), "tags:": (10884, 35)}
-"""How the published vocabulary spells the headers of the matching sequence (spec shards.md 11.1)."""
+"""How the published vocabulary spells the headers of the matching sequence (docs/spec/shards.md 11.1)."""

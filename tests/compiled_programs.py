@@ -9,7 +9,7 @@ from pathlib import Path
 
 import zstandard
 
-from shards.fetch import programs_folder
+from shards.storage.fetch import programs_folder
 
 MOST_BYTES = 1_000_000_000
 

@@ -14,7 +14,7 @@ import pytest
 from forked import Commands, Job
 from hypothesis import settings as hypothesis_settings
 
-from shards import fetch
+from shards.storage import fetch
 
 # The same code is judged by the same examples everywhere. `--hypothesis-profile default` draws others at random.
 hypothesis_settings.load_profile("ci")

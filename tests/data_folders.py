@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards import filesystem
+from shards.storage import filesystem
 
 ENDINGS = (".tfrecord", ".index", ".stats.json", "CARD.md", "manifest.json", "config.json")
 

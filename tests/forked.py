@@ -28,11 +28,11 @@ import psutil
 ROOT = Path(__file__).parent.parent
 PRELOADED = {
     "pipelines": (
-        *("pipelines.preprocess_job", "pipelines.questions"),
-        *("pipelines.refiltering", "pipelines.status_report"),
+        *("pipelines.preprocessing.job", "pipelines.questions.job"),
+        *("pipelines.maintenance.refiltering", "pipelines.preprocessing.status_report"),
     ),
     "shards": ("shards.__main__", "shards.inspection.verify", "shards.inspection.report"),
-    "tests": ("apache_beam", "pipelines.preprocess_job"),
+    "tests": ("apache_beam", "pipelines.preprocessing.job"),
     "train": ("tensorflow", "jax", "train.pretraining", "train.finetuning", "train.evaluation"),
 }
 """What is imported before the first command of a package is forked; none of it starts a thread."""

@@ -5,8 +5,8 @@ import shutil
 
 from PIL import Image
 
-from ingest.preparation import ChoicesPreparation, TvqaPreparation, VcrPreparation
-from pipelines.preparers import ChoicesPreparer, TvqaPreparer, VcrPreparer
+from ingest.questions.preparation import ChoicesPreparation, TvqaPreparation, VcrPreparation
+from pipelines.questions.preparers import ChoicesPreparer, TvqaPreparer, VcrPreparer
 
 
 def make_folder(golden, root):

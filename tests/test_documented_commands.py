@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.beam_flags import FLAGS
+from pipelines.runner.beam_flags import FLAGS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,4 +1,8 @@
-"""The house rules, read from the imports: who may import whom, and which packages stay out of which room."""
+"""The dependency rules of docs/architecture.md, checked on the imports of every module.
+
+Each package imports only from the packages below it, and within a package each layer only from itself and the layers
+below. No modules import each other in a circle, type annotations included.
+"""
 
 import ast
 import functools
@@ -11,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from shards.extras import EXTRAS
+from shards.storage.extras import EXTRAS
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("shards", "ingest", "model", "train", "pipelines")
+PACKAGES = ("shards", "ingest", "model", "train", "pipelines")
 ALLOWED = {
     "shards": {"shards"},
     "ingest": {"ingest", "shards"},
-    "model": {"model", "shards.tokens", "shards.tokenizer_file", "shards.fetch", "shards.filesystem", "shards.errors"},
+    "model": {"model", "shards.tokens", "shards.tokenizer_file", "shards.storage"},
     "train": {"train", "model", "shards"},
-    "pipelines": set(ROOMS),
+    "pipelines": set(PACKAGES),
 }
 FORBIDDEN = {
     "shards": {"apache_beam", "jax", "flax", "yt_dlp"},
@@ -30,66 +34,167 @@ FORBIDDEN = {
     "pipelines": set(),
 }
 MAY_IMPORT_TENSORFLOW = {"shards/reader.py"}
+LAYERS = {
+    "shards": (
+        {"shards.storage", "shards.tokens", "shards.sizes", "shards.outcomes"},
+        {"shards.command_line", "shards.tokenizer_file", "shards.tokenizer"},
+        {"shards.arrays"},
+        {"shards.records"},
+        {"shards.dataset"},
+        {"shards.reading"},
+        {"shards.inspection"},
+        {"shards.reader", "shards.__main__"},
+    ),
+    "ingest": (
+        {"ingest.ffmpeg", "ingest.language_codes", "ingest.dynamic_time_warping"},
+        {"ingest.media"},
+        {"ingest.captions", "ingest.ids", "ingest.text", "ingest.spectrogram"},
+        {"ingest.folders", "ingest.raw", "ingest.id_lists", "ingest.alignment", "ingest.transcript", "ingest.timing"},
+        {"ingest.config", "ingest.download.yt_dlp_flags", "ingest.download.secret_files", "ingest.result"},
+        {"ingest.language", "ingest.filters", "ingest.segmentation", "ingest.similarity", "ingest.clip"},
+        {"ingest.speech", "ingest.corpus", "ingest.questions"},
+        {"ingest.models"},
+        {"ingest.video"},
+        {"ingest.download"},
+    ),
+    "model": (
+        {"model.config", "model.checkpoint_values", "model.sharding", "model.row_blocks", "model.filters"},
+        {"model.dense", "model.rotary", "model.flops", "model.fused_attention", "model.attention"},
+        {"model.transformer"},
+        {"model.encoders"},
+        {"model.reserve"},
+        {"model.objectives", "model.losses", "model.checkpoints"},
+        {"model.inference"},
+        {"model.pretrained"},
+        {"model.published"},
+        {"model.checkpoint_location"},
+    ),
+    "train": (
+        {"train.config", "train.distributed", "train.run_config", "train.bucket"},
+        {"train.configs", "train.mesh", "train.optimizer", "train.finetune_config"},
+        {"train.compilation.devices", "train.compilation.compiling"},
+        {"train.metrics", "train.options"},
+        {"train.step"},
+        {"train.compilation", "train.checkpoint"},
+        {"train.weights"},
+        {"train.evaluation"},
+        {"train.loop"},
+        {"train.tasks"},
+        {"train.pretraining", "train.finetuning"},
+        {"train.pretrain", "train.finetune", "train.evaluate", "train.compile"},
+    ),
+    "pipelines": (
+        {"pipelines.runner"},
+        {"pipelines.extraction"},
+        {"pipelines.preprocessing", "pipelines.questions", "pipelines.inference"},
+        {"pipelines.maintenance", "pipelines.zeroshot"},
+        {"pipelines"},
+        {"pipelines.demo", "pipelines.deploy"},
+    ),
+}
+"""The layers of every package, from the bottom; a module belongs to the longest prefix of its name."""
 
 
-def modules(room):
-    return sorted((ROOT / room).rglob("*.py"))
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
 
 
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@functools.cache
 def imports(path):
-    """Dotted names a module imports, `from a import b` counted as `a.b`."""
+    """Dotted names that a module imports, `from a import b` counted as `a.b`."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@functools.cache
+def known_modules():
+    return {name_of(path): path for package in PACKAGES for path in modules(package)}
+
+
+def imported_modules(name):
+    """Our modules that a module imports, also inside functions and for annotations alone."""
+    known = known_modules()
+    named = (part if part in known else part.rpartition(".")[0] for part in imports(known[name]))
+    return {part for part in named if part in known} - {name}
 
 
 def inside(name, places):
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_only_their_floor(room):
-    for path in modules(room):
+def layer(name):
+    package = name.partition(".")[0]
+    fits = [
+        (place, number) for number, places in enumerate(LAYERS[package]) for place in places if inside(name, {place})
+    ]
+    return max(fits, key=lambda fit: len(fit[0]), default=(None, None))[1]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_from_below(package):
+    for path in modules(package):
         for name in imports(path):
             top = name.split(".")[0]
-            if top in ROOMS:
-                assert inside(name, ALLOWED[room]), f"{path.relative_to(ROOT)} imports {name}"
-            assert top not in FORBIDDEN[room], f"{path.relative_to(ROOT)} imports {name}"
+            if top in PACKAGES:
+                assert inside(name, ALLOWED[package]), f"{path.relative_to(ROOT)} imports {name}"
+            assert top not in FORBIDDEN[package], f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_the_ground_floor_stands_without_its_upper_rooms():
-    """Writing needs no reading, and neither needs the statistics and pages made of them."""
-    may = {
-        "shards.reading": {"reader.py", "__main__.py", "records", "reading", "inspection"},
-        "shards.inspection": {"__main__.py", "inspection", "removal.py"},
-    }
-    for path in modules("shards"):
-        for name in imports(path):
-            for room, users in may.items():
-                assert not inside(name, {room}) or path.relative_to(ROOT / "shards").parts[0] in users, (path, name)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_layers_import_only_from_below(package):
+    for path in modules(package):
+        name = name_of(path)
+        if name == package:
+            continue
+        assert layer(name) is not None, f"{name} belongs to no layer"
+        for other in imported_modules(name):
+            if other.partition(".")[0] == package and other != package:
+                assert layer(other) <= layer(name), f"{name} imports {other} from a higher layer"
+
+
+def test_no_modules_import_each_other():
+    waiting = {name: imported_modules(name) for name in known_modules()}
+    while free := [name for name, others in waiting.items() if not others & waiting.keys()]:
+        for name in free:
+            del waiting[name]
+    assert not waiting, f"imports form a circle among {sorted(waiting)}"
 
 
 def test_tensorflow_stays_in_the_reader():
-    for room in ROOMS:
-        for path in modules(room):
+    for package in PACKAGES:
+        for path in modules(package):
             if str(path.relative_to(ROOT)) not in MAY_IMPORT_TENSORFLOW:
                 assert not any(inside(name, {"tensorflow"}) for name in imports(path)), path
 
 
-def test_modules_have_a_door_plate_and_one_duty():
-    for room in ROOMS:
-        for path in modules(room):
+def test_modules_have_a_docstring_and_one_duty():
+    for package in PACKAGES:
+        for path in modules(package):
             text = path.read_text()
-            assert ast.get_docstring(ast.parse(text)), f"{path} says nothing about itself"
+            assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
             assert len(text.splitlines()) <= 500, f"{path} is too long for one duty"
             assert path.stem not in {"utils", "helpers", "common", "misc"}, path
 
 
+def test_folders_have_a_bounded_number_of_modules():
+    for package in PACKAGES:
+        for folder in {path.parent for path in modules(package)}:
+            count = sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+            assert count <= 22, f"{folder.relative_to(ROOT)} has {count} modules; group them"
+
+
 UNUSED = {
-    "pipelines.decoder": (
+    "pipelines.extraction.child": (
         *("tensorflow", "jax", "apache_beam", "librosa", "numba", "yt_dlp", "matplotlib", "plotly", "pyarrow"),
         *("demoji", "num2words", "unidecode", "rapidfuzz", "ffmpeg", "ftfy", "tyro", "rich"),
     ),
@@ -97,7 +202,7 @@ UNUSED = {
         *("tensorflow", "jax", "librosa", "numba", "scipy", "yt_dlp", "av", "matplotlib", "plotly", "demoji"),
         *("num2words", "unidecode", "rapidfuzz", "ffmpeg"),
     ),
-    "pipelines.preprocess_job": (
+    "pipelines.preprocessing.job": (
         *("tensorflow", "jax", "librosa", "numba", "scipy", "yt_dlp", "av", "matplotlib", "plotly", "demoji"),
         *("num2words", "unidecode", "rapidfuzz", "ffmpeg"),
     ),
@@ -114,8 +219,19 @@ def test_the_processes_of_the_job_start_light(module):
 
 ROLES = {
     "worker": (
-        *("preprocess", "vcr", "tvqa", "choices", "refilter", "stats", "status", "worker", "decoder", "doctor"),
-        "question_decoder",
+        *(
+            "preprocess",
+            "vcr",
+            "tvqa",
+            "choices",
+            "refilter",
+            "stats",
+            "status",
+            "runner.local_workers",
+            "extraction.child",
+            "doctor",
+        ),
+        "questions.child",
         "deploy.flex_template",
     ),
     "train": ("train.pretrain", "train.finetune", "train.evaluate", "train.compile", "shards"),
@@ -129,9 +245,9 @@ OPTIONAL = {
 }
 """Packages that an extra besides the roles brings, or that come with what uses them: Starlette, Google's libraries."""
 ELSEWHERE = {
-    "worker": {"pipelines.embedders"},
+    "worker": {"pipelines.extraction.embedders"},
     "train": {"shards.inspection.drawing", "shards.inspection.report", "shards.inspection.export"},
-    "ask": {"ingest.download", "ingest.config", "shards.reader"},
+    "ask": {"ingest.download.youtube", "ingest.config", "shards.reader"},
     "view": set(),
 }
 """Modules that serve several roles, and need the packages of another one only in parts that this role never calls, or
@@ -165,8 +281,7 @@ def distributions(package):
 
 def reached(names, without):
     """Our modules that these import, inside functions too, and what third-party packages each of them imports."""
-    known = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for room in ROOMS for p in modules(room)}
-    known = {name.removesuffix(".__init__"): path for name, path in known.items()}
+    known = known_modules()
     found, waiting = {}, list(names)
     while waiting:
         name = waiting.pop()
@@ -176,7 +291,7 @@ def reached(names, without):
         named = [part for given in imports(known[name]) for part in (given, given.rpartition(".")[0])]
         waiting += [part for part in named if part in known]
         tops = {part.partition(".")[0] for part in named} - {""}
-        found[name] = tops - set(ROOMS) - set(sys.stdlib_module_names)
+        found[name] = tops - set(PACKAGES) - set(sys.stdlib_module_names)
     return found
 
 

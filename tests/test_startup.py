@@ -16,7 +16,7 @@ import pytest
 from pipelines.zeroshot.__main__ import NAMES
 from shards.__main__ import COMMANDS
 from shards.command_line import VERSION
-from train.config import PRESETS
+from train.configs import PRESETS
 from train.evaluate import TASKS
 from train.tasks import table
 from train.tasks.readers import READERS
@@ -37,10 +37,10 @@ ALLOWED = {
 """Third-party packages that a command may load before it works: the parser, the console, and NumPy."""
 
 NO_COMMANDS = {
-    "pipelines.worker": "the server of a job's workers, which exists to import Beam",
+    "pipelines.runner.local_workers": "the server of a job's workers, which exists to import Beam",
     "shards.reading.worker": "a worker process of the reader, started with file descriptors",
-    "pipelines.decoder": "the child of a worker that decodes, started with file descriptors",
-    "pipelines.question_decoder": "the child of a worker that prepares questions, started with file descriptors",
+    "pipelines.extraction.child": "the child of a worker that decodes, started with file descriptors",
+    "pipelines.questions.child": "the child of a worker that prepares questions, started with file descriptors",
 }
 SUBCOMMANDS = {
     "shards": COMMANDS,
@@ -91,7 +91,7 @@ PROGRAM = """
 import sys
 before = set(sys.modules)
 import contextlib, importlib, io, json
-from shards.errors import run_command
+from shards.command_line import run_command
 
 name, runs = sys.argv[1], json.loads(sys.argv[2])
 module = importlib.import_module(name)

@@ -1,9 +1,9 @@
 """Folders in `gs://` buckets as the paths that Orbax works with; importing this module makes Orbax use them.
 
 Its own path layer would go through TensorFlow's file system, a second client with endpoint, credentials and retries of
-its own. Here all but the arrays goes through `shards.filesystem`, and TensorStore writes the arrays. A bucket has no
-folders: one is there when something lies in it, and a checkpoint is complete when Orbax has written its mark, which it
-does last.
+its own. Here all but the arrays goes through `shards.storage.filesystem`, and TensorStore writes the arrays. A bucket
+has no folders: one is there when something lies in it, and a checkpoint is complete when Orbax has written its mark,
+which it does last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from os import PathLike
 from etils import epath
 from etils.epath.gpath import PosixGPath
 
-from shards import filesystem
+from shards.storage import filesystem
 
 
 @epath.register_path_cls("gs://")

@@ -25,12 +25,13 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
-from model import published
+from model import checkpoints
 from model.config import ReserveConfig
-from shards import filesystem
-from shards.errors import UserError
-from train import hosts
+from shards.storage import filesystem
+from shards.storage.errors import UserError
+from shards.tokenizer_file import TOKENIZER_NAME
 from train.bucket import BucketPath
+from train.distributed import hosts
 from train.mesh import state_shardings
 from train.step import TrainState
 
@@ -224,13 +225,13 @@ def export_published(
     if not hosts.is_first():
         return path
     try:
-        published.export(params, path, step)
-    except published.CheckpointError as error:
+        checkpoints.export(params, path, step)
+    except checkpoints.CheckpointError as error:
         raise CheckpointError(str(error)) from None
     if tokenizer is not None:
-        filesystem.write_bytes(filesystem.join(folder, "tokenizer.json"), tokenizer)
+        filesystem.write_bytes(filesystem.join(folder, TOKENIZER_NAME), tokenizer)
     if config is not None:
-        published.write_grid(folder, config)
+        checkpoints.write_grid(folder, config)
     return path
 
 

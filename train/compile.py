@@ -16,8 +16,9 @@ from typing import Annotated
 import tyro
 
 from shards import command_line
-from shards.errors import run_command
-from train.config import PRESETS, TrainConfig
+from shards.command_line import run_command
+from train.config import TrainConfig
+from train.configs import PRESETS
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -48,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     options = command_line.parse(cli, presets, "train.compile", argv, names=PRESETS, noun="preset")
     # JAX reads these when it is imported, and would look for the TPU of this machine.
     os.environ.update(ENVIRONMENT)
-    from train.ahead_of_time import compile_step, print_report, topology_devices
-    from train.layouts import for_devices
+    from train.compilation.ahead_of_time import compile_step, print_report, topology_devices
+    from train.compilation.layouts import for_devices
 
     devices = topology_devices(options.topology)
     config = for_devices(options.config, devices)

@@ -15,9 +15,9 @@ from model.config import BASE as BASE_MODEL
 from model.config import LARGE as LARGE_MODEL
 from model.config import TINY as TINY_MODEL
 from model.config import ConfigError, ReserveConfig
-from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
 from shards.reading.config import MAX_SCALE, ReaderConfig, StreamOptions
+from shards.storage.errors import UsageError
 
 UNTRAINED = {"random:tiny": TINY_MODEL, "random:base": BASE_MODEL, "random:large": LARGE_MODEL}
 """Names for weights that nobody trained, to compare with."""
@@ -57,7 +57,7 @@ _ELSEWHERE = {"use_bfloat16_adam", "use_bfloat16_weights", "adafactor", "num_tra
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The published base model's optimizer unless told otherwise (spec training.md 1.5).
+    """The published base model's optimizer unless told otherwise (docs/spec/training.md 1.5).
 
     `moments` is how Adam's state is stored: "bfloat16" in the published code, half the memory, or plain "float32".
     """
@@ -90,7 +90,7 @@ class OptimizerConfig:
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> OptimizerConfig:
-        """The optimizer of a published configuration, or of its section `optimizer` alone (spec training.md 1.5).
+        """The optimizer of a published configuration, or of its section `optimizer` alone (docs/spec/training.md 1.5).
 
         Raises `UsageError` for keys nobody knows, keys that must be there and are not, and bfloat16 master weights.
         """
@@ -163,7 +163,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     layout: Literal["given", "auto"] = "given"
-    """"auto" takes mesh, recomputation and microbatches from `train.layouts` for known accelerators."""
+    """"auto" takes mesh, recomputation and microbatches from `train.compilation.layouts` for known accelerators."""
     input: InputConfig = field(default_factory=InputConfig)
     batch_size: int = 1024
     """Examples of a step, on all devices together."""
@@ -245,7 +245,9 @@ class TrainConfig:
     def turns(self) -> list[TrainConfig]:
         """This run on each of its grids, in the order in which steps take them."""
         return [
-            replace(self, grids=(), model=self.model.with_grid(grid), input=replace(self.input, scale_max=_zoom(grid)))
+            replace(
+                self, grids=(), model=self.model.with_grid(grid), input=replace(self.input, scale_max=image_zoom(grid))
+            )
             for grid in self.grids
         ] or [self]
 
@@ -326,87 +328,6 @@ def _require_range(name: str, value: float, most: float, above: float | None = N
     _require(low and value <= most, name, value, f"{lower} and at most {most:g}")
 
 
-TINY = TrainConfig(
-    model=TINY_MODEL,
-    optimizer=OptimizerConfig(
-        learning_rate=1e-3,
-        total_steps=100_000,
-        warmup_steps=50,
-        final_scale=1.0,
-        bias_correction=True,
-        moments="float32",
-    ),
-    # The corpus varies enough without random scales, and the reader is faster for it. Frames are matched with words
-    # rather than with sounds, which take longer to be understood.
-    input=InputConfig(random_scale=False, matching_audio_rate=0.1),
-    batch_size=8,
-    steps=2_000,
-    adapt_to_data=True,
-    checkpoint_every=500,
-)
-"""The demonstration: `python -m train.pretrain tiny --data demo/data --workdir demo/run`, minutes on two CPU cores.
-
-Small batches and a constant rate, because leaving the first plateau takes many cheap steps. The three losses start at
-3.5, 3.9 and 3.9, where guessing leaves them; docs/performance.md says when each begins to fall."""
-
-BASE = TrainConfig(model=replace(BASE_MODEL, scan_layers=True), layout="auto")
-"""The published base run: `python -m train.pretrain base --data gs://... --workdir ...` (spec training.md 4, 5 days on
-512 TPU v3 cores)."""
-
-LARGE = TrainConfig(
-    model=replace(LARGE_MODEL, scan_layers=True), optimizer=OptimizerConfig(learning_rate=3e-4), layout="auto"
-)
-"""The published large run: `python -m train.pretrain large --data gs://... --workdir ...` (16 days on 512 TPU v3
-cores)."""
-
-
-def _zoom(grid: tuple[int, int]) -> float:
-    """How far images are zoomed at most, so that a 16:9 video fills the grid (spec training.md 5)."""
+def image_zoom(grid: tuple[int, int]) -> float:
+    """Return the largest zoom of images with which a 16:9 video fills the grid (docs/spec/training.md 5)."""
     return max(min(grid) / max(grid) * 16 / 9, 1) + 0.1
-
-
-def adapted(config: TrainConfig, grids: tuple[tuple[int, int], ...] = ((18, 32), (24, 24))) -> TrainConfig:
-    """The stage after `config` that adapts its weights to images of other grids, a step each in turn (spec training.md
-    5, where the hosts have different grids in the same step).
-
-    One epoch at a fiftieth of the rate, without turned portraits. Its moments start from zero, where the published
-    stage keeps those of pretraining.
-    """
-    return replace(
-        config,
-        model=config.model.with_grid(grids[0]),
-        grids=grids,
-        optimizer=replace(
-            config.optimizer,
-            learning_rate=0.02 * config.optimizer.learning_rate,
-            total_steps=75_000,
-            warmup_steps=15_000,
-            final_scale=0.0,
-        ),
-        input=replace(
-            config.input,
-            scale_min=1.0,
-            scale_max=_zoom(grids[0]),
-            shrink_both_sides=False,
-            turn_portraits=False,
-            text_limit=1_024,
-        ),
-        steps=75_000,
-    )
-
-
-BASE_RESADAPT = adapted(BASE)
-"""Base on the grids 18 x 32 and 24 x 24: `python -m train.pretrain base_resadapt --init base --data ... --workdir ...`
-(a tenth of the steps of base, each 2.2 times as dear by arithmetic)."""
-
-LARGE_RESADAPT = adapted(LARGE)
-"""Large on the grids 18 x 32 and 24 x 24: `python -m train.pretrain large_resadapt --init large --data ...
---workdir ...` (a tenth of the steps of large, each 2.3 times as dear)."""
-
-PRESETS = {
-    "tiny": TINY,
-    "base": BASE,
-    "large": LARGE,
-    "base_resadapt": BASE_RESADAPT,
-    "large_resadapt": LARGE_RESADAPT,
-}

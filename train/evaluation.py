@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,24 +26,22 @@ from rich.table import Table
 from model import sharding
 from model.config import ReserveConfig
 from model.losses import contrastive
-from shards.errors import UserError
 from shards.reading.cache import CacheOptions
 from shards.reading.config import StreamOptions
 from shards.reading.evaluation import IS_RECORD, Pass
 from shards.reading.examples import record_streams
 from shards.reading.pretraining import PretrainingParser
-from shards.vocabulary import Vocabulary
+from shards.reading.vocabulary import Vocabulary
+from shards.storage.errors import UserError
 from train import weights
-from train.accuracy import Answers, answers
-from train.compiling import announce
+from train.compilation.compiling import announce
 from train.config import TrainConfig
-from train.example_mask import only
-from train.figures import Accuracy, NotFiniteError, accuracy_table, tally
 from train.mesh import batch_shards, by_example, check_batch, for_mesh, make_mesh, replicated, to_devices
+from train.metrics.accuracy import Answers, answers
+from train.metrics.example_mask import only
+from train.metrics.figures import Accuracy, NotFiniteError, accuracy_table, tally
+from train.options import PretrainingEvaluation
 from train.step import global_outputs, group_size
-
-if TYPE_CHECKING:
-    from train.evaluate import Pretraining
 
 _SEED = 0
 """Of masks and of the places of sounds, whatever the seed of the run."""
@@ -51,7 +49,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of an evaluation; the keys are those of `model.losses.contrastive` and `train.accuracy.answers`.
+    """The metrics of an evaluation, with the keys of `model.losses.contrastive` and `train.metrics.accuracy.answers`.
 
     `batch_size` is the number of examples that are candidates for each other, `damaged` that of records left out.
     """
@@ -179,7 +177,7 @@ def _evaluate_batch(
     return is_record.sum(), {"loss": total, **losses}, counts
 
 
-def evaluate_pretraining(options: Pretraining) -> int:
+def evaluate_pretraining(options: PretrainingEvaluation) -> int:
     """Evaluate and print; returns the exit status."""
     loaded = weights.load(options.checkpoint)
     vocabulary = loaded.check_vocabulary(options.data, options.split)

@@ -5,43 +5,42 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from rich.console import Console
 
 from model.checkpoint_location import CHECKPOINTS_NAME, is_run
 from model.config import ReserveConfig
-from shards import filesystem
 from shards.reader import Reader, StreamOptions
-from shards.reading.question_config import QuestionConfig
-from train import hosts, run_config
+from shards.records.question_config import QuestionConfig
+from shards.storage import filesystem
+from train import run_config
 from train.checkpoint import Checkpoints, export_published, silence_orbax
-from train.compiling import announce, keep_programs
-from train.figures import accuracy_table
-from train.journal import Journal
+from train.compilation.compiling import announce, keep_programs
+from train.distributed import hosts
+from train.distributed.processes import Hosts
 from train.loop import Rhythm, check_trained, run
 from train.mesh import check_batch, make_mesh
-from train.metrics import EVALUATIONS_NAME, MetricsLog
-from train.processes import Hosts
+from train.metrics.figures import accuracy_table
+from train.metrics.formatting import EVALUATIONS_NAME, MetricsLog
+from train.metrics.metric_writer import Journal
+from train.metrics.profiler import NAME as PROFILE_NAME
+from train.metrics.profiler import Trace
+from train.options import FinetuneOptions
 from train.step import TrainState
 from train.tasks import Task, setup
 from train.tasks.evaluation import Evaluator, accuracies, metrics
 from train.tasks.setup import BEST_NAME, QuestionSet
 from train.tasks.step import initial_state, make_step, state_shapes
 from train.tasks.table import TASKS
-from train.trace import NAME as PROFILE_NAME
-from train.trace import Trace
-
-if TYPE_CHECKING:
-    from train.finetune import Finetune
 
 SWEEP_NAME = "sweep.jsonl"
 CUT = ("cut_options", "lost_subtitle_tokens")
 """What readers count of texts that did not fit."""
 
 
-def start(options: Finetune, changes: list[dict[str, Any]]) -> int:
+def start(options: FinetuneOptions, changes: list[dict[str, Any]]) -> int:
     """Do the run, or one for each of the changes of a sweep; returns the exit status."""
     stop = hosts.Stop()
     keep_programs(options.workdir)
@@ -55,7 +54,7 @@ def start(options: Finetune, changes: list[dict[str, Any]]) -> int:
     return 0
 
 
-def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str, float] | None:
+def finetune(options: FinetuneOptions, stop: hosts.Stop, console: Console) -> dict[str, float] | None:
     """Train, evaluate every epoch, keep the best; the best line of evaluation, or None if stopped early."""
     task, config = TASKS[options.task], options.config
     mesh = make_mesh(config.mesh)
@@ -123,7 +122,7 @@ def finetune(options: Finetune, stop: hosts.Stop, console: Console) -> dict[str,
 
 
 def settle(
-    options: Finetune, task: Task, reading: QuestionConfig, questions: QuestionSet
+    options: FinetuneOptions, task: Task, reading: QuestionConfig, questions: QuestionSet
 ) -> tuple[ReserveConfig, dict | None]:
     """The model of a run, with the parameters to start from if it is new; stores or checks its configuration."""
     ours = {"task": task.name, "init": options.init, "tokenizer": questions.vocabulary.digest}
@@ -140,7 +139,7 @@ def settle(
 
 
 def judge(
-    options: Finetune,
+    options: FinetuneOptions,
     task: Task,
     evaluator: Evaluator,
     state: TrainState,
@@ -177,7 +176,7 @@ def judge(
         log.append(line)
 
 
-def sweep(options: Finetune, combinations: list[dict[str, Any]], stop: hosts.Stop, console: Console) -> int:
+def sweep(options: FinetuneOptions, combinations: list[dict[str, Any]], stop: hosts.Stop, console: Console) -> int:
     """Run every combination in a folder of its own, best first in a table; what is finished is not run again."""
     lines = []
     for changes in combinations:
@@ -207,7 +206,7 @@ def sweep(options: Finetune, combinations: list[dict[str, Any]], stop: hosts.Sto
     return 0
 
 
-def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:
+def _reader(options: FinetuneOptions, task: Task, reading: QuestionConfig) -> Reader:
     config, hosts = options.config, jax.process_count()
     parser = task.parser(dataclasses.replace(reading, training=True))
     stream = StreamOptions(
@@ -222,7 +221,7 @@ def _reader(options: Finetune, task: Task, reading: QuestionConfig) -> Reader:
     )
 
 
-def _starting_params(options: Finetune, task: Task, questions: QuestionSet) -> tuple[ReserveConfig, dict]:
+def _starting_params(options: FinetuneOptions, task: Task, questions: QuestionSet) -> tuple[ReserveConfig, dict]:
     config = options.config
     begun = setup.start(task, options.init, config.input.grid, config.dtype, questions.vocabulary, config.seed)
     return setup.with_layout(*begun, config.scan_layers, config.remat)
@@ -232,6 +231,6 @@ def _score(task: Task, line: dict[str, Any]) -> float:
     return line.get(f"val/{task.best}", 0.0)
 
 
-def _best_line(options: Finetune, task: Task) -> dict[str, Any]:
+def _best_line(options: FinetuneOptions, task: Task) -> dict[str, Any]:
     lines = MetricsLog(filesystem.join(options.workdir, EVALUATIONS_NAME)).lines()
     return max(lines, key=lambda line: _score(task, line), default={})

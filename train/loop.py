@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from shards import filesystem
-from shards.errors import UserError
 from shards.reader import Reader
-from train import hosts
+from shards.storage import filesystem
+from shards.storage.errors import UserError
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
+from train.distributed import hosts
 from train.evaluation import Evaluation
 from train.mesh import to_devices
 from train.step import Batch, Metrics, TrainState, make_step

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from model import attention
 from model.config import ReserveConfig
 from model.sharding import AXES, BATCH_AXES
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 from train.config import MeshConfig
 
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (

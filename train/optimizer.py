@@ -1,7 +1,7 @@
 """The published optimizers: Adam with moments in bfloat16, decoupled weight decay, warm-up and decay of the rate.
 
-Pretraining decays weights toward zero and finetuning toward where it started (spec training.md 1, 7). Everything is a
-plain optax transform, so the state shards and saves like any other tree.
+Pretraining decays weights toward zero and finetuning toward where it started (docs/spec/training.md 1, 7). Everything
+is a plain optax transform, so the state shards and saves like any other tree.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ SIGN_STEP = 1 + 2**-9
 """What a negative sign multiplies a stored second moment by: about one more bit of mantissa."""
 
 FINETUNING_DECAY_ABOVE = 4096
-"""Finetuning decays larger leaves only, which spares every bias and the new output layer (spec training.md 7.1)."""
+"""Finetuning decays larger leaves only, which spares every bias and the new output layer.
+
+See docs/spec/training.md 7.1.
+"""
 
 _SCANNED = "layers"
 
@@ -39,7 +42,10 @@ class OriginState(NamedTuple):
 
 
 def encode_second_moment(v: jax.Array) -> jax.Array:
-    """The cube of `v`, float32, in bfloat16, with the better of two multipliers in its sign (spec training.md 1.2)."""
+    """The cube of `v`, float32, in bfloat16, with the better of two multipliers in its sign.
+
+    See docs/spec/training.md 1.2.
+    """
     cube = v * v * v
     stored = cube.astype(jnp.bfloat16)
     wide = stored.astype(jnp.float32)
@@ -56,7 +62,7 @@ def decode_second_moment(code: jax.Array) -> jax.Array:
 def scale_by_compact_adam(
     beta_1: float, beta_2: float, eps: float, bias_correction: bool
 ) -> optax.GradientTransformation:
-    """Adam's scaling of float32 gradients with both moments stored in bfloat16 (spec training.md 1.2).
+    """Adam's scaling of float32 gradients with both moments stored in bfloat16 (docs/spec/training.md 1.2).
 
     The update uses the moments before they are rounded.
     """
@@ -100,7 +106,7 @@ def scale_by_float32_adam(
 
 
 def cosine_schedule(warmup_steps: int, total_steps: int, final_scale: float) -> optax.Schedule:
-    """Scale of the learning rate in pretraining, from 0 to 1 and down to `final_scale` (spec training.md 1.4)."""
+    """Scale of the learning rate in pretraining, from 0 to 1 and down to `final_scale` (docs/spec/training.md 1.4)."""
 
     def scale(step: jax.Array) -> jax.Array:
         cosine = (1 - jnp.cos(math.pi * _progress(step, warmup_steps, total_steps))) / 2
@@ -110,7 +116,7 @@ def cosine_schedule(warmup_steps: int, total_steps: int, final_scale: float) -> 
 
 
 def linear_schedule(warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Scale of the learning rate in finetuning, from 0 to 1 and down to 0 (spec training.md 1.4)."""
+    """Scale of the learning rate in finetuning, from 0 to 1 and down to 0 (docs/spec/training.md 1.4)."""
     return lambda step: _warmed_up(step, warmup_steps, 1 - _progress(step, warmup_steps, total_steps))
 
 
@@ -120,17 +126,17 @@ def pretraining_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def pretraining_decay_mask(params: optax.Params) -> optax.Params:
-    """True for leaves of more than one dimension, the two-dimensional biases included (spec training.md 1.3)."""
+    """True for leaves of more than one dimension, the two-dimensional biases included (docs/spec/training.md 1.3)."""
     return _by_layer_shape(params, lambda shape: len(shape) > 1)
 
 
 def finetuning_decay_mask(params: optax.Params) -> optax.Params:
-    """True for large leaves of more than one dimension (spec training.md 7.1)."""
+    """True for large leaves of more than one dimension (docs/spec/training.md 7.1)."""
     return _by_layer_shape(params, lambda shape: len(shape) > 1 and math.prod(shape) > FINETUNING_DECAY_ABOVE)
 
 
 def pretraining_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Adam, decay toward zero, schedule and rate, in the published order (spec training.md 1.1)."""
+    """Adam, decay toward zero, schedule and rate, in the published order (docs/spec/training.md 1.1)."""
     return optax.chain(
         _adam(config, config.bias_correction),
         optax.add_decayed_weights(config.weight_decay, pretraining_decay_mask),
@@ -140,7 +146,7 @@ def pretraining_optimizer(config: OptimizerConfig) -> optax.GradientTransformati
 
 
 def finetuning_optimizer(config: OptimizerConfig, initial_params: optax.Params) -> optax.GradientTransformation:
-    """Adam with bias correction, decay toward `initial_params`, linear schedule and rate (spec training.md 7.1).
+    """Adam with bias correction, decay toward `initial_params`, linear schedule and rate (docs/spec/training.md 7.1).
 
     `config.final_scale` and `config.bias_correction` have no say here.
     """
@@ -153,7 +159,7 @@ def finetuning_optimizer(config: OptimizerConfig, initial_params: optax.Params) 
 
 
 def decay_toward(initial_params: optax.Params, rate: float) -> optax.GradientTransformation:
-    """Add `rate` times the way from the start, kept in bfloat16, to large leaves (spec training.md 7.1)."""
+    """Add `rate` times the way from the start, kept in bfloat16, to large leaves (docs/spec/training.md 7.1)."""
     mask = finetuning_decay_mask(initial_params)
 
     def init(params: optax.Params) -> OriginState:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
@@ -14,31 +13,30 @@ from model.checkpoint_location import CHECKPOINTS_NAME, is_run, locate
 from model.config import ConfigError
 from model.flops import pretraining_flops
 from model.reserve import InputError
-from shards import dataset, filesystem
-from shards.errors import UsageError
+from shards.dataset import location as dataset
 from shards.reader import PretrainingReader
-from shards.vocabulary import Vocabulary, of_data
-from train import hosts, run_config
+from shards.reading.vocabulary import Vocabulary, of_data
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
+from shards.tokenizer_file import TOKENIZER_NAME
+from train import run_config
 from train.checkpoint import Checkpoints, export_published, silence_orbax
-from train.compiling import announce, keep_programs
+from train.compilation.compiling import announce, keep_programs
+from train.compilation.layouts import for_devices
 from train.config import TrainConfig, fit_to_data
+from train.distributed import hosts
 from train.evaluation import Evaluator
-from train.journal import Journal
-from train.layouts import for_devices
 from train.loop import check_trained, train
 from train.mesh import check_batch, make_mesh
+from train.metrics.metric_writer import Journal
+from train.metrics.profiler import NAME as PROFILE_NAME
+from train.metrics.profiler import Trace
+from train.options import PretrainOptions
 from train.step import TrainState, initial_state, state_shapes
-from train.trace import NAME as PROFILE_NAME
-from train.trace import Trace
 from train.weights import EXPORT_NAME
 
-if TYPE_CHECKING:
-    from train.pretrain import Pretrain
 
-_TOKENIZER_NAME = "tokenizer.json"
-
-
-def pretrain(options: Pretrain) -> int:
+def pretrain(options: PretrainOptions) -> int:
     """Train, export, and say what happened; returns the exit status."""
     stop = hosts.Stop()
     keep_programs(options.workdir)
@@ -103,17 +101,17 @@ def pretrain(options: Pretrain) -> int:
     return 0
 
 
-def settle(options: Pretrain) -> tuple[TrainConfig, Vocabulary, bytes | None]:
+def settle(options: PretrainOptions) -> tuple[TrainConfig, Vocabulary, bytes | None]:
     """The configuration fitted to the data, the data's vocabulary, and the bytes of its file unless published."""
     opened = dataset.open_data(options.data, options.config.input.split)
     vocabulary = of_data(opened.folder, opened.manifest)
     segments = opened.manifest.segments_per_example if opened.manifest else options.config.model.segments
     config = fit_to_data(options.config, vocabulary.size, segments)
-    beside = filesystem.join(opened.folder, _TOKENIZER_NAME)
+    beside = filesystem.join(opened.folder, TOKENIZER_NAME)
     return config, vocabulary, filesystem.read_bytes(beside) if filesystem.exists(beside) else None
 
 
-def check_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary) -> str | None:
+def check_config(options: PretrainOptions, config: TrainConfig, vocabulary: Vocabulary) -> str | None:
     """Return the weights that the run starts or started from.
 
     Raises `UsageError` if the work folder is that of another run.
@@ -129,7 +127,7 @@ def check_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary)
     return stored.get("init")
 
 
-def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary, initial: str | None) -> None:
+def store_config(options: PretrainOptions, config: TrainConfig, vocabulary: Vocabulary, initial: str | None) -> None:
     """Write the resolved configuration of the run into its work folder."""
     if hosts.is_first():
         resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data, "init": initial}
@@ -137,7 +135,7 @@ def store_config(options: Pretrain, config: TrainConfig, vocabulary: Vocabulary,
 
 
 def start(
-    options: Pretrain,
+    options: PretrainOptions,
     config: TrainConfig,
     mesh: jax.sharding.Mesh,
     reader: PretrainingReader,
@@ -155,7 +153,7 @@ def start(
     try:
         location = locate(options.init)
         params = published.load(location.path, config=config.model).params
-    except (published.CheckpointError, ConfigError, InputError) as error:
+    except (checkpoints.CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"--init {options.init}: {error}") from None
     console.print(f"starting from the weights {location}")
     return initial_state(config, mesh, params)

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model.checkpoint_location import CONFIG_NAME
-from shards import filesystem, stored_config
-from shards.errors import UsageError, UserError
-from shards.stored_config import StoredConfigError
+from shards.storage import filesystem, stored_config
+from shards.storage.errors import UsageError, UserError
+from shards.storage.stored_config import CONFIG_NAME, StoredConfigError
 
 _MOST_NAMED = 5
 """Differences that a message names."""

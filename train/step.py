@@ -25,10 +25,10 @@ from model.config import ReserveConfig
 from model.losses import contrastive
 from model.objectives import Outputs, pretraining_outputs
 from model.reserve import MerlotReserve, initial_parameters
-from train import accuracy
 from train.config import TrainConfig
-from train.example_mask import copies, only
 from train.mesh import by_example, check_batch, for_mesh, replicated, state_shardings
+from train.metrics import accuracy
+from train.metrics.example_mask import copies, only
 from train.optimizer import pretraining_optimizer, pretraining_schedule
 
 Metrics = dict[str, jax.Array]

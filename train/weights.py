@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 from model import published
 from model.checkpoint_location import CHECKPOINTS_NAME, Location, is_run, locate
-from model.config import ConfigError, ReserveConfig
+from model.checkpoints import CheckpointError
+from model.config import DEFAULT_GRID, ConfigError, ReserveConfig
+from model.pretrained import Pretrained
 from model.reserve import InputError
-from shards import dataset, filesystem
-from shards.errors import UsageError
-from shards.vocabulary import Vocabulary, of_data
+from shards.dataset import location as dataset
+from shards.reading.vocabulary import Vocabulary, of_data
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 from train import run_config
 from train.checkpoint import Checkpoints
-from train.config import BASE, TrainConfig, from_json
+from train.config import TrainConfig, from_json
+from train.configs.base import CONFIG as BASE
 from train.mesh import make_mesh
 from train.step import state_shapes
 
@@ -78,7 +82,7 @@ def load(checkpoint: str) -> Weights:
     return Weights(name, restored.state.params, config, vocabulary)
 
 
-def pretrained(checkpoint: str) -> published.Pretrained:
+def pretrained(checkpoint: str) -> Pretrained:
     """Load the exported weights of a finished run, at its work folder or its `export`, for `model.inference`.
 
     Raises `UsageError` if they are not there.
@@ -95,18 +99,18 @@ def _config_of(run: str) -> tuple[TrainConfig, str]:
 
 
 def _is_path(checkpoint: str) -> bool:
-    return published.remote_file(checkpoint, published.DEFAULT_GRID) is None
+    return published.remote_file(checkpoint, DEFAULT_GRID) is None
 
 
 def _located(checkpoint: str) -> Location:
     try:
         return locate(checkpoint)
-    except published.CheckpointError as error:
+    except CheckpointError as error:
         raise UsageError(f"{checkpoint}: {error}") from None
 
 
-def _published(location: Location, config: ReserveConfig | None) -> published.Pretrained:
+def _published(location: Location, config: ReserveConfig | None) -> Pretrained:
     try:
         return published.load(location.path, grid=config.grid if config else BASE.model.grid, config=config)
-    except (published.CheckpointError, ConfigError, InputError) as error:
+    except (CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"{location.path}: {error}") from None

@@ -20,11 +20,13 @@ from typing import NamedTuple
 import tyro
 from rich.console import Console
 
-from shards import command_line, filesystem
-from shards.errors import UsageError, UserError, run_command
-from train.config import TINY
-from train.intervals import wilson
-from train.metrics import EVALUATIONS_NAME, MetricsLog
+from shards import command_line
+from shards.command_line import run_command
+from shards.storage import filesystem
+from shards.storage.errors import UsageError, UserError
+from train.configs.tiny import CONFIG as TINY
+from train.metrics.formatting import EVALUATIONS_NAME, MetricsLog
+from train.metrics.intervals import wilson
 
 Command = tuple[str, ...]
 """A module and its arguments."""

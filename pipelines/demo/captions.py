@@ -1,7 +1,7 @@
 """What YouTube would show: the automatic track with a time tag for each word, and the uploaded track with sentences.
 
 Both are written from the true words. The automatic one is lower-case, without punctuation, slightly wrong in time, and
-rolls: each cue repeats the line before it, and a copy of 10 ms closes each line (spec ingest.md 7.1, 7.2).
+rolls: each cue repeats the line before it, and a copy of 10 ms closes each line (docs/spec/ingest.md 7.1, 7.2).
 """
 
 from __future__ import annotations

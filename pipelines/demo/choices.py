@@ -16,9 +16,11 @@ import tyro
 from rich.console import Console
 
 from pipelines.demo.scenes import ATTRIBUTES
-from shards import command_line, filesystem
-from shards.errors import UsageError, run_command
-from shards.randomness import generator
+from shards import command_line
+from shards.command_line import run_command
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
+from shards.storage.randomness import generator
 
 SEEN = ("colour", "shape", "motion")
 """The attributes that frames show; the fourth is only heard."""

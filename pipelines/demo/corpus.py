@@ -30,8 +30,10 @@ from rich.progress import Progress
 
 from pipelines.demo import captions, scenes, script, sounds, voice
 from pipelines.demo.encoding import EncodingError, encode
-from shards import command_line, filesystem
-from shards.errors import UsageError, UserError, run_command
+from shards import command_line
+from shards.command_line import run_command
+from shards.storage import filesystem
+from shards.storage.errors import UsageError, UserError
 
 _VOICE_PEAK = 0.5  # full scale = 1
 _SPARE_SECONDS = 0.15  # silence after each utterance

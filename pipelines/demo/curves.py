@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from shards import command_line, filesystem
-from shards.errors import UsageError, run_command
-from train.metrics import NAME, MetricsLog
+from shards import command_line
+from shards.command_line import run_command
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
+from train.metrics.formatting import NAME, MetricsLog
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +52,7 @@ def draw(lines: Sequence[dict[str, float]]) -> Figure:
     """Three diagrams side by side from the lines of a metrics file."""
     from matplotlib.figure import Figure
 
-    from train.accuracy import OBJECTIVES
+    from train.metrics.accuracy import OBJECTIVES
 
     figure = Figure(figsize=(15, 4), layout="constrained")
     losses, *accuracies = figure.subplots(1, 3)

@@ -8,34 +8,18 @@ what the answers rest on.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 import tyro
 
+from pipelines.demo.options import QuestionOptions
 from shards import command_line
-from shards.errors import UsageError, run_command
-
-
-@dataclass(frozen=True)
-class Options:
-    """Ask what the corpus shows and lets hear, and print how often the answers are right."""
-
-    data: str
-    """The data folder that holds the question videos as a split."""
-    truth: str
-    """The corpus' folder of question videos, with their truth files."""
-    checkpoint: str
-    """A finished run of train.pretrain, or its export."""
-    split: str = "questions"
-    limit: int | None = None
-    """Ask no more questions than this."""
-    out: str | None = None
-    """Also write the accuracies to this JSON file."""
+from shards.command_line import run_command
+from shards.storage.errors import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options = command_line.parse(tyro.cli, Options, "pipelines.demo.questions", argv)
+    options = command_line.parse(tyro.cli, QuestionOptions, "pipelines.demo.questions", argv)
     command_line.require_data("--data", options.data)
     command_line.require_folder("--truth", options.truth)
     command_line.require_data("--checkpoint", options.checkpoint)

@@ -8,26 +8,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 
 from model import inference
 from model.config import ReserveConfig
-from model.published import Pretrained
+from model.pretrained import Pretrained
 from model.reserve import PADDING_SEGMENT
+from pipelines.demo.options import QuestionOptions
 from pipelines.demo.scenes import ATTRIBUTES
-from shards import audio, filesystem, images
-from shards.errors import UsageError
+from shards.arrays import audio, images
 from shards.reader import examples
 from shards.reading.pretraining import DecodedSegment
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 from shards.tokens import AUDIOSPAN, PADDING
 from train import weights
-from train.figures import Accuracy, NotFiniteError, accuracy_table, tally
-
-if TYPE_CHECKING:
-    from pipelines.demo.questions import Options
+from train.metrics.figures import Accuracy, NotFiniteError, accuracy_table, tally
 
 BLANKED = ("nothing", "frames", "sound")
 """What is taken away from the model in each round of the same questions."""
@@ -49,7 +47,7 @@ class Question:
     segment: int
 
 
-def run(options: Options) -> int:
+def run(options: QuestionOptions) -> int:
     """Ask every question with nothing, frames, and sound blanked, and print the accuracies; returns the exit status."""
     model = weights.pretrained(options.checkpoint)
     windows = [segments for segments, _ in examples(options.data, options.split)]

@@ -7,8 +7,8 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from pipelines.command import run_and_leave
 from pipelines.preprocess import main
+from pipelines.runner.command import run_and_leave
 
 _SWITCHES = ("retry_failed", "keep_segments")
 

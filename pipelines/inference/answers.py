@@ -7,7 +7,6 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -16,12 +15,10 @@ from rich.table import Table
 from model import inference
 from model.inference import Answers, VideoInputs
 from pipelines.inference.clips import inputs, read_clip
+from pipelines.inference.options import Ask
 from pipelines.inference.rows import alike_note
-from pipelines.weights import input_errors, load_weights
+from pipelines.inference.weights import input_errors, load_weights
 from shards.inspection.plain_table import PlainTable
-
-if TYPE_CHECKING:
-    from pipelines.ask import Ask
 
 _BAR = 30
 
@@ -39,7 +36,7 @@ def ask(asked: Ask, options: list[str]) -> int:
             console.print(f"note: {note}")
         answers = inference.answer_all(model, video, asked.prompt, options, asked.use)
         if asked.timeline:
-            from pipelines.timeline import draw
+            from pipelines.inference.timeline import draw
 
             timeline = inference.answer_all(model, video, asked.prompt[:1], options, asked.use, stride=1)[0][0]
             draw(asked.timeline, asked.prompt[0], options, window_times(video, timeline), timeline.over_time())

@@ -10,7 +10,7 @@ from ingest.ids import video_id
 from ingest.raw import RawError, RawVideo
 from model.config import DEFAULT_GRID
 from model.inference import VideoInputs
-from pipelines.ask_options import Part, is_file
+from pipelines.inference.options import Part, is_file
 
 
 def read(
@@ -52,7 +52,7 @@ def _fetched(video: str, folder: str) -> RawVideo:
         raise ClipError(f"{video!r} is neither a file nor an id or address of YouTube")
     # Downloading and drawing take a second each to import, and most questions need neither.
     from ingest.config import DownloadConfig
-    from ingest.download import Downloader
+    from ingest.download.youtube import Downloader
 
     downloaded = Downloader(folder, DownloadConfig(), "en")(found)
     if not isinstance(downloaded, RawVideo):

@@ -19,7 +19,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -42,17 +41,14 @@ from ingest.ids import video_id
 from ingest.media import MediaError
 from model import inference
 from model.inference import Encoded, VideoInputs
-from model.published import Pretrained
+from model.pretrained import Pretrained
 from model.reserve import InputError
-from pipelines.ask_options import Part, check_options, check_prompts
 from pipelines.inference.answers import as_json
 from pipelines.inference.clips import inputs, read_clip
+from pipelines.inference.options import App, Part, check_options, check_prompts
 from pipelines.inference.page_requests import MAX_PROMPT, MAX_SOURCE, RefusedError, read_json, store, text, texts
-from pipelines.weights import load_weights
-from shards.errors import UsageError, UserError
-
-if TYPE_CHECKING:
-    from pipelines.app import App
+from pipelines.inference.weights import load_weights
+from shards.storage.errors import UsageError, UserError
 
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("page.html")

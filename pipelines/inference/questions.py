@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ingest.raw import decode_text
-from shards import filesystem
-from shards.errors import UsageError
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 
 COLUMNS = ("video", "prompt")
 _START = b'{"key": "'

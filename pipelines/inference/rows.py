@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from model import inference
 from model.inference import Answers, Use
-from model.published import Pretrained
+from model.pretrained import Pretrained
 from model.reserve import InputError
-from pipelines.ask_options import Part, check_options, check_prompts
 from pipelines.inference.clips import inputs, read_clip
+from pipelines.inference.options import Part, check_options, check_prompts
 from pipelines.inference.questions import Question
-from shards.errors import StorageError, UserError
+from shards.storage.errors import StorageError, UserError
 
 
 def answer_rows(model: Pretrained, rows: list[Question], use: Use) -> Iterator[dict]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -16,17 +15,15 @@ from ingest.clip import Clip, ClipError
 from ingest.raw import RawError, list_folder
 from model import inference
 from model.inference import SegmentVectors, Use
-from model.published import Pretrained
-from pipelines.ask_options import Part
+from model.pretrained import Pretrained
 from pipelines.inference.clips import inputs, read_clip
-from pipelines.weights import input_errors, load_weights
-from shards import dataset, filesystem
-from shards.errors import UsageError
+from pipelines.inference.options import Embed, Part
+from pipelines.inference.weights import input_errors, load_weights
+from shards.dataset import location as dataset
 from shards.reader import examples
 from shards.reading.pretraining import DecodedSegment
-
-if TYPE_CHECKING:
-    from pipelines.embed import Embed
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 
 
 def run(asked: Embed) -> int:

@@ -15,18 +15,18 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from ingest.similarity import GroupRules, group_pictures, judge
-from pipelines import embedders
-from pipelines.metering import JOB, count, timed
+from pipelines.extraction import embedders
 from pipelines.preprocessing.mix_text import MixText, NoText
-from shards import planning, writer
-from shards.errors import UserError
-from shards.inspection.sums import Sums
-from shards.manifest import Shard
-from shards.packing import Run
-from shards.planning import LeftOver, Packing, ShardPlan, Target
-from shards.randomness import digest
-from shards.text_store import TextStore
-from shards.video_store import VideoStore, VideoTable
+from pipelines.runner.metering import JOB, count, timed
+from shards.dataset import planning, writer
+from shards.dataset.manifest import Shard
+from shards.dataset.packing import Run
+from shards.dataset.planning import LeftOver, Packing, ShardPlan, Target
+from shards.dataset.sums import Sums
+from shards.dataset.text_store import TextStore
+from shards.dataset.video_store import VideoStore, VideoTable
+from shards.storage.errors import UserError
+from shards.storage.randomness import digest
 
 LEFT_OVER, REMAINDER, SUMS = "left-over", "remainder", "sums"
 KEPT = "kept"

@@ -13,20 +13,22 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
-from ingest.outcomes import Kind
-from pipelines.metering import JOB, count, timed
 from pipelines.preprocessing.assemble_shards import Assembled, Assembly, SumFn
 from pipelines.preprocessing.marker import require_marker
-from shards import dataset, filesystem, generations, ledger, manifest, removal
-from shards.errors import UserError
-from shards.generations import waiting_runs
+from pipelines.runner.metering import JOB, count, timed
+from shards.dataset import generations, ledger, manifest, removal
+from shards.dataset import location as dataset
+from shards.dataset.generations import waiting_runs
+from shards.dataset.ledger import Entry
+from shards.dataset.manifest import Generation, Shard, generation_stats_path
+from shards.dataset.sums import Sums
+from shards.dataset.text_store import TextStore
+from shards.dataset.video_store import VideoStore, VideoTable
 from shards.inspection import card
-from shards.inspection.sums import Sums
-from shards.ledger import Entry
-from shards.manifest import Generation, Shard, generation_stats_path
-from shards.randomness import digest
-from shards.text_store import TextStore
-from shards.video_store import VideoStore, VideoTable
+from shards.outcomes import Kind
+from shards.storage import filesystem
+from shards.storage.errors import UserError
+from shards.storage.randomness import digest
 
 REPORT = "report.json"
 """What the last run did, in the data folder."""

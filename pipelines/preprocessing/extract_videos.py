@@ -20,26 +20,26 @@ import apache_beam as beam
 from ingest import folders
 from ingest import raw as raw_videos
 from ingest.config import DownloadConfig, VideoConfig
-from ingest.outcomes import Kind, Outcome
 from ingest.raw import RawError, RawVideo
 from ingest.result import Result, crashed
-from pipelines.breaker import Breaker
-from pipelines.budget import Budget, Pace, Politeness
-from pipelines.extraction import Extracted, Extractor
-from pipelines.limits import Limits
-from pipelines.metering import JOB, OUTCOME, count, spent, timed
-from pipelines.not_tried import Reason
+from pipelines.extraction.circuit_breaker import Breaker
+from pipelines.extraction.decoding import Extracted, Extractor
+from pipelines.extraction.download_budget import Budget, Pace, Politeness
+from pipelines.extraction.untried import Reason
 from pipelines.preprocessing.listing import ListedVideo, Source
 from pipelines.preprocessing.marker import require_marker
 from pipelines.preprocessing.select_videos import is_stale
-from pipelines.worker_image import require_extras
-from shards import filesystem
-from shards.errors import UserError
-from shards.segments import VideoText
-from shards.video_store import VideoStore, VideoStoreError, VideoTable
+from pipelines.runner.limits import Limits
+from pipelines.runner.metering import JOB, OUTCOME, count, spent, timed
+from pipelines.runner.worker_image import require_extras
+from shards.dataset.video_store import VideoStore, VideoStoreError, VideoTable
+from shards.outcomes import Kind, Outcome
+from shards.records.segments import VideoText
+from shards.storage import filesystem
+from shards.storage.errors import UserError
 
 if TYPE_CHECKING:
-    from ingest.download import Downloader
+    from ingest.download.youtube import Downloader
 
 STAGED_PREFIX = "reservoir-staged-"
 """How the folders of copies from a bucket are named; a copy goes as soon as its video is done."""
@@ -288,7 +288,7 @@ class Fetch(beam.DoFn):
 
     def _downloader(self, folder: str) -> Downloader:
         # What downloads costs a second to import, which jobs on files should not pay.
-        from ingest.download import Downloader
+        from ingest.download.youtube import Downloader
 
         if folder not in self.downloaders:
             language, reader = self.extraction.config.language, self.reader

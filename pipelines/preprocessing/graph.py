@@ -11,26 +11,29 @@ import uuid
 
 import apache_beam as beam
 
-from ingest.outcomes import Kind
-from pipelines.folder import CONFIG_NAME, TOKENIZER_NAME, manifest_of, vocabulary_of
-from pipelines.options import PreprocessOptions
 from pipelines.preprocessing.assemble_shards import AssembleShards, Assembly
 from pipelines.preprocessing.commit_generation import CommitGeneration, Commitment, ReportRun, undropped
 from pipelines.preprocessing.extract_videos import DownloadVideos, Extraction, ExtractVideos
 from pipelines.preprocessing.listing import list_of
 from pipelines.preprocessing.mix_text import MixText, TextMixture, list_pieces
+from pipelines.preprocessing.options import PreprocessOptions
 from pipelines.preprocessing.replay_rules import Replay, ReplayRules
 from pipelines.preprocessing.select_videos import ReadCommitted, SelectVideos
-from shards import filesystem, ledger, removal, text_store
-from shards.generations import waiting_runs
-from shards.manifest import Manifest
-from shards.planning import Packing
-from shards.video_store import VideoTable
+from pipelines.runner.data_folder import vocabulary_of
+from shards.dataset import ledger, manifest, removal, text_store
+from shards.dataset.generations import waiting_runs
+from shards.dataset.manifest import Manifest
+from shards.dataset.planning import Packing
+from shards.dataset.video_store import VideoTable
+from shards.outcomes import Kind
+from shards.storage import filesystem
+from shards.storage.stored_config import CONFIG_NAME
+from shards.tokenizer_file import TOKENIZER_NAME
 
 
 def build(pipeline: beam.Pipeline, options: PreprocessOptions, config: str) -> None:
     """Add the stages of the job that `options` name; `config` is the digest of how segments are made."""
-    committed = manifest_of(options.out)
+    committed = manifest.find(options.out)
     ledgers = ledgers_of(options.out, committed)
     if options.stage == "assemble":
         tables = pipeline | "Read what is committed" >> ReadCommitted(options.out, config, ledgers)
@@ -54,7 +57,7 @@ def build_refiltered(pipeline: beam.Pipeline, options: PreprocessOptions, config
     """Add the stages that make a new data folder from the kept segments of another, under other thresholds."""
     tables = pipeline | "Replay the rules" >> ReplayRules(replay, options.out, config, options.split)
     nothing = pipeline | "No list" >> beam.Create([], reshuffle=False)
-    _assemble(tables, nothing, nothing, options, config, manifest_of(options.out))
+    _assemble(tables, nothing, nothing, options, config, manifest.find(options.out))
 
 
 def _assemble(

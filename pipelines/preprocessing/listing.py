@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ingest import raw as raw_videos
+from ingest.download.yt_dlp_flags import age_note
 from ingest.folders import FolderVideo, is_hidden
 from ingest.id_lists import column_note, read_entries, resolved
-from ingest.outcomes import Outcome
-from ingest.yt_dlp_flags import age_note
-from pipelines.options import PreprocessOptions
-from shards import filesystem
-from shards.randomness import digest
+from pipelines.preprocessing.options import PreprocessOptions
+from shards.outcomes import Outcome
+from shards.storage import filesystem
+from shards.storage.randomness import digest
 
 
 class Source(enum.Enum):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shards import filesystem
-from shards.errors import StorageError
+from shards.storage import filesystem
+from shards.storage.errors import StorageError
 
 
 def require_marker(marker: str) -> None:

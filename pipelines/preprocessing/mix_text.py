@@ -18,14 +18,14 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from ingest.documents import SUFFIXES
-from pipelines.text_options import Source, TextOptions
-from shards import filesystem
+from ingest.corpus.documents import SUFFIXES
+from pipelines.preprocessing.text_options import Source, TextOptions
 from shards import tokenizer as vocabulary
-from shards.errors import UserError
-from shards.planning import ShardPlan
-from shards.randomness import generator
-from shards.text_store import SEQUENCE_LENGTH, TextStore
+from shards.dataset.planning import ShardPlan
+from shards.dataset.text_store import SEQUENCE_LENGTH, TextStore
+from shards.storage import filesystem
+from shards.storage.errors import UserError
+from shards.storage.randomness import generator
 
 _COUNTED = ("characters", "documents", "sequences")
 
@@ -138,7 +138,7 @@ class PackText(beam.DoFn):
         counts = store.finished(piece.source, piece.number, piece.digest)
         if counts is None:
             # What cleans text takes half a second to import, which most jobs have no use for.
-            from ingest.text_packing import packed_file
+            from ingest.corpus.packing import packed_file
 
             counts = Counter()
             name, words = f"{piece.source}/{piece.number}", vocabulary.load_tokenizer(self.mixture.tokenizer)

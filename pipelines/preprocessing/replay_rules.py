@@ -10,10 +10,10 @@ import apache_beam as beam
 
 from ingest.config import FilterConfig
 from ingest.filters import broken_rule
-from ingest.outcomes import Kind, Outcome
-from shards.ledger import Entry, read_part
-from shards.segments import VideoText
-from shards.video_store import VideoStore, VideoTable
+from shards.dataset.ledger import Entry, read_part
+from shards.dataset.video_store import VideoStore, VideoTable
+from shards.outcomes import Kind, Outcome
+from shards.records.segments import VideoText
 
 RULES = frozenset(
     (

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 
-from ingest.outcomes import Kind
 from pipelines.preprocessing.listing import ListedVideo, VideoList, blocked_ids
-from shards.ledger import read_part
-from shards.video_store import VideoStore
+from shards.dataset.ledger import read_part
+from shards.dataset.video_store import VideoStore
+from shards.outcomes import Kind
 
 KNOWN = "known"
 

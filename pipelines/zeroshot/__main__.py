@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from pipelines import ask_options
+from pipelines.inference import options as ask_options
 from pipelines.zeroshot.benchmark import KEPT, chance, find_videos, majority, read_rankings
 from pipelines.zeroshot.epic import Epic
 from pipelines.zeroshot.kinetics import Kinetics
@@ -20,7 +20,7 @@ from pipelines.zeroshot.lsmdc import Lsmdc
 from pipelines.zeroshot.msrvtt import Msrvtt
 from pipelines.zeroshot.star import Star
 from shards import command_line
-from shards.errors import run_command
+from shards.command_line import run_command
 
 Named = (
     Annotated[Epic, tyro.conf.subcommand("epic")]
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         ask_options.check_checkpoint(asked.checkpoint)
         from rich.progress import track
 
-        from pipelines.weights import input_errors, load_weights
+        from pipelines.inference.weights import input_errors, load_weights
         from pipelines.zeroshot.ranking import run
 
         model = load_weights(asked.checkpoint, asked.grid)

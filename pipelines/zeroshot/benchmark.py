@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.folders import MEDIA_SUFFIXES
-from shards import filesystem
-from shards.errors import UsageError
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 
 KEPT = 50
 """Options of a ranking that are written down."""

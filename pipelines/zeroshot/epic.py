@@ -1,4 +1,4 @@
-"""EPIC-Kitchens-100: which action comes next, a second before it starts (spec training.md 13.2).
+"""EPIC-Kitchens-100: which action comes next, a second before it starts (docs/spec/training.md 13.2).
 
 The folder holds `validation.csv` (no header) and `actions.csv` of the anticipation benchmark and
 `EPIC_100_validation.csv` of the data set; videos are `P01_01.MP4` anywhere under theirs.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.zeroshot.benchmark import Benchmark, Intervals, Question, Ranking
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 PROMPT = "My next action is <|MASK|>"
 _BEST = 5

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, needed, shares
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 
 @dataclass(frozen=True)

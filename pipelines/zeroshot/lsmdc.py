@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, shares
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 BLANK = "_____"
 

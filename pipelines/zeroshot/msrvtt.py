@@ -1,4 +1,4 @@
-"""MSRVTT-QA: questions, rewritten as statements with a blank, about clips of some seconds (spec training.md 13.3).
+"""MSRVTT-QA: questions, rewritten as statements with a blank, about clips of some seconds (docs/spec/training.md 13.3).
 
 The folder holds `train_qa.json` and `test_qa.json`; `test_infill.json` has the same items with a `statement` (or
 `infill`) whose one `_` is the blank, as a language model rewrote the question. Videos are `video7010.mp4`.

@@ -9,10 +9,10 @@ from ingest import clip, media
 from ingest.clip import ClipError
 from ingest.media import MediaError
 from model import inference
-from model.published import Pretrained
+from model.pretrained import Pretrained
 from pipelines.inference.clips import inputs
 from pipelines.zeroshot.benchmark import KEPT, Benchmark, Question, Ranking, read_rankings
-from shards import filesystem
+from shards.storage import filesystem
 
 
 def run(model: Pretrained, benchmark: Benchmark, videos: Mapping[str, str], out: str) -> Iterator[Ranking]:

@@ -9,12 +9,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from shards import filesystem
-from shards.dataset import DataSet
-from shards.errors import UsageError
+from shards.dataset.location import DataSet
+from shards.dataset.manifest import Manifest
 from shards.inspection import funnel, stats, stats_tables
 from shards.inspection.stats import Summary
-from shards.manifest import Manifest
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
+from shards.storage.stored_config import CONFIG_NAME
 
 NAME = "CARD.md"
 _MOST_ROWS = 30
@@ -100,7 +101,7 @@ def _cell(value: object) -> str:
 
 
 def _config(folder: str) -> dict[str, Any]:
-    path = filesystem.join(folder, "config.json")
+    path = filesystem.join(folder, CONFIG_NAME)
     if not filesystem.exists(path):
         return {}
     try:

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.text import Text
 
-from shards import audio, images, jpeg
-from shards.segments import Segment
+from shards.arrays import audio, images, jpeg
+from shards.records.segments import Segment
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 _WINDOW, _HOP, _FLOOR, _LOWEST_HZ = 1536, 588, 0.1, 20.0
-"""How the spectrograms were made (spec ingest.md 13)."""
+"""How the spectrograms were made (docs/spec/ingest.md 13)."""
 
 _LADDER = ((160, 60), (128, 50), (112, 40), (96, 30), (64, 25))
 """Width of a frame in a strip and quality, from best to smallest."""
@@ -116,7 +116,7 @@ def data_uri(webp: bytes) -> str:
 def waveform(segments: Sequence[Segment]) -> np.ndarray:
     """Sound that has about the spectrograms of the segments, as fast as it was recorded: `float32 [n]`, 22,050 Hz.
 
-    Spec ingest.md 13 backwards; Griffin and Lim's estimate of the lost phases.
+    docs/spec/ingest.md 13 backwards; Griffin and Lim's estimate of the lost phases.
     """
     # librosa takes seconds to import, and only whoever listens needs it.
     import librosa

@@ -11,12 +11,11 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
-from shards import filesystem, tfrecord
-from shards.dataset import SUFFIX, DataSet
-from shards.errors import UserError
-from shards.records import wire
-from shards.records.example import RecordError
+from shards.dataset.location import SUFFIX, DataSet
+from shards.records import tfrecord, wire
 from shards.records.pretraining import Example, ExampleSegment, example_of
+from shards.storage import filesystem
+from shards.storage.errors import RecordError, UserError
 
 Form = Literal["webdataset", "parquet"]
 ENDINGS: dict[Form, str] = {"webdataset": ".tar", "parquet": ".parquet"}

@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from shards import fetch, filesystem, tokenizer
-from shards.errors import UserError
+from shards import tokenizer
 from shards.inspection import drawing
 from shards.inspection.show import Decode
-from shards.randomness import generator
 from shards.reading.config import ReaderConfig
 from shards.reading.pretraining import PretrainingParser
+from shards.reading.vocabulary import Vocabulary
 from shards.records import wire
-from shards.records.example import RecordError
 from shards.records.pretraining import Example, example_of
+from shards.storage import fetch, filesystem
+from shards.storage.errors import RecordError, UserError
+from shards.storage.randomness import generator
+from shards.tokenizer_file import TOKENIZER_NAME
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO, PADDING
-from shards.vocabulary import Vocabulary
 
 TEXT, MASKED, SOUND = "text", "mask", "sound"
 """What a piece of a sequence shows: its words, a mask (with the words behind it), or sound instead of words."""
@@ -31,7 +32,7 @@ TEXT, MASKED, SOUND = "text", "mask", "sound"
 
 def decoder(folder: str, path: str | None = None) -> Decode:
     """The vocabulary at `path`, beside the data, or the published one; without any, ids are shown as numbers."""
-    beside = filesystem.join(folder, "tokenizer.json")
+    beside = filesystem.join(folder, TOKENIZER_NAME)
     try:
         held = tokenizer.load_tokenizer(path or (beside if filesystem.exists(beside) else None))
     except fetch.FetchError:

@@ -1,4 +1,4 @@
-"""What must hold of the arrays of any example (spec shards.md 16), checked after the fact.
+"""What must hold of the arrays of any example (docs/spec/shards.md 16), checked after the fact.
 
 The checks know nothing of how the arrays were made, so they hold for batches of any reader of this format.
 """
@@ -9,17 +9,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shards.errors import UserError
 from shards.inspection.verify import Finding
-from shards.randomness import generator
 from shards.reading.config import ReaderConfig, StreamOptions
-from shards.reading.examples import Arrays
 from shards.reading.pretraining import PretrainingParser
 from shards.reading.source import Source
-from shards.records.example import RecordError
+from shards.reading.vocabulary import Vocabulary, of_data
+from shards.records.parser import Arrays
 from shards.records.pretraining import Example, parse_example
+from shards.storage.errors import RecordError, UserError
+from shards.storage.randomness import generator
 from shards.tokens import AUDIOSPAN, END, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
-from shards.vocabulary import Vocabulary, of_data
 
 _MASKS = (MASK, MASKAUDIO)
 

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 
-from shards.inspection.sums import Sums
+from shards.dataset.sums import Sums
 
 FAR = 6.0
 """A shard is an outlier if it is more than so many deviations from the median."""

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from shards import jpeg
+from shards.arrays import jpeg
+from shards.dataset.sidecar import HISTOGRAMS, NEAR_BLACK_LEVEL, SILENT_PIXELS, mean_level
 from shards.records import example
-from shards.records.example import Feature, RecordError
-from shards.sidecar import HISTOGRAMS, NEAR_BLACK_LEVEL, SILENT_PIXELS, mean_level
+from shards.records.example import Feature
+from shards.storage.errors import RecordError
 
 
 @dataclass
@@ -63,7 +64,7 @@ class QuestionSums:
 
 
 def problems(features: Mapping[str, Feature], payload: bytes) -> list[str]:
-    """What is wrong with the record of a question, in sentences (spec finetune_data.md 6)."""
+    """What is wrong with the record of a question, in sentences (docs/spec/finetune_data.md 6)."""
     # Their compiled kernels take a second to import, which statistics should not pay.
     from shards.records import choices, vcr
 

@@ -14,17 +14,16 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from shards import filesystem
-from shards.dataset import DataSet
-from shards.errors import StorageError
+from shards.dataset.location import DataSet
+from shards.dataset.manifest import ManifestError, stats_path
+from shards.dataset.sums import Sums
 from shards.inspection import funnel, gallery, outliers, scanning, show, stats, stats_tables
 from shards.inspection.show import Decode
 from shards.inspection.stats import Summary
-from shards.inspection.sums import Sums
-from shards.manifest import ManifestError, stats_path
-from shards.randomness import generator
-from shards.records.example import RecordError
-from shards.vocabulary import Vocabulary, of_data
+from shards.reading.vocabulary import Vocabulary, of_data
+from shards.storage import filesystem
+from shards.storage.errors import RecordError, StorageError
+from shards.storage.randomness import generator
 
 PAGE = "index.html"
 _PICTURE_BYTES = 6_500_000

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from shards import filesystem, tfrecord
-from shards.dataset import DataSet
-from shards.errors import StorageError
+from shards.dataset.location import DataSet
+from shards.dataset.packing import Group, Run
+from shards.dataset.sidecar import Collector
+from shards.dataset.sums import Sums
 from shards.inspection.question_stats import QuestionSums
-from shards.inspection.sums import Sums
-from shards.packing import Group, Run
 from shards.records import example as record
-from shards.records.example import RecordError
+from shards.records import tfrecord
 from shards.records.pretraining import Example, example_of
-from shards.sidecar import Collector
+from shards.storage import filesystem
+from shards.storage.errors import RecordError, StorageError
 
 
 def scan(data: DataSet, processes: int = 1) -> tuple[Sums, list[str]]:

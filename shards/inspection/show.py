@@ -10,14 +10,14 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shards import filesystem, tfrecord
-from shards.dataset import DataSet
-from shards.errors import StorageError, UsageError
+from shards.dataset.location import DataSet
+from shards.dataset.manifest import index_path, stats_path
 from shards.inspection import drawing
 from shards.inspection.plain_table import PlainTable
-from shards.manifest import index_path, stats_path
-from shards.records.example import RecordError
+from shards.records import tfrecord
 from shards.records.pretraining import Example, parse_example
+from shards.storage import filesystem
+from shards.storage.errors import RecordError, StorageError, UsageError
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids -> text."""

@@ -5,18 +5,17 @@ Where a generation has none, its sidecars and the ledger are summed up.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from shards import filesystem, manifest
-from shards.dataset import DataSet
-from shards.duplicates import Duplicates
-from shards.errors import StorageError
-from shards.inspection.sums import Sums
-from shards.ledger import Ledger, read_removals
-from shards.manifest import Generation, Manifest, ManifestError, Shard, generation_stats_path, stats_path
-from shards.sidecar import COUNTS
+from shards.dataset import generation_sums, manifest
+from shards.dataset.duplicates import Duplicates
+from shards.dataset.ledger import Ledger, read_removals
+from shards.dataset.location import DataSet
+from shards.dataset.manifest import Generation, Manifest, ManifestError
+from shards.dataset.sidecar import COUNTS
+from shards.dataset.sums import Sums
+from shards.storage import filesystem
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def sums_of(data: DataSet, split: str | None = None) -> Sums:
         names[filesystem.folder_of(path)][path.rpartition("/")[2]] = name
     for generation in listed:
         ours = names[manifest.generation_folder(data.folder, generation)]
-        sums.add(read_generation(data.folder, generation).renamed(ours))
+        sums.add(generation_sums.read_generation(data.folder, generation).renamed(ours))
     return sums.add(_other_items(data.folder, listed, split))
 
 
@@ -103,7 +102,7 @@ def items_of(data: DataSet, split: str | None = None) -> Sums:
     sums = Sums()
     for generation in listed:
         if generation.ledger:
-            sums.add(read_generation(data.folder, generation).items())
+            sums.add(generation_sums.read_generation(data.folder, generation).items())
     return sums.add(_other_items(data.folder, listed, split))
 
 
@@ -115,33 +114,6 @@ def _other_items(folder: str, listed: list[Generation], split: str | None) -> Su
         entries = read_removals(place) if counted else Ledger(place).entries().values()
         sums.add(Sums.of_items(entry for entry in entries if split in (None, entry.split)))
     return sums
-
-
-def read_generation(folder: str, generation: Generation) -> Sums:
-    """The sums of one generation: those that it left, or else those of its sidecars. Raises `ManifestError`."""
-    path = generation_stats_path(folder, generation)
-    content = filesystem.read_existing(path)
-    if content is not None:
-        try:
-            return Sums.from_json(content)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            raise ManifestError(f"the statistics {path!r} are damaged; --recompute reads the shards instead") from None
-    sums = Sums()
-    for shard in generation.shards:
-        sums.add(read_sidecar(manifest.generation_folder(folder, generation), shard))
-    return sums
-
-
-def read_sidecar(folder: str, shard: Shard) -> Sums:
-    """The sums of one shard. Raises `ManifestError` naming a sidecar that is missing or damaged."""
-    path = stats_path(filesystem.join(folder, shard.name))
-    try:
-        return Sums.of_shard(shard.name, shard.bytes, json.loads(filesystem.read_bytes(path)))
-    except StorageError:
-        raise ManifestError(f"the sidecar {path!r} is missing; --recompute reads the shards instead") from None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        problem = f"the sidecar {path!r} is damaged ({type(error).__name__})"
-        raise ManifestError(f"{problem}; --recompute reads the shards instead") from None
 
 
 def outcomes_by_kind(sums: Sums) -> Counter[str]:

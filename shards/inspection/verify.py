@@ -1,7 +1,7 @@
 """Is a data set what it says? Every byte is read and every claim is checked.
 
 Files are compared with the manifest (size, SHA-256), records with their checksums and the index, contents with the
-schema and with what must hold of any record (spec shards.md 16, invariant 25).
+schema and with what must hold of any record (docs/spec/shards.md 16, invariant 25).
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards import filesystem, jpeg, tfrecord
 from shards import tokenizer as vocabulary
-from shards.dataset import DataSet
+from shards.arrays import jpeg
+from shards.dataset.location import DataSet
+from shards.dataset.manifest import Shard, generation_folder, index_path, stats_path
 from shards.inspection import question_stats
-from shards.manifest import Shard, generation_folder, index_path, stats_path
-from shards.records import wire
-from shards.records.example import RecordError
+from shards.records import tfrecord, wire
 from shards.records.pretraining import Example, example_of
-from shards.segments import Segment
+from shards.records.segments import Segment
 from shards.sizes import MEL_BANDS, SPECTROGRAM_COLUMNS
+from shards.storage import filesystem
+from shards.storage.errors import RecordError
+from shards.tokenizer_file import TOKENIZER_NAME
 from shards.tokens import FIRST_TEXT_ID
 
 _MOST_PER_SHARD = 20
@@ -64,7 +66,7 @@ def verify(data: DataSet, processes: int = 1) -> Iterator[ShardReport]:
 
 def _vocabulary_size(data: DataSet) -> tuple[int | None, list[Finding]]:
     """The size of the folder's vocabulary, and what is wrong with its file."""
-    path = filesystem.join(data.folder, "tokenizer.json")
+    path = filesystem.join(data.folder, TOKENIZER_NAME)
     if not filesystem.exists(path):
         return None, [Finding(path, "the vocabulary is missing")] if data.manifest else []
     content = filesystem.read_bytes(path)

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from shards.reading.examples import Arrays, Examples, Made, Spec
+from shards.reading.examples import Examples, Made
+from shards.records.parser import Arrays, Spec
 
 ALIGNMENT = 64
 """TensorFlow and JAX take arrays over without a copy if they start on such a boundary."""

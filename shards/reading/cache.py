@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from shards import filesystem
-from shards.errors import UsageError
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 
 _SUFFIX = ".piece"
 _TOTAL = "total"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Scaling
+from shards.storage.errors import UsageError
 
 _FIELDS = {
     "num_segments": "segments",
@@ -84,7 +84,7 @@ class TextShape:
 
 
 def default_budget(length: int, mask_rate: float) -> int:
-    """Masked rows of a text of `length` tokens (spec 12.2)."""
+    """Masked rows of a text of `length` tokens (docs/spec/shards.md 12.2)."""
     return int(length / (_TOKENS_PER_MASK / mask_rate - _TOKENS_PER_MASK + 1))
 
 

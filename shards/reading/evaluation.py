@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.errors import UserError
 from shards.reading.batches import BatchMaker
 from shards.reading.cache import CacheOptions
 from shards.reading.config import StreamOptions
-from shards.reading.examples import Arrays, Made, RecordParser, Streams
-from shards.reading.questions import fixed
+from shards.reading.examples import Made
 from shards.reading.source import Source
 from shards.reading.workers import open_batches
-from shards.records.example import RecordError
+from shards.records.parser import Arrays, RecordParser, Streams
+from shards.records.question_rows import fixed
+from shards.storage.errors import RecordError, UserError
 
 IS_RECORD = "is_record"
 """The mask `bool [batch]` among the arrays of a batch: false for rows that fill it up."""

@@ -5,37 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from shards.errors import UserError
-from shards.randomness import generator
 from shards.reading.order import Mixture, Order
 from shards.reading.source import Source
-from shards.records.example import RecordError
-
-Arrays = dict[str, np.ndarray]
-Streams = Callable[[str], np.random.Generator]
-"""A generator for each named purpose, of one record in one epoch."""
-Spec = Mapping[str, tuple[tuple[int, ...], np.dtype]]
-"""Shape and type of every array of one example."""
+from shards.records.parser import Arrays, RecordParser, Streams
+from shards.storage.errors import RecordError, UserError
+from shards.storage.randomness import generator
 
 
 class ReaderError(UserError):
     """The data, a state or the worker processes do not allow to go on; the message says why."""
-
-
-class RecordParser(Protocol):
-    """What turns the bytes of one record into arrays."""
-
-    def spec(self) -> Spec:
-        """Shape and type of every array of one example."""
-
-    def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> Mapping[str, int]:
-        """Fill the arrays of one example and count what happened. Raises `RecordError` if the record is damaged."""
 
 
 class Made(NamedTuple):

@@ -1,7 +1,7 @@
 """What the network must guess: rows of tokens per audio span, the targets among them, and the masked sequences.
 
 A row is the text spoken during one audio span. Rows never hold tokens themselves; they are lengths over one flat list
-of tokens, so that moving a border moves words without ever losing or reordering one (spec shards.md 8 to 11).
+of tokens, so that moving a border moves words without ever losing or reordering one (docs/spec/shards.md 8 to 11).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
 
 WIDENING_SECONDS = 0.125
-"""How far past a target's sound a word may begin and still be masked with it (spec shards.md 10.2)."""
+"""How far past a target's sound a word may begin and still be masked with it (docs/spec/shards.md 10.2)."""
 
 Sequence = np.ndarray
 """`int32 [n, 3]`: token id, audio pointer, text pointer."""
@@ -57,7 +57,7 @@ def choose_targets(rng: np.random.Generator, rows: int, sequences: int, per_sequ
 
 
 def reassign_empty(lengths: np.ndarray, target: np.ndarray, joined: np.ndarray, right_to_left: bool) -> np.ndarray:
-    """One pass of spec 10.1: rows next to an empty target give it a word; the new lengths."""
+    """One pass of docs/spec/shards.md 10.1: rows next to an empty target give it a word; the new lengths."""
     empty_target = target & (lengths == 0)
     able = ~target & (lengths >= 2)
     gives = np.zeros_like(target)
@@ -69,7 +69,10 @@ def reassign_empty(lengths: np.ndarray, target: np.ndarray, joined: np.ndarray, 
 
 
 def widen_targets(rows: Rows, target: np.ndarray, right_to_left: bool) -> np.ndarray:
-    """One pass of spec 10.2: targets take a word that touches their sound from a neighbour; the new lengths."""
+    """Targets take a word that touches their sound from a neighbour; the new lengths.
+
+    See docs/spec/shards.md 10.2.
+    """
     able = ~target & (rows.lengths >= 2)
     first, last = _extremes(rows)
     gives = np.zeros_like(target)
@@ -97,7 +100,10 @@ def _extremes(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def textual_neighbours(target: np.ndarray, same_video: np.ndarray, draws: np.ndarray, probability: float) -> np.ndarray:
-    """Rows beside a target that are shown as text (spec 11); `draws float [rows]` in [0, 1) decide for each."""
+    """Rows beside a target that are shown as text; `draws float [rows]` in [0, 1) decide for each.
+
+    See docs/spec/shards.md 11.
+    """
     beside = np.zeros_like(target)
     beside[:-1] |= target[1:] & same_video[1:]
     beside[1:] |= target[:-1] & same_video[1:]
@@ -123,7 +129,7 @@ def masked_sequence(
 def text_to_audio(
     rows: Rows, targets: np.ndarray, base: int, order_draws: np.ndarray
 ) -> tuple[Sequence, np.ndarray, list[np.ndarray]]:
-    """Words around masked spans whose sound is asked for (spec 10).
+    """Words around masked spans whose sound is asked for (docs/spec/shards.md 10).
 
     `order_draws float [2]` in [0, 1) choose which pass comes first. Returns the sequence, the lengths of the rows after
     all moves, and the words of each target.
@@ -144,7 +150,9 @@ def text_to_audio(
 def audio_to_text(
     rows: Rows, targets: np.ndarray, base: int, neighbours: np.ndarray, audio_tokens: int
 ) -> tuple[Sequence, list[np.ndarray]]:
-    """Sounds around masked spans whose words are asked for (spec 11); `neighbours bool [rows]` are shown as text.
+    """Sounds around masked spans whose words are predicted; `neighbours bool [rows]` are shown as text.
+
+    See docs/spec/shards.md 11.
 
     Returns the sequence and the words of each target.
     """
@@ -194,7 +202,7 @@ def fair_share(sizes: np.ndarray, budget: int) -> np.ndarray:
 def matching_body(
     segments: list[np.ndarray], spans_per_segment: int, audio_tokens: int, with_audio: bool, budget: int | None
 ) -> Sequence:
-    """For each segment a pooling token, then its sound or its words (spec 11.1 step 2).
+    """For each segment a pooling token, then its sound or its words (docs/spec/shards.md 11.1 step 2).
 
     With a `budget` the words of the longest segments are cut so that every pooling token has room; without one the
     body may be longer than any sequence.

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from shards.randomness import generator
+from shards.storage.randomness import generator
 
 _MIXTURE_BLOCK = 4096
 """Positions over which a mixture keeps its proportions exactly; also the smallest weight's denominator."""

@@ -1,4 +1,4 @@
-"""From the bytes of one record to the arrays that pretraining reads (spec shards.md 6 to 15).
+"""From the bytes of one record to the arrays that pretraining reads (docs/spec/shards.md 6 to 15).
 
 Nothing is random that does not come from the streams a caller gives, so the same record, epoch and seed make the same
 arrays wherever and whenever they are made. NumPy and compiled kernels only.
@@ -12,21 +12,20 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from shards import audio, images
-from shards.errors import UsageError
+from shards.arrays import audio, images
+from shards.arrays.resampling import to_bfloat16
 from shards.reading import masking
 from shards.reading.config import ReaderConfig
-from shards.reading.examples import Arrays, Streams
 from shards.reading.masking import Rows, Sequence
 from shards.reading.random_text import mask_text
 from shards.reading.truncation import truncate
+from shards.reading.vocabulary import Vocabulary
 from shards.records import wire
-from shards.records.example import RecordError
+from shards.records.parser import Arrays, Streams
 from shards.records.pretraining import Example, ExampleSegment, example_of
-from shards.resampling import to_bfloat16
 from shards.sizes import MEL_BANDS
+from shards.storage.errors import RecordError, UsageError
 from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
-from shards.vocabulary import Vocabulary
 
 _META_BYTES = 256
 _ID_BYTES = 11
@@ -52,7 +51,7 @@ class DecodedSegment:
 
 
 class PretrainingParser:
-    """Makes the arrays of spec 15.1 for one record."""
+    """Makes the arrays of docs/spec/shards.md 15.1 for one record."""
 
     def __init__(self, config: ReaderConfig, vocabulary: Vocabulary):
         self.config, self.vocabulary = config, vocabulary

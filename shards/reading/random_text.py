@@ -1,4 +1,4 @@
-"""Web text in the shape of speech: spans of spoken lengths, some of them masked (spec shards.md 12)."""
+"""Web text in the shape of speech: spans of spoken lengths, some of them masked (docs/spec/shards.md 12)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.reading.batches import aligned_empty, batch_arrays
-from shards.reading.examples import Arrays, Spec
+from shards.records.parser import Arrays, Spec
 
 _COPIED_BYTES = 1 << 20
 """Arrays of up to this size leave a slot as copies, so that keeping the ids of a batch does not keep its images."""

@@ -17,11 +17,13 @@ from functools import cached_property
 
 import numpy as np
 
-from shards import dataset, filesystem, tfrecord
-from shards.errors import UsageError, UserError
-from shards.filesystem import StorageError
-from shards.manifest import index_path
+from shards.dataset import location as dataset
+from shards.dataset.manifest import index_path
 from shards.reading.cache import CacheOptions
+from shards.records import tfrecord
+from shards.storage import filesystem
+from shards.storage.errors import UsageError, UserError
+from shards.storage.filesystem import StorageError
 
 _BLOCK_BYTES = 8 << 20
 _HELD_INDEXES = 512

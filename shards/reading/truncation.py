@@ -1,4 +1,4 @@
-"""Which entries of a sequence that is too long must go (spec shards.md 13).
+"""Which entries of a sequence that is too long must go (docs/spec/shards.md 13).
 
 Masks survive, words far from any mask go first. Unlike the published policy, masks of sound are protected as well and
 the tokens of one sound stay or go together; `parity` brings the published policy back.

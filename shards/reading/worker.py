@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from shards.errors import UserError
 from shards.reading.batches import example_rows
 from shards.reading.examples import Examples, Made
 from shards.reading.shared_batches import OpenedSlots
-from shards.records.example import RecordError
+from shards.storage.errors import RecordError, UserError
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 """How often an idle worker looks for its parent. A dead one's channel closes at once, unless a fork of it lives on."""

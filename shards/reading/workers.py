@@ -21,12 +21,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from multiprocessing.connection import Pipe
 
-from shards.errors import UsageError
 from shards.reading.batches import BatchMaker, ThreadBatches, batch_bytes
 from shards.reading.config import StreamOptions
-from shards.reading.examples import Arrays, Examples, Made, ReaderError, RecordParser
+from shards.reading.examples import Examples, Made, ReaderError
 from shards.reading.shared_batches import SharedBatches
 from shards.reading.worker import Piece
+from shards.records.parser import Arrays, RecordParser
+from shards.storage.errors import UsageError
 
 _PIECES_AHEAD = 2
 """Pieces that a worker has: one is made while the next waits, so that a busy interpreter here costs no time there."""

@@ -1,7 +1,7 @@
 """The record of a question about a clip: up to seven segments of picture, sound and subtitle, and k options.
 
 The schema is the published one of TVQA with any number of options and segments, and sound may be missing; a question
-about a picture is a clip of one silent segment (spec finetune_data.md 3.7, 3.8).
+about a picture is a clip of one silent segment (docs/spec/finetune_data.md 3.7, 3.8).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from shards import jpeg as jpeg_pictures
-from shards.reading.examples import Arrays, Streams
-from shards.reading.question_config import MOST_SEGMENTS, ClipConfig
-from shards.reading.questions import (
+from shards.arrays import jpeg as jpeg_pictures
+from shards.records import example, wire
+from shards.records.parser import Arrays, Streams
+from shards.records.question_config import MOST_SEGMENTS, ClipConfig
+from shards.records.question_rows import (
     ID_BYTES,
     Fields,
     empty,
@@ -25,9 +26,8 @@ from shards.reading.questions import (
     write_id,
     write_picture,
 )
-from shards.records import example, wire
-from shards.records.example import RecordError
 from shards.sizes import MEL_BANDS
+from shards.storage.errors import RecordError
 from shards.tokens import AUDIOSPAN
 
 CLIPS = 3
@@ -121,7 +121,7 @@ def fit(config: ClipConfig, payload: bytes) -> ClipConfig:
 
 
 class ClipParser:
-    """Makes the arrays of spec finetune_data.md 3.8 for one record.
+    """Makes the arrays of docs/spec/finetune_data.md 3.8 for one record.
 
     `images [segments, patches, values]`, `textonly_seqs` and with sound `audio_seqs [options, text_length, 2]` of
     (token, segment) with the option in segment 0, `audio_clips [segments, 3, 60, 65]`, `labels`, `num_frames`,
@@ -209,7 +209,10 @@ def _write_sound(record: ClipRecord, count: int, config: ClipConfig, streams: St
 
 
 def _shifted(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The sound moved to later times by 0 to 4 columns, filled with noise like itself (spec finetune_data.md 3.8)."""
+    """The sound moved to later times by 0 to 4 columns, filled with noise like itself.
+
+    See docs/spec/finetune_data.md 3.8.
+    """
     noise = rng.standard_normal((_SHIFT, values.shape[1]), np.float32) * values.std(axis=0) + values.mean(axis=0)
     first = int(rng.integers(_SHIFT + 1))
     return np.concatenate([noise, values])[first : first + len(values)]

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shards.storage.errors import RecordError
+
 Feature = list[bytes] | np.ndarray
 """`list[bytes]`, `float32 [n]` or `int64 [n]`."""
 
 _BYTES, _FLOAT, _INT64 = 1, 2, 3
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-
-
-class RecordError(ValueError):
-    """Bytes are not the record they should be; the message says what is wrong with them."""
 
 
 def serialize(features: Mapping[str, Sequence[bytes] | np.ndarray]) -> bytes:

@@ -1,4 +1,4 @@
-"""The pretraining record: 16 segments of one or several videos in one `tf.train.Example` (spec shards.md 2)."""
+"""The pretraining record: 16 segments of one or several videos in one `tf.train.Example` (docs/spec/shards.md 2)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shards.records import example
-from shards.records.example import Feature, RecordError
-from shards.segments import Segment, VideoText
+from shards.records.example import Feature
+from shards.records.segments import Segment, VideoText
 from shards.sizes import MEL_BANDS, SPECTROGRAM_COLUMNS
+from shards.storage.errors import RecordError
 
 SEGMENTS = 16
 """Segments per example of the published shards."""

@@ -1,15 +1,15 @@
 """The TVQA record: five answers about a clip of at most seven segments with sound and subtitles.
 
-It is the clip record of `shards.records.choices` in its published sizes (spec finetune_data.md 3.7, 3.8).
+It is the clip record of `shards.records.choices` in its published sizes (docs/spec/finetune_data.md 3.7, 3.8).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from shards.reading.question_config import TvqaConfig
 from shards.records import choices
 from shards.records.choices import ClipParser, ClipRecord
+from shards.records.question_config import TvqaConfig
 
 OPTIONS = 5
 SEGMENTS = 7

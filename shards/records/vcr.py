@@ -1,6 +1,6 @@
 """The VCR record: a picture with its objects drawn in, a question, four answers and four rationales.
 
-Schema both ways, and from bytes to the arrays that `train.tasks.vcr` reads (spec finetune_data.md 2.7, 2.8).
+Schema both ways, and from bytes to the arrays that `train.tasks.vcr` reads (docs/spec/finetune_data.md 2.7, 2.8).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from shards.reading.examples import Arrays, Streams
-from shards.reading.question_config import VcrConfig
-from shards.reading.questions import (
+from shards.records import example, wire
+from shards.records.parser import Arrays, Streams
+from shards.records.question_config import VcrConfig
+from shards.records.question_rows import (
     ID_BYTES,
     Fields,
     empty,
@@ -23,7 +24,6 @@ from shards.reading.questions import (
     write_id,
     write_picture,
 )
-from shards.records import example, wire
 
 CHOICES = 4
 PREFIXES = ("qa", "qar")

@@ -19,16 +19,19 @@ import pyarrow
 from mutations import damage, damage_json
 from pyarrow import parquet
 
-from ingest.documents import documents
-from model import checkpoint_values, published, torch_file
+from ingest.corpus.documents import documents
+from model import checkpoint_values
 from model.checkpoint_values import ValuesError
+from model.checkpoints import CheckpointError, WeightsNotFiniteError, config_of, decode
 from model.config import TINY, ConfigError
-from model.published import CheckpointError, Pretrained, WeightsNotFiniteError
-from model.torch_file import TorchFileError
-from pipelines import app, folder_config, status_report
+from model.filters import torch_file
+from model.filters.torch_file import TorchFileError
+from model.pretrained import Pretrained
+from pipelines import app
 from pipelines.inference import page
-from shards.errors import UserError
+from pipelines.preprocessing import folder_config, status_report
 from shards.reader import ReaderError, _values_of
+from shards.storage.errors import UserError
 from shards.tokenizer import TokenizerError, encode_words, parse, train_tokenizer
 from shards.tokenizer_file import MAX_TOKENS
 
@@ -80,8 +83,8 @@ def check_checkpoint(data: bytes) -> None:
     with contextlib.suppress(ValuesError):
         checkpoint_values.loads(data)
     try:
-        params = published.decode(data, "the file")
-        published._config_of(params, "the file", (4, 4), None)
+        params = decode(data, "the file")
+        config_of(params, "the file", (4, 4), None)
     except (CheckpointError, ConfigError, WeightsNotFiniteError):
         return
     assert all(leaf.dtype == np.float32 for leaf in _leaves(params))

@@ -29,21 +29,21 @@ from ingest.ids import video_id
 from ingest.raw import CaptionTrack, RawError, RawVideo
 from ingest.segmentation import segment
 from ingest.video import VideoConfig
-from shards import audio, images, sidecar, tfrecord
-from shards.dataset import DataSet
-from shards.errors import UserError
+from shards.arrays import audio, images
+from shards.dataset import sidecar
+from shards.dataset.ledger import parse_lines
+from shards.dataset.location import DataSet
+from shards.dataset.manifest import NAME as MANIFEST
+from shards.dataset.manifest import Generation, Manifest, Shard, index_path, stats_path
+from shards.dataset.packing import Run
+from shards.dataset.sums import Sums
+from shards.dataset.video_store import VideoStore, VideoTable
 from shards.inspection import stats
-from shards.inspection.sums import Sums
-from shards.ledger import parse_lines
-from shards.manifest import NAME as MANIFEST
-from shards.manifest import Generation, Manifest, Shard, index_path, stats_path
-from shards.packing import Run
 from shards.reading.source import Source
-from shards.records import wire
-from shards.records.example import RecordError
+from shards.records import tfrecord, wire
 from shards.records.pretraining import arrange, parse_example
-from shards.segments import Segment, VideoText
-from shards.video_store import VideoStore, VideoTable
+from shards.records.segments import Segment, VideoText
+from shards.storage.errors import RecordError, UserError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"

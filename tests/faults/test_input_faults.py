@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.ledger import Ledger
-from shards.video_store import VideoStore
+from shards.dataset.ledger import Ledger
+from shards.dataset.video_store import VideoStore
 
 pytestmark = pytest.mark.faults
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from data_folders import content, unfinished_files
 
-from pipelines.worker import PROCESS_NAME
-from shards.ledger import Ledger
+from pipelines.runner.local_workers import PROCESS_NAME
+from shards.dataset.ledger import Ledger
 
 pytestmark = pytest.mark.faults
 

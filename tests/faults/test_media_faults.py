@@ -15,11 +15,11 @@ import pytest
 
 from ingest.ffmpeg import ffmpeg_path
 from ingest.filters import FilterConfig
-from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo
 from ingest.video import VideoConfig
-from pipelines.extraction import Extractor, Limits
-from pipelines.sandbox import DECODER_PREFIX
+from pipelines.extraction.decoding import Extractor, Limits
+from pipelines.runner.sandbox import DECODER_PREFIX
+from shards.outcomes import Outcome
 from shards.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.faults
@@ -326,8 +326,8 @@ def test_a_decoder_that_hangs_is_ended(config, good, tmp_path, faults):
 def test_the_decoder_dies_with_its_worker(good, tmp_path):
     """A worker killed with -9 in the middle of a video leaves no process behind."""
     code = (
-        "import sys, time; from pipelines.extraction import Extractor, Limits; from ingest.video import VideoConfig\n"
-        "from pipelines.sandbox import Child; child = Child('pipelines.decoder', Limits()); print(child.process.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pipelines.extraction.decoding import Extractor, Limits; from ingest.video import VideoConfig\n"
+        "from pipelines.runner.sandbox import Child; child = Child('pipelines.extraction.child', Limits()); print(child.process.pid, flush=True); time.sleep(60)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     worker = subprocess.Popen([os.sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)

@@ -7,8 +7,8 @@ import pytest
 import question_tasks
 from mutations import damage_json
 
-from ingest.questions import QuestionOutcome
-from pipelines.question_sandbox import attempt
+from ingest.questions.question import QuestionOutcome
+from pipelines.questions.sandbox import attempt
 
 QUICK = 150
 """Damaged lines of each task in `make test`."""

@@ -108,10 +108,10 @@ def test_extras_are_a_build_argument_that_the_image_records(worker, tmp_path):
     code = (
         "from ingest.config import VideoConfig\n"
         "from ingest.config import DownloadConfig\n"
-        "from pipelines.budget import Politeness\n"
-        "from pipelines.limits import Limits\n"
+        "from pipelines.extraction.download_budget import Politeness\n"
+        "from pipelines.runner.limits import Limits\n"
         "from pipelines.preprocessing.extract_videos import Extract, Extraction\n"
-        "from shards.errors import run_command\n"
+        "from shards.storage.errors import run_command\n"
         "config = VideoConfig(asr='missing', transcript='forced', embedder='some.onnx')\n"
         "limits = Limits(60.0, 1 << 30)\n"
         "extract = Extract(Extraction('out', config, '', DownloadConfig(), Politeness(), limits, 'run'))\n"

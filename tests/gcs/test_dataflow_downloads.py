@@ -8,8 +8,8 @@ import youtube_server
 from fake_dataflow import FakeDataflow
 from test_dataflow import flags
 
-from shards import filesystem
-from shards.ledger import Ledger
+from shards.dataset.ledger import Ledger
+from shards.storage import filesystem
 
 IDS = [f"video{i:06d}" for i in range(4)]
 COOKIES = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tSID\tabc-123\n"

@@ -7,8 +7,8 @@ import time
 import pytest
 from test_dataflow import flags
 
-from pipelines.dataflow_job import JobIdentity
-from shards import filesystem
+from pipelines.runner.dataflow_job import JobIdentity
+from shards.storage import filesystem
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from data_folders import content
 from emulator import upload
 from test_dataflow import IMAGE
 
-from pipelines import beam_flags
 from pipelines.deploy.flex_template import arguments
-from pipelines.options import is_launch, parse
-from shards import filesystem
-from shards.errors import UsageError
-from shards.video_store import VideoStore
+from pipelines.preprocessing.options import is_launch, parse
+from pipelines.runner import beam_flags
+from shards.dataset.video_store import VideoStore
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "pipelines" / "deploy"

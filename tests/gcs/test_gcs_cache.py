@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import object_store
-from shards.errors import UsageError
 from shards.reading import cache, source
 from shards.reading.cache import CacheOptions, ShardCache
 from shards.reading.source import Source
+from shards.storage import object_store
+from shards.storage.errors import UsageError
 from tests.shards.reader_data import write_data
 
 COUNTS = [5, 3, 6]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shards import filesystem
-from train.tensorboard import EventFiles
+from shards.storage import filesystem
+from train.metrics.tensorboard import EventFiles
 
 MEGABYTE = 1 << 20
 LINES = 3_000

@@ -3,9 +3,10 @@
 import itertools
 from pathlib import Path
 
-from shards import dataset, filesystem
 from shards.__main__ import main
+from shards.dataset import location as dataset
 from shards.reader import PretrainingReader, ReaderConfig
+from shards.storage import filesystem
 from tests.shards.reader_data import write_data
 
 SMALL = ReaderConfig(

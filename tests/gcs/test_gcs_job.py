@@ -4,10 +4,10 @@ import numpy as np
 from data_folders import content
 from emulator import upload
 
-from shards import filesystem
-from shards.ledger import Ledger
+from shards.dataset.ledger import Ledger
+from shards.dataset.video_store import VideoStore
 from shards.reader import PretrainingReader, ReaderConfig
-from shards.video_store import VideoStore
+from shards.storage import filesystem
 
 
 def test_a_job_in_a_bucket_makes_the_same_bytes(bucket, run, finish, corpus, undisturbed):

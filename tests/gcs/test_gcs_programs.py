@@ -6,11 +6,11 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from shards import filesystem
-from shards.errors import run_command
+from shards.command_line import run_command
+from shards.storage import filesystem
 from tests.shards.reader_data import write_data
 from train import pretrain
-from train.compiling import keep_programs
+from train.compilation.compiling import keep_programs
 
 CACHED = "/jax/compilation_cache/cache_hits"
 STEP = "jit__step"

@@ -15,12 +15,13 @@ from etils import epath
 from PIL import Image
 
 from pipelines import choices
-from shards import filesystem
-from shards.errors import UsageError, run_command
+from shards.command_line import run_command
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 from tests.shards.reader_data import write_data
 from train import evaluate, finetune, pretrain, weights
 from train.bucket import BucketPath
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 STEPS = 16
 SMALL = (

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.faults import race_for_manifest
-from shards import manifest
+from shards.dataset import manifest
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shards import filesystem, object_store
-from shards.errors import StorageError
-from shards.ledger import Entry, Ledger
+from shards.dataset.ledger import Entry, Ledger
+from shards.storage import filesystem, object_store
+from shards.storage.errors import StorageError
 
 
 def test_without_credentials_others_buckets_are_refused_in_one_sentence(monkeypatch, tmp_path):

@@ -7,7 +7,8 @@ from urllib.parse import unquote
 import pytest
 from emulator import Storm, upload
 
-from shards import manifest, object_store
+from shards.dataset import manifest
+from shards.storage import object_store
 
 PER_VIDEO, PER_EXAMPLE = 5, 1.5
 

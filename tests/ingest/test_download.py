@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import youtube_server
 
-from ingest.download import DownloadConfig, Downloader
-from ingest.outcomes import Kind, Outcome
+from ingest.download.youtube import DownloadConfig, Downloader
 from ingest.raw import CAPTION_BYTES, RawVideo, from_layout
 from ingest.transcript import ranked_tracks
 from ingest.video import Result
-from shards.segments import VideoText
+from shards.outcomes import Kind, Outcome
+from shards.records.segments import VideoText
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 QUICK = DownloadConfig(yt_dlp="--retries 1 --retry-sleep 0 --extractor-retries 0 --socket-timeout 2")

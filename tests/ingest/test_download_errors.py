@@ -10,8 +10,8 @@ from yt_dlp.networking import Response
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, ProxyError, SSLError, TransportError
 from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError
 
-from ingest.download_errors import classify
-from ingest.outcomes import Kind, Outcome
+from ingest.download.errors import classify
+from shards.outcomes import Kind, Outcome
 
 LOGIN = (
     "Use --cookies-from-browser or --cookies for the authentication. See  https://github.com/yt-dlp/yt-dlp/wiki/FAQ"

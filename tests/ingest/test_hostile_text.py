@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from ingest import captions, raw
-from ingest.documents import MAX_DOCUMENT_BYTES, documents
+from ingest.corpus.documents import MAX_DOCUMENT_BYTES, documents
 from ingest.filters import words_per_30s
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ingest.id_lists import column_note, read_entries, resolved
 from ingest.ids import refusal, video_id
-from ingest.outcomes import Outcome
 from ingest.raw import RawError
+from shards.outcomes import Outcome
 
 A, B, C = "gOldVidA_01", "gOldVidB_02", "gOld-idC_03"
 

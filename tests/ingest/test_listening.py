@@ -13,17 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from ingest import captions, forced_alignment, media, recognition
+from ingest import captions, media
 from ingest.captions import Word
 from ingest.filters import FilterConfig
-from ingest.forced_alignment import ForcedAlignmentError, stretches
 from ingest.models import check_config
-from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo, from_folder
-from ingest.recognition import RecognitionError
+from ingest.speech import forced_alignment, recognition
+from ingest.speech.forced_alignment import ForcedAlignmentError, stretches
+from ingest.speech.recognition import RecognitionError
 from ingest.transcript import TrackKind
 from ingest.video import VideoConfig, process, screen
 from pipelines.demo.corpus import Spec, make_corpus
+from shards.outcomes import Outcome
 from shards.tokenizer import train_tokenizer
 
 READING = (Path(__file__).parent.parent / "fixtures" / "two_cities.txt").read_text().split()

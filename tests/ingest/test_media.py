@@ -6,7 +6,7 @@ from PIL import Image
 
 from ingest import media
 from ingest.media import MediaError, black_bars, target_size
-from ingest.outcomes import Outcome
+from shards.outcomes import Outcome
 
 NAME = "gOldVidA_01"
 

@@ -8,8 +8,8 @@ import pytest
 
 from ingest import media
 from ingest.language_codes import stated_language
-from ingest.outcomes import Outcome
-from ingest.sound import STATED_MARGIN_SECONDS
+from ingest.media.sound import STATED_MARGIN_SECONDS
+from shards.outcomes import Outcome
 from tests.numbered_media import AAC, H264, ffmpeg, number, picture
 
 SILENCE = ("-f", "lavfi", "-i")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ingest import media
-from ingest.containers import MediaError
-from ingest.outcomes import Outcome
+from ingest.media.containers import MediaError
+from shards.outcomes import Outcome
 from tests.numbered_media import ffmpeg
 
 SUFFIXES = ("mp4", "mkv", "m3u8", "ts")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import media
-from ingest.sound import TOLERANCE_SECONDS, Sound
+from ingest.media.sound import TOLERANCE_SECONDS, Sound
 from tests import numbered_media
 from tests.numbered_media import FILMS, RATE, click_times, decoded_truth, ffmpeg, number, sought_truth
 

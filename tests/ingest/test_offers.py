@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import offers
+from ingest.download import format_selection as offers
 from ingest.language_codes import base_language
 
 

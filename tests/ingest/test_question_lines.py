@@ -7,8 +7,8 @@ import time
 import pytest
 import question_tasks
 
-from ingest.questions import QuestionOutcome
-from pipelines.question_sandbox import attempt
+from ingest.questions.question import QuestionOutcome
+from pipelines.questions.sandbox import attempt
 from shards.records.choices import parse_record
 from shards.records.vcr import parse_record as parse_vcr
 from shards.tokenizer import load_tokenizer

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ingest.question_pictures import MAX_PIXELS, MAX_SIDE, open_picture
-from ingest.questions import QuestionError, QuestionOutcome
+from ingest.questions.pictures import MAX_PIXELS, MAX_SIDE, open_picture
+from ingest.questions.question import QuestionError, QuestionOutcome
 
 BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 """The orientation that undoes another one."""

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ingest import folders
 from ingest.captions import read
-from ingest.outcomes import Outcome
 from ingest.raw import (
     CAPTION_BYTES,
     INFO_BYTES,
@@ -25,6 +24,7 @@ from ingest.raw import (
     parse_info,
 )
 from ingest.transcript import TrackKind, ranked_tracks
+from shards.outcomes import Outcome
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 VTT = "WEBVTT\n\n00:00.000 --> 00:01.000\na<00:00:00.500><c> b</c>\n"

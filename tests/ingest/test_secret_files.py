@@ -9,13 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import youtube_server
 
-from ingest import secret_files
 from ingest.config import DownloadConfig
-from ingest.download import Downloader
-from ingest.outcomes import Outcome
+from ingest.download import secret_files
+from ingest.download.youtube import Downloader
 from ingest.raw import RawVideo
-from shards.errors import UsageError
-from shards.filesystem import StorageError
+from shards.outcomes import Outcome
+from shards.storage.errors import UsageError
+from shards.storage.filesystem import StorageError
 
 SECRET = "projects/p/secrets/cookies/versions/latest"
 QUICK = "--retries 0 --retry-sleep 0 --extractor-retries 0 --socket-timeout 2"

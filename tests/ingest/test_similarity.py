@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ingest import similarity
 from ingest.filters import FilterConfig, broken_rule
-from ingest.outcomes import Outcome
 from ingest.similarity import GroupRules, Look, PictureError, perceptual
 from pipelines.demo import footage
+from shards.outcomes import Outcome
 
 
 def jpeg(picture):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from ingest.config import PILE_SUBSETS
-from ingest.documents import MAX_DOCUMENT_BYTES, documents
+from ingest.corpus.documents import MAX_DOCUMENT_BYTES, documents
+from ingest.corpus.packing import WordEncoder, pack, packed_file
 from ingest.text import clean_web_text
-from ingest.text_packing import WordEncoder, pack, packed_file
-from shards.text_store import SEQUENCE_LENGTH
+from shards.dataset.text_store import SEQUENCE_LENGTH
 from shards.tokenizer import load_tokenizer, train_tokenizer
 from shards.tokens import END, FIRST_TEXT_ID, SPECIAL_TOKENS, START
 
@@ -34,7 +34,7 @@ def read(path, subsets=PILE_SUBSETS):
 
 
 def packed_by_the_rule(texts):
-    """Spec ingest.md 18.4-6, step by step."""
+    """docs/spec/ingest.md 18, step by step."""
     sequences, running = [], []
     for ids in texts:
         running = [*running, START, *ids, END]

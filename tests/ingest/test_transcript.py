@@ -2,9 +2,9 @@ import pytest
 
 from ingest.captions import Word
 from ingest.filters import Facts, FilterConfig, judge, words_per_30s
-from ingest.outcomes import Kind, Outcome
 from ingest.raw import CaptionTrack, RawVideo, from_folder
 from ingest.transcript import TrackKind, TranscriptError, ranked_tracks, spoken_words
+from shards.outcomes import Kind, Outcome
 
 ASR = (
     "WEBVTT\n\n00:00:01.000 --> 00:00:03.000 align:start position:0%\n \n"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest.question_clips import (
+from ingest.questions.clips import (
     ROWS,
     Span,
     Subtitle,
@@ -22,9 +22,9 @@ from ingest.question_clips import (
     spectrograms,
     time_grid,
 )
-from ingest.questions import QuestionError, QuestionOutcome
-from ingest.tvqa import Clip, TvqaPreparation, moment, nearest, prepare, read_clip, where
-from shards import tfrecord
+from ingest.questions.question import QuestionError, QuestionOutcome
+from ingest.questions.tvqa import Clip, TvqaPreparation, moment, nearest, prepare, read_clip, where
+from shards.records import tfrecord
 from shards.records.tvqa import parse_record
 from shards.tokenizer import load_tokenizer
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from ingest.detokenise import detokenise, repair
-from ingest.questions import QuestionError, QuestionOutcome
-from ingest.vcr import VcrPreparation, VcrQuestion, colour, prepare, read_question
-from shards import tfrecord
+from ingest.questions.detokenise import detokenise, repair
+from ingest.questions.question import QuestionError, QuestionOutcome
+from ingest.questions.vcr import VcrPreparation, VcrQuestion, colour, prepare, read_question
+from shards.records import tfrecord
 from shards.records.vcr import parse_record
 from shards.tokenizer import load_tokenizer
 

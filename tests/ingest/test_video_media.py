@@ -11,8 +11,8 @@ from PIL import Image
 
 from ingest import clip, media, video
 from ingest.filters import FilterConfig
-from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo
+from shards.outcomes import Outcome
 from shards.tokenizer import train_tokenizer
 from tests import numbered_media
 from tests.numbered_media import AAC, FILMS, H264, ffmpeg, number

@@ -7,8 +7,8 @@ import pytest
 from yt_dlp.options import create_parser
 
 from ingest.config import DownloadConfig
-from ingest.yt_dlp_flags import ALLOWED, REFUSED, age_note, first_name, options_of
-from shards.errors import UsageError
+from ingest.download.yt_dlp_flags import ALLOWED, REFUSED, age_note, first_name, options_of
+from shards.storage.errors import UsageError
 
 
 def every_option():

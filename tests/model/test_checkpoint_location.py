@@ -3,7 +3,7 @@
 import pytest
 
 from model.checkpoint_location import Location, locate
-from model.published import CheckpointError
+from model.checkpoints import CheckpointError
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from flax import serialization
 
 from model import checkpoint_values, published
 from model.checkpoint_values import ValuesError
-from model.config import TINY
-from model.published import CheckpointError
+from model.checkpoints import CheckpointError, decode
+from model.config import TINY, ConfigError
 
 
 def array(shape, name, content, code=1) -> msgpack.ExtType:
@@ -79,7 +79,7 @@ def test_bytes_that_are_refused(data):
 def test_types_that_are_not_numbers_are_no_parameters(name):
     data = msgpack.packb({"params": {"a": array((2,), name, bytes(8))}})
     with pytest.raises(CheckpointError, match="not an array of numbers"):
-        published.decode(data, "the file")
+        decode(data, "the file")
 
 
 def tiny_tree():
@@ -111,7 +111,7 @@ def test_trees_of_other_shapes_are_one_sentence(tmp_path, change):
     path = tmp_path / "ckpt_1"
     path.write_bytes(serialization.msgpack_serialize({"params": tree}))
     started = time.process_time()
-    with pytest.raises((CheckpointError, published.ConfigError)):
+    with pytest.raises((CheckpointError, ConfigError)):
         published.load(str(path), grid=TINY.grid)
     assert time.process_time() - started < 10
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import mobilenet, torch_file
+from model.filters import mobilenet, torch_file
 from tests.model import torch_writer
 
 PLACE = Path(__file__).parent.parent / "golden" / "mobilenet"

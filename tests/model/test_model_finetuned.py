@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from model.checkpoints import DROPPED_BY_TASK, CheckpointError, verify
 from model.config import BASE, LARGE
-from model.published import DROPPED_BY_TASK, CheckpointError, verify
 from model.reserve import JointInputs, MerlotReserve, parameter_shapes
 from shards.tokens import AUDIOSPAN, MASK
 

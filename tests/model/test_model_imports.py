@@ -30,5 +30,5 @@ def test_every_module_imports_without_the_heavy_packages():
     assert done.returncode == 0, done.stderr
     modules, ours = (part.split() for part in done.stdout.split("|"))
     assert {"model.reserve", "model.published", "model.inference", "model.objectives"} <= set(modules)
-    layer = {"shards.filesystem", "shards.local_files", "shards.tokenizer_file"}
-    assert set(ours) <= {"shards", "shards.errors", "shards.tokens", "shards.fetch", *layer}
+    layer = {"shards.storage.filesystem", "shards.storage.local_files", "shards.tokenizer_file"}
+    assert set(ours) <= {"shards", "shards.storage.errors", "shards.tokens", "shards.storage.fetch", *layer}

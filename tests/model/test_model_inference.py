@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from model import inference, published
+from model.checkpoints import GRID_NAME, CheckpointError, export, write_grid
+from model.config import DEFAULT_GRID
 from model.inference import VideoInputs
 from model.reserve import InputError
 from shards.tokens import AUDIOSPAN, MASK, SPECIAL_TOKENS
@@ -186,11 +188,11 @@ def test_parts_of_a_video_must_be_of_one_length(video):
 
 
 def test_the_grid_is_found_beside_exported_weights(model, tmp_path):
-    published.export(model.params, tmp_path / "ckpt_1")
-    assert published.load(tmp_path, grid=None).config.grid == published.DEFAULT_GRID
-    published.write_grid(str(tmp_path), model.config)
+    export(model.params, tmp_path / "ckpt_1")
+    assert published.load(tmp_path, grid=None).config.grid == DEFAULT_GRID
+    write_grid(str(tmp_path), model.config)
     assert published.load(tmp_path, grid=None).config.grid == (4, 6)
     assert published.load(tmp_path / "ckpt_1", grid=None).config.grid == (4, 6)
-    (tmp_path / published.GRID_NAME).write_text("[]")
-    with pytest.raises(published.CheckpointError, match="is damaged"):
+    (tmp_path / GRID_NAME).write_text("[]")
+    with pytest.raises(CheckpointError, match="is damaged"):
         published.load(tmp_path, grid=None)

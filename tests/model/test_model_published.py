@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model import losses, objectives, published
-from model.config import BASE, ConfigError, Remat
-from model.published import CheckpointError
+from model.checkpoints import CheckpointError, decode, export
+from model.config import BASE, DEFAULT_GRID, ConfigError, Remat
 from model.reserve import InputError, MerlotReserve
 from model.transformer import stack_layers, unstack_layers
-from shards.errors import UserError
+from shards.storage.errors import UserError
 
 FILE = "ckpt_expect.npz"
 GRID = (4, 6)
@@ -100,7 +100,7 @@ def test_a_folder_means_its_highest_step(checkpoint, tmp_path, micro):
 
 
 def test_export_is_read_back_bit_for_bit(loaded, tmp_path, micro, checkpoint):
-    published.export(loaded.params, tmp_path / "ckpt_7", step=7)
+    export(loaded.params, tmp_path / "ckpt_7", step=7)
     again = published.load(tmp_path / "ckpt_7", config=micro)
     jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
     state = serialization.msgpack_restore((tmp_path / "ckpt_7").read_bytes())
@@ -111,7 +111,7 @@ def test_export_is_read_back_bit_for_bit(loaded, tmp_path, micro, checkpoint):
 
 def test_float32_export_keeps_every_bit(tmp_path, make_parameters, make_config):
     weights = make_parameters("micro_checkpoint")
-    published.export(weights, tmp_path / "ckpt_1", dtype="float32")
+    export(weights, tmp_path / "ckpt_1", dtype="float32")
     again = published.load(tmp_path / "ckpt_1", config=make_config("micro_checkpoint"))
     jax.tree.map(np.testing.assert_array_equal, again.params, weights)
 
@@ -119,7 +119,7 @@ def test_float32_export_keeps_every_bit(tmp_path, make_parameters, make_config):
 def test_weights_too_large_for_float16_are_named(loaded, tmp_path):
     weights = {**loaded.params, "contrastive_scales": np.array([1, 2, 1e6], np.float32)}
     with pytest.raises(CheckpointError, match=r"contrastive_scales has values up to 1e\+06"):
-        published.export(weights, tmp_path / "ckpt_1")
+        export(weights, tmp_path / "ckpt_1")
     assert not (tmp_path / "ckpt_1").exists()
 
 
@@ -151,7 +151,7 @@ def test_scanned_models_read_and_write_the_same_file(loaded, checkpoint, micro, 
     assert "layers" in scanned.params["joint_transformer"]
     spans = np.array([[11, 12, 13] + [0] * 12])
     np.testing.assert_allclose(scanned.embed_text_spans_only(spans), loaded.embed_text_spans_only(spans), atol=1e-6)
-    published.export(scanned.params, tmp_path / "ckpt_3", step=3)
+    export(scanned.params, tmp_path / "ckpt_3", step=3)
     again = published.load(tmp_path / "ckpt_3", config=micro)
     jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
 
@@ -160,7 +160,7 @@ def test_what_differs_is_named(loaded, micro, tmp_path):
     broken = {name: tree for name, tree in unstack_layers(loaded.params).items() if name != "head"}
     broken["span_encoder"] = {"transformer": {**broken["span_encoder"]["transformer"], "cls": np.zeros(7)}}
     broken["tail"] = {"kernel": np.zeros(2)}
-    published.export(broken, tmp_path / "ckpt_1")
+    export(broken, tmp_path / "ckpt_1")
     message = (
         "2 missing: head/bias, head/kernel; 1 unknown: tail/kernel; "
         r"1 misshaped: span_encoder/transformer/cls \(7,\) instead of \(64,\)"
@@ -213,7 +213,7 @@ def test_any_bytes_are_parameters_or_a_clear_error(data):
         data = SMALL[:place] + patch + SMALL[place + len(patch) : len(SMALL) - place % 3]
     params = {}
     with contextlib.suppress(CheckpointError):
-        params = published.decode(data, "the file")
+        params = decode(data, "the file")
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
 
 
@@ -331,7 +331,7 @@ def test_ids_outside_the_vocabulary_inside_a_compiled_program_are_clamped(loaded
 
 def test_finetuned_checkpoints_lack_methods(loaded, tmp_path, micro):
     kept = {n: t for n, t in loaded.params.items() if n not in ("audio_encoder", "head", "span_encoder")}
-    published.export({**kept, "proj": {"kernel": np.zeros((64, 1))}}, tmp_path / "vcr")
+    export({**kept, "proj": {"kernel": np.zeros((64, 1))}}, tmp_path / "vcr")
     model = published.load(tmp_path / "vcr", config=micro)
     assert model.get_imgseq_only(np.zeros((1, 24, 768), np.float32)).shape == (1, 6, 64)
     with pytest.raises(CheckpointError, match="embed_text_spans_only needs more than this finetuned checkpoint has"):
@@ -350,4 +350,4 @@ def test_losses_of_a_loaded_model_are_finite_in_bfloat16(loaded, batch, micro):
 
 def test_the_published_presets_are_the_defaults():
     assert BASE.grid == (12, 20)
-    assert published.DEFAULT_GRID == (18, 32)
+    assert DEFAULT_GRID == (18, 32)

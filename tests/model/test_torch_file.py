@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import pickled_values, torch_file
-from model.torch_file import TorchFileError
+from model.filters import pickled_values, torch_file
+from model.filters.torch_file import TorchFileError
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases" / "torch-strides-that-wrap"
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model.mobilenet import HEIGHT, WIDTH, MobileNetV2, torch_name
+from model.filters.mobilenet import HEIGHT, WIDTH, MobileNetV2, torch_name
 
 
 def weights(classes: int = 81) -> dict[str, np.ndarray]:

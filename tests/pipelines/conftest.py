@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from model import published
+from model.checkpoints import export, write_grid
 from model.config import TINY
 from model.reserve import initial_parameters
 from shards.tokenizer import train_tokenizer
@@ -28,8 +28,8 @@ def make_weights():
         tokenizer = train_tokenizer([text], 280)
         (folder / "tokenizer.json").write_text(tokenizer.to_str())
         config = dataclasses.replace(TINY, vocabulary_size=tokenizer.get_vocab_size())
-        published.export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
-        published.write_grid(str(folder), config)
+        export(initial_parameters(config, jax.random.key(0)), folder / "ckpt_1")
+        write_grid(str(folder), config)
         return str(folder)
 
     return make

@@ -22,7 +22,7 @@ from ingest.clip import ClipError
 from model import published
 from pipelines import app, ask, ask_batch, embed
 from pipelines.inference.page import HOST, make_app
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 PROMPT = "in this video i will be <|MASK|>"
 OPTIONS = ["cooking", "playing music", "a dog"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines import beam_flags
-from shards.errors import UsageError
+from pipelines.runner import beam_flags
+from shards.storage.errors import UsageError
 
 
 def test_the_table_is_what_beam_registers():
@@ -13,7 +13,7 @@ def test_the_table_is_what_beam_registers():
     for name, flags in registered.items():
         words = " ".join(sorted(flags))
         assert getattr(beam_flags, name) == flags, (
-            f"in pipelines/beam_flags.py, replace the words of _{name} by: {words}"
+            f"in pipelines/runner/beam_flags.py, replace the words of _{name} by: {words}"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.ledger import Ledger
+from shards.dataset.ledger import Ledger
 
 
 @pytest.fixture(scope="module")

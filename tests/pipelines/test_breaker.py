@@ -2,9 +2,9 @@
 
 import pytest
 
-from ingest.outcomes import Kind, Outcome
-from pipelines.breaker import Breaker
-from pipelines.not_tried import Reason, closing_sentence
+from pipelines.extraction.circuit_breaker import Breaker
+from pipelines.extraction.untried import Reason, closing_sentence
+from shards.outcomes import Kind, Outcome
 
 
 @pytest.fixture

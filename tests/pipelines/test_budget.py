@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from ingest.outcomes import Outcome
-from pipelines.breaker import Breaker
-from pipelines.budget import Budget, Pace, Politeness, state_folder
-from pipelines.not_tried import Reason, closing_sentence
-from shards.errors import UsageError
+from pipelines.extraction.circuit_breaker import Breaker
+from pipelines.extraction.download_budget import Budget, Pace, Politeness, state_folder
+from pipelines.extraction.untried import Reason, closing_sentence
+from shards.outcomes import Outcome
+from shards.storage.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

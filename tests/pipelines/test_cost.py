@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines.cost import Cost, Prices, start_core_hours
-from pipelines.dry_run import costs_table
-from shards.errors import UsageError
+from pipelines.preprocessing.cost import Cost, Prices, start_core_hours
+from pipelines.preprocessing.dry_run import costs_table
+from shards.storage.errors import UsageError
 
 SAMPLE = Cost(
     videos=10,

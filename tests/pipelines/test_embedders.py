@@ -8,14 +8,16 @@ import pytest
 
 from ingest import similarity
 from ingest.ffmpeg import ffmpeg_path
-from model import mobilenet, published
+from model.checkpoints import export, write_grid
 from model.config import TINY
-from pipelines import embedders, options
+from model.filters import mobilenet
 from pipelines.demo import footage
-from shards import dataset
-from shards.errors import UsageError
+from pipelines.extraction import embedders
+from pipelines.preprocessing import options
+from shards.dataset import location as dataset
+from shards.dataset.ledger import Ledger
 from shards.inspection.stats import summarize
-from shards.ledger import Ledger
+from shards.storage.errors import UsageError
 from tests.model import torch_writer
 
 PICTURES = [footage.frame("lively", 0, shot) for shot in range(3)]
@@ -38,8 +40,8 @@ def test_our_own_vision_encoder(tmp_path):
 
     keys = iter(jax.random.split(jax.random.key(0), 10_000))
     params = jax.tree.map(lambda s: 0.05 * jax.random.normal(next(keys), s.shape), parameter_shapes(TINY))
-    published.export(params, tmp_path / "checkpoint")
-    published.write_grid(str(tmp_path), TINY)
+    export(params, tmp_path / "checkpoint")
+    write_grid(str(tmp_path), TINY)
     look = embedders.load(f"reserve={tmp_path / 'checkpoint'}")(PICTURES)
     assert look.features.shape == (3, TINY.hidden_size)
     assert np.allclose(np.linalg.norm(look.features, axis=1), 1, atol=1e-2)

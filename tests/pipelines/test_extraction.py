@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from ingest.config import FilterConfig, VideoConfig
-from ingest.outcomes import Outcome
 from ingest.raw import CaptionTrack, RawVideo
-from pipelines.extraction import Extractor
-from pipelines.limits import Limits
+from pipelines.extraction.decoding import Extractor
+from pipelines.runner.limits import Limits
+from shards.outcomes import Outcome
 from shards.tokenizer import train_tokenizer
 
 CUES = "WEBVTT\n\n00:00:01.000 --> 00:00:03.000 align:start position:0%\n \ngood<00:00:02.000><c> morning</c>\n\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ingest.config import VideoConfig
-from pipelines import folder_config
-from shards.errors import UsageError, UserError
-from shards.manifest import Manifest, save
+from pipelines.preprocessing import folder_config
+from shards.dataset.manifest import Manifest, save
+from shards.storage.errors import UsageError, UserError
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "tests" / "fixtures" / "cases" / "config-names-a-module" / "config.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from data_folders import content
 
-from shards.ledger import Ledger
+from shards.dataset.ledger import Ledger
 
 
 @pytest.fixture

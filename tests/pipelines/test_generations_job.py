@@ -9,15 +9,17 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from data_folders import content
 
-from pipelines.folder import commit_config
-from pipelines.options import parse
 from pipelines.preprocessing import graph
-from shards import dataset, filesystem, manifest, removal
+from pipelines.preprocessing.job_config import commit_config
+from pipelines.preprocessing.options import parse
+from shards.dataset import location as dataset
+from shards.dataset import manifest, removal
+from shards.dataset.ledger import Ledger
+from shards.dataset.manifest import Generation
+from shards.dataset.video_store import VideoStore
 from shards.inspection import stats
 from shards.inspection.verify import verify
-from shards.ledger import Ledger
-from shards.manifest import Generation
-from shards.video_store import VideoStore
+from shards.storage import filesystem
 
 
 @pytest.fixture
@@ -182,8 +184,8 @@ def test_what_an_interrupted_job_did_not_drop_goes_with_the_next(run, corpus, qu
 
 
 def test_a_commit_of_the_same_generation_is_repeated_and_another_is_refused(tmp_path):
-    from shards import generations
-    from shards.errors import UserError
+    from shards.dataset import generations
+    from shards.storage.errors import UserError
 
     ours = Generation(0, "train", 1, 0, [])
     for _ in range(2):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import youtube_server
 
-from shards.ledger import Ledger
+from shards.dataset.ledger import Ledger
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 IDS = [f"video{i:06d}" for i in range(6)]

@@ -10,17 +10,17 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines import status_report
-from pipelines.folder import commit_config
-from pipelines.metering import JOB, MILLISECONDS, OUTCOME
-from pipelines.options import parse
-from pipelines.preprocessing import graph
-from shards import filesystem, manifest
-from shards.inspection.sums import Sums
-from shards.ledger import Entry, Ledger
-from shards.manifest import Generation, Manifest, generation_stats_path
-from shards.segments import VideoText
-from shards.video_store import VideoStore, VideoTable
+from pipelines.preprocessing import graph, status_report
+from pipelines.preprocessing.job_config import commit_config
+from pipelines.preprocessing.options import parse
+from pipelines.runner.metering import JOB, MILLISECONDS, OUTCOME
+from shards.dataset import manifest
+from shards.dataset.ledger import Entry, Ledger
+from shards.dataset.manifest import Generation, Manifest, generation_stats_path
+from shards.dataset.sums import Sums
+from shards.dataset.video_store import VideoStore, VideoTable
+from shards.records.segments import VideoText
+from shards.storage import filesystem
 
 
 def counters(found, namespace):

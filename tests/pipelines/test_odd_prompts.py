@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ask_options import check_options, check_prompts, listed_options
+from pipelines.inference.options import check_options, check_prompts, listed_options
 from pipelines.inference.questions import read_questions
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 from shards.tokens import SPECIAL_TOKENS
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"

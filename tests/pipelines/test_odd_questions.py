@@ -10,16 +10,16 @@ import psutil
 import pytest
 from PIL import Image
 
-from ingest.preparation import ChoicesPreparation
-from pipelines.limits import Limits
-from pipelines.preparers import ChoicesPreparer
-from pipelines.question_sandbox import SandboxedPreparer
-from shards import manifest
-from shards.errors import UserError
-from shards.ledger import Ledger
+from ingest.questions.preparation import ChoicesPreparation
+from pipelines.questions.preparers import ChoicesPreparer
+from pipelines.questions.sandbox import SandboxedPreparer
+from pipelines.runner.limits import Limits
+from shards.dataset import manifest
+from shards.dataset.ledger import Ledger
 from shards.reading.source import Source
 from shards.records.choices import parse_record
 from shards.records.vcr import parse_record as parse_vcr
+from shards.storage.errors import UserError
 from shards.tokenizer import load_tokenizer
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"

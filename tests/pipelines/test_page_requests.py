@@ -11,11 +11,11 @@ import pytest
 import uvicorn
 
 from model.config import TINY
-from model.published import Pretrained
+from model.pretrained import Pretrained
 from pipelines import app
 from pipelines.inference import page_requests
 from pipelines.inference.page import HOST, bound, make_app
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 OURS = {"X-Reservoir": "1"}
 ASKED = {"id": "x", "prompt": "a <|MASK|>", "options": ["a", "b"]}

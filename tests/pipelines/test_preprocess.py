@@ -10,11 +10,14 @@ import pytest
 from ingest.config import EXTRACTION_VERSION
 from pipelines import preprocess
 from pipelines.demo.__main__ import SEGMENTS_PER_EXAMPLE
-from shards import dataset, filesystem, manifest, tfrecord
-from shards.errors import run_command
+from shards.command_line import run_command
+from shards.dataset import location as dataset
+from shards.dataset import manifest
+from shards.dataset.ledger import Ledger
 from shards.inspection.stats import summarize
-from shards.ledger import Ledger
+from shards.records import tfrecord
 from shards.records.pretraining import parse_example
+from shards.storage import filesystem
 
 
 def bytes_of(folder, *endings):

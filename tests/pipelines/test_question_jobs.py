@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import choices, preparers, questions, tvqa, vcr
-from shards import manifest
-from shards.dataset import open_data
-from shards.errors import UserError, run_command
+from pipelines import choices, tvqa, vcr
+from pipelines.questions import job as questions
+from pipelines.questions import preparers
+from shards.command_line import run_command
+from shards.dataset import manifest
+from shards.dataset.ledger import Ledger
+from shards.dataset.location import open_data
 from shards.inspection import verify
-from shards.ledger import Ledger
 from shards.reading.source import Source
 from shards.records.choices import parse_record
 from shards.records.vcr import parse_record as parse_vcr
+from shards.storage.errors import UserError
 
 IN_PROCESS = ("--direct_num_workers=1", "--direct_running_mode=in_memory")
 

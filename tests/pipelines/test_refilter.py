@@ -5,12 +5,12 @@ import json
 import pytest
 
 from ingest.filters import FilterConfig
-from ingest.outcomes import Outcome
 from pipelines import refilter
+from pipelines.maintenance.thresholds import changed
 from pipelines.preprocessing.replay_rules import Replay
-from pipelines.thresholds import changed
-from shards.errors import UsageError
-from shards.ledger import Entry, Ledger
+from shards.dataset.ledger import Entry, Ledger
+from shards.outcomes import Outcome
+from shards.storage.errors import UsageError
 from tests.pipelines.test_preprocess import bytes_of
 
 SAME = (".tfrecord", ".index", ".stats.json")
@@ -69,7 +69,7 @@ def test_a_report_alone_changes_nothing(data, run):
     ],
 )
 def test_bad_usage_is_one_sentence(data, tmp_path, capfd, flags, status, sentence):
-    from shards.errors import run_command
+    from shards.command_line import run_command
 
     arguments = [str(data), *[flag.format(data=data, tmp=tmp_path) for flag in flags]]
     assert run_command(lambda: refilter.main(arguments)) == status

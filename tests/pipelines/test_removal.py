@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import status_report
-from shards import dataset, filesystem, ledger, manifest, removal, sidecar, tfrecord
-from shards.errors import StorageError, UsageError
+from pipelines.preprocessing import status_report
+from shards.dataset import ledger, manifest, removal, sidecar
+from shards.dataset import location as dataset
+from shards.dataset.ledger import Ledger
 from shards.inspection import stats
-from shards.ledger import Ledger
+from shards.records import tfrecord
 from shards.records.pretraining import parse_example
+from shards.storage import filesystem
+from shards.storage.errors import StorageError, UsageError
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,17 @@ from collections import Counter
 
 import pytest
 
-from pipelines import options
-from shards import dataset, filesystem, manifest, tfrecord
-from shards.errors import UsageError
+from pipelines.preprocessing import options
+from shards.dataset import location as dataset
+from shards.dataset import manifest
+from shards.dataset.manifest import stats_path
 from shards.inspection.stats import summarize
-from shards.manifest import stats_path
 from shards.reader import PretrainingReader
 from shards.reading.config import ReaderConfig, StreamOptions
+from shards.records import tfrecord
 from shards.records.pretraining import parse_example
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
 from tests.pipelines.test_preprocess import DETERMINISTIC, bytes_of
 
 WORDS = [

@@ -8,8 +8,8 @@ import pytest
 
 from ingest.timing import SHAPES, TimingModel
 from pipelines import timing
-from pipelines.timing_training import PairsError, error, learn, read_pairs
-from shards.errors import run_command
+from pipelines.maintenance.timing_training import PairsError, error, learn, read_pairs
+from shards.command_line import run_command
 from shards.tokenizer import train_tokenizer
 
 WORDS = ("a", "the", "shape", "Colour", "humming", "is", "triangle", "we", "purple", "don't", "now")

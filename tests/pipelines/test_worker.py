@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from pipelines import preprocess
-from pipelines.worker import PROCESS_NAME
-from shards.errors import run_command
+from pipelines.runner.local_workers import PROCESS_NAME
+from shards.command_line import run_command
 
 
 def workers_of(job):

@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ingest.config import VideoConfig
-from pipelines import beam_flags, image_registry
-from pipelines.image_registry import Reference, RegistryError
-from pipelines.options import parse
-from pipelines.worker_image import check_launch, needs
-from shards.errors import UsageError
+from pipelines.preprocessing.options import parse
+from pipelines.runner import beam_flags, image_registry
+from pipelines.runner.image_registry import Reference, RegistryError
+from pipelines.runner.worker_image import check_launch, needs
+from shards.storage.errors import UsageError
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

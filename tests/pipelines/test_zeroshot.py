@@ -13,7 +13,7 @@ from pipelines.zeroshot.kinetics import Kinetics
 from pipelines.zeroshot.lsmdc import Lsmdc
 from pipelines.zeroshot.msrvtt import Msrvtt
 from pipelines.zeroshot.star import Star
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 
 
 @pytest.fixture(scope="module")

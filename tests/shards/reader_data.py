@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from shards import manifest, tfrecord
-from shards.fetch import TOKENIZER
-from shards.manifest import Generation, Manifest, Shard, index_path, shard_name
+from shards.dataset import manifest
+from shards.dataset.manifest import Generation, Manifest, Shard, index_path, shard_name
+from shards.records import tfrecord
 from shards.records.pretraining import Example, ExampleSegment
-from shards.segments import Segment, VideoText
+from shards.records.segments import Segment, VideoText
+from shards.storage.fetch import TOKENIZER
 
 
 def jpeg(rng: np.random.Generator, height: int, width: int, grey: bool = False) -> bytes:

@@ -10,13 +10,13 @@ import numpy as np
 import simplejpeg
 from reader_data import make_example
 
-from shards import manifest
+from shards.dataset import manifest
+from shards.dataset.ledger import Entry, Ledger
+from shards.dataset.manifest import Generation, Manifest, shard_name
+from shards.dataset.writer import write_shard
 from shards.inspection.scanning import runs_of
-from shards.ledger import Entry, Ledger
-from shards.manifest import Generation, Manifest, shard_name
 from shards.records.pretraining import Example
 from shards.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
-from shards.writer import write_shard
 
 SEGMENTS = 4
 TITLE = "<script>document.title='x'</script>"

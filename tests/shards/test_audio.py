@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shards import audio, tfrecord
-from shards.records.example import RecordError
+from shards.arrays import audio
+from shards.records import tfrecord
 from shards.records.pretraining import parse_example
+from shards.storage.errors import RecordError
 
 
 @given(arrays(np.float64, (5, 4), elements=st.floats(1e-6, 1 - 1e-6)))

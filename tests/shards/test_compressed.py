@@ -9,9 +9,9 @@ import zlib
 import pytest
 import zstandard
 
-from shards import tfrecord
 from shards.reading.source import ShardError, Source
-from shards.records.example import RecordError
+from shards.records import tfrecord
+from shards.storage.errors import RecordError
 
 PLAIN = b"".join(tfrecord.frame(bytes([i]) * 100) for i in range(20))
 PACKINGS = {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.records import example
-from shards.records.example import RecordError
+from shards.storage.errors import RecordError
 
 names = st.text(min_size=1, max_size=12)
 values = st.one_of(

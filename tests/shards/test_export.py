@@ -7,7 +7,7 @@ import pytest
 from report_data import SEGMENTS, examples, write_data
 
 from shards.__main__ import main
-from shards.errors import run_command
+from shards.command_line import run_command
 
 COUNT = 3
 

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import images, tfrecord
-from shards.records.example import RecordError
+from shards.arrays import images
+from shards.arrays.resampling import METHODS, taps
+from shards.records import tfrecord
 from shards.records.pretraining import parse_example
-from shards.resampling import METHODS, taps
+from shards.storage.errors import RecordError
 
 GRID, PATCH = (12, 20), 16
 

@@ -12,9 +12,10 @@ import simplejpeg
 from PIL import Image
 
 from ingest import similarity
-from shards import audio, images, jpeg, sidecar
+from shards.arrays import audio, images, jpeg
+from shards.dataset import sidecar
 from shards.records import choices
-from shards.records.example import RecordError
+from shards.storage.errors import RecordError
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases" / "jpeg-of-four-billion-pixels"
 COLOURED, GREY = ((CASES / name).read_bytes() for name in ("bomb65000.jpg", "bombgrey.jpg"))

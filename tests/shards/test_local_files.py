@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shards import filesystem
+from shards.storage import filesystem
 
 
 @pytest.fixture

@@ -12,14 +12,17 @@ import pytest
 import reader_data
 from report_data import SEGMENTS, examples, write_data
 
-from shards import dataset, filesystem, generations, ledger, manifest, merging
 from shards.__main__ import main
-from shards.errors import UserError, run_command
+from shards.command_line import run_command
+from shards.dataset import generation_sums, generations, ledger, manifest, merging
+from shards.dataset import location as dataset
+from shards.dataset.ledger import Entry
+from shards.dataset.manifest import Generation, Manifest, Shard
+from shards.dataset.merging import MergeError
 from shards.inspection import scanning, stats, verify
-from shards.ledger import Entry
-from shards.manifest import Generation, Manifest, Shard
-from shards.merging import MergeError
 from shards.reader import PretrainingReader, ReaderConfig
+from shards.storage import filesystem
+from shards.storage.errors import UserError
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(2, 3), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True
@@ -232,7 +235,7 @@ def test_removals_of_every_folder_count(root, tmp_path):
         (generation,) = manifest.load(data).generations
         change(folder / f"data-{number}", generations=[dataclasses.replace(generation, ledger=1)])
         opened = dataset.open_data(data)
-        found = stats.read_generation(data, generation)
+        found = generation_sums.read_generation(data, generation)
         found.add(stats.Sums.of_items([Entry(f"v{number}", "extracted", "done")]))
         Path(manifest.generation_stats_path(data, generation)).write_text(found.to_json())
         taken = Entry(f"v{number}", "withdrawn", "failed-final", earlier="done/extracted")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.packing import Run, pack, plan_shards
+from shards.dataset.packing import Run, pack, plan_shards
 
 
 def runs(lengths):

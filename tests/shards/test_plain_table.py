@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines.status_report import Reason, Report, tables
+from pipelines.preprocessing.status_report import Reason, Report, tables
 from shards.inspection.plain_table import PlainTable
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards import planning
-from shards.planning import Packing, Target
-from shards.segments import VideoText
-from shards.video_store import VideoTable
+from shards.dataset import planning
+from shards.dataset.planning import Packing, Target
+from shards.dataset.video_store import VideoTable
+from shards.records.segments import VideoText
 
 SIZE = 4
 PACKING = Packing(7, "config", SIZE, 8000)

@@ -10,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shards import tfrecord
-from shards.errors import UsageError
 from shards.inspection.verify import check_record
-from shards.reading.question_config import ANSWER_SEPARATOR, RATIONALE_SEPARATOR, QuestionConfig
-from shards.reading.questions import option_row, read_ids
-from shards.records import choices, example, tvqa, vcr
+from shards.records import choices, example, tfrecord, tvqa, vcr
 from shards.records.choices import ClipConfig, ClipParser, ClipRecord, ClipSegment
-from shards.records.example import RecordError
+from shards.records.question_config import ANSWER_SEPARATOR, RATIONALE_SEPARATOR, QuestionConfig
+from shards.records.question_rows import option_row, read_ids
+from shards.storage.errors import RecordError, UsageError
 from shards.tokenizer import load_tokenizer
 from shards.tokens import AUDIOSPAN, MASK
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from reader_data import write_data
 
-from shards import manifest, tfrecord
-from shards.errors import UsageError
-from shards.filesystem import StorageError
-from shards.manifest import index_path, shard_name
+from shards.arrays.resampling import METHODS, taps
+from shards.dataset import manifest
+from shards.dataset.manifest import index_path, shard_name
 from shards.reader import PretrainingReader, Reader, ReaderConfig, ReaderError, StreamOptions, examples
 from shards.reading.source import ShardError
-from shards.resampling import METHODS, taps
-from shards.vocabulary import VocabularyError
+from shards.reading.vocabulary import VocabularyError
+from shards.records import tfrecord
+from shards.storage.errors import UsageError
+from shards.storage.filesystem import StorageError
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(2, 3), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True
@@ -50,7 +51,7 @@ def assert_equal(ours, theirs):
 
 
 def test_importing_the_reader_does_not_import_tensorflow():
-    code = "import sys, shards.reader, shards.images, shards.audio; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, shards.reader, shards.arrays.images, shards.arrays.audio; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

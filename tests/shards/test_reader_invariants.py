@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reader_data import make_example, write_data
 
-from shards import tfrecord, tokenizer, vocabulary
+from shards import tokenizer
 from shards.__main__ import main
-from shards.errors import UsageError
 from shards.inspection.invariants import check_data, check_example
-from shards.randomness import generator
+from shards.reading import vocabulary
 from shards.reading.config import ReaderConfig, StreamOptions
 from shards.reading.pretraining import PretrainingParser
-from shards.records.example import RecordError
+from shards.records import tfrecord
 from shards.records.pretraining import parse_example
+from shards.storage.errors import RecordError, UsageError
+from shards.storage.randomness import generator
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
 
 PUBLISHED = vocabulary.published()

@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import tfrecord
-from shards.records import example, wire
-from shards.records.example import RecordError
+from shards.records import example, tfrecord, wire
+from shards.storage.errors import RecordError
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 VALUES = st.one_of(

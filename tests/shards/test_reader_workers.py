@@ -17,14 +17,14 @@ import pytest
 from reader_data import write_data
 from worker_parsers import DrawParser, NumberParser, Unloadable
 
-from shards import tfrecord
-from shards.errors import UsageError
-from shards.manifest import index_path, shard_name
+from shards.dataset.manifest import index_path, shard_name
 from shards.reader import PretrainingReader, Reader, ReaderConfig, ReaderError, StreamOptions
 from shards.reading.batches import ALIGNMENT, batch_arrays, batch_bytes
 from shards.reading.evaluation import DamagedRecordError, Pass
 from shards.reading.shared_batches import SharedBatches
 from shards.reading.workers import worker_count
+from shards.records import tfrecord
+from shards.storage.errors import UsageError
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(4, 6), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True

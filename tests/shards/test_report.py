@@ -11,13 +11,13 @@ from PIL import Image
 from report_data import SEGMENTS, TITLE, examples, write_data
 
 from ingest import spectrogram
-from shards import dataset
 from shards.__main__ import main
-from shards.errors import run_command
+from shards.command_line import run_command
+from shards.dataset import location as dataset
+from shards.dataset.sums import Sums
 from shards.inspection import card, drawing, gallery, report, show, stats
 from shards.inspection.report import ShardRow
-from shards.inspection.sums import Sums
-from shards.vocabulary import of_data
+from shards.reading.vocabulary import of_data
 
 SHARDS, PER_SHARD = 3, 6
 

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from report_data import examples, write_data
 
-from shards import dataset, duplicates
 from shards.__main__ import main
-from shards.errors import run_command
+from shards.command_line import run_command
+from shards.dataset import duplicates, generation_sums
+from shards.dataset import location as dataset
+from shards.dataset.manifest import ManifestError, Shard, generation_stats_path, stats_path
+from shards.dataset.sidecar import Collector
+from shards.dataset.sums import Sums
 from shards.inspection import outliers, scanning, stats
 from shards.inspection.funnel import Step, steps
-from shards.inspection.sums import Sums
-from shards.manifest import ManifestError, Shard, generation_stats_path, stats_path
-from shards.sidecar import Collector
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_what_cannot_be_summed_is_a_sentence(tmp_path, capsys):
 
 def test_a_missing_sidecar_is_named(tmp_path):
     with pytest.raises(ManifestError, match=r"a\.stats\.json' is missing"):
-        stats.read_sidecar(str(tmp_path), Shard("a.tfrecord", 1, 1, ""))
+        generation_sums.read_sidecar(str(tmp_path), Shard("a.tfrecord", 1, 1, ""))
 
 
 def test_a_video_in_two_shards_is_one_video(tmp_path):
@@ -156,7 +157,7 @@ def test_a_generation_with_statistics_needs_no_sidecar(tmp_path):
     before = stats.sums_of(opened).to_json()
     (generation,) = opened.manifest.generations
     path = Path(generation_stats_path(data, generation))
-    path.write_text(stats.read_generation(data, generation).to_json())
+    path.write_text(generation_sums.read_generation(data, generation).to_json())
     for shard in generation.shards:
         Path(data, stats_path(shard.name)).unlink()
     assert stats.sums_of(opened).to_json() == before

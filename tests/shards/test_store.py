@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards import filesystem, ledger, manifest
-from shards.errors import UserError
-from shards.filesystem import StorageError
-from shards.ledger import Entry, Ledger
-from shards.manifest import Generation, Manifest, ManifestError, Shard
+from shards.dataset import ledger, manifest
+from shards.dataset.ledger import Entry, Ledger
+from shards.dataset.manifest import Generation, Manifest, ManifestError, Shard
+from shards.storage import filesystem
+from shards.storage.errors import UserError
+from shards.storage.filesystem import StorageError
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

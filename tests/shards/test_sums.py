@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import duplicates
-from shards.inspection import frame_sample, sums
-from shards.inspection.frame_sample import FrameSample
-from shards.inspection.sums import Sums
-from shards.ledger import Entry
-from shards.sidecar import HISTOGRAMS, Collector
+from shards.dataset import duplicates, frame_sample, sums
+from shards.dataset.frame_sample import FrameSample
+from shards.dataset.ledger import Entry
+from shards.dataset.sidecar import HISTOGRAMS, Collector
+from shards.dataset.sums import Sums
 
 KINDS = [("done", "extracted"), ("rejected", "no-captions"), ("failed-retryable", "network")]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import filesystem, tfrecord
-from shards.dataset import open_data
+from shards.dataset.location import open_data
 from shards.inspection import verify
 from shards.records import example as record
+from shards.records import tfrecord
 from shards.records.pretraining import arrange, parse_example
-from shards.segments import Segment, VideoText
+from shards.records.segments import Segment, VideoText
+from shards.storage import filesystem
 
 READ_WITH_TENSORFLOW = """
 import json, sys

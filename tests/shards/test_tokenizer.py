@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from shards.fetch import FetchError, RemoteFile, fetch
+from shards.storage.fetch import FetchError, RemoteFile, fetch
 from shards.tokenizer import TokenizerError, encode_words, load_tokenizer, train_tokenizer
 from shards.tokens import SPECIAL_TOKENS
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from report_data import examples, write_data
 
-from shards import dataset, manifest, tfrecord
 from shards.__main__ import main
+from shards.dataset import location as dataset
+from shards.dataset import manifest
 from shards.inspection import verify
+from shards.records import tfrecord
 from shards.records.pretraining import Example
 
 

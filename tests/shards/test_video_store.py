@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards import filesystem
-from shards.segments import Segment, VideoText
-from shards.video_store import VideoStore, VideoStoreError, VideoTable
+from shards.dataset.video_store import VideoStore, VideoStoreError, VideoTable
+from shards.records.segments import Segment, VideoText
+from shards.storage import filesystem
 
 
 def make_segment(i=0, tokens=3):

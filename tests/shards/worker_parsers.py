@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.errors import UserError
-from shards.records.example import RecordError
+from shards.storage.errors import RecordError, UserError
 
 _FOREIGN = ("tensorflow", "jax", "flax", "apache_beam")
 

@@ -15,7 +15,7 @@ from model.config import BASE, LARGE, TINY, Remat
 from model.flops import pretraining_flops
 from model.reserve import MerlotReserve, parameter_shapes
 from train import config, mesh, step
-from train.matmul_flops import matmul_flops
+from train.compilation.matmul_flops import matmul_flops
 from train.tasks import step as task_step
 from train.tasks.table import TASKS
 

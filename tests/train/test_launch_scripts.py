@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "pipelines" / "deploy"

@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from model.config import Remat
-from train.config import BASE, BASE_RESADAPT, LARGE, TINY, MeshConfig
-from train.layouts import LAYOUTS, for_devices
+from train.compilation.layouts import LAYOUTS, for_devices
+from train.config import MeshConfig
+from train.configs import PRESETS
+
+TINY, BASE, LARGE, BASE_RESADAPT = (PRESETS[name] for name in ("tiny", "base", "large", "base_resadapt"))
 
 
 def devices(count, kind="TPU v4"):

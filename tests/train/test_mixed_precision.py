@@ -11,7 +11,8 @@ from model.losses import contrastive
 from model.objectives import pretraining_outputs
 from model.reserve import MerlotReserve, initial_parameters
 from tests.pretraining_batches import make_batch
-from train import config, mesh, step
+from train import mesh, step
+from train.configs.tiny import CONFIG as TINY_RUN
 
 DEEP = dataclasses.replace(
     TINY,
@@ -75,10 +76,10 @@ def test_gradients_at_depth(both):
 def test_the_tiny_recipe_learns_as_much():
     """300 steps over eight batches that can be learnt by heart: the losses of the last ones agree."""
     model = dataclasses.replace(TINY, segments=2, sequence_length=168, spans_to_include=2)
-    batches = [make_batch(model, config.TINY.batch_size, seed) for seed in range(8)]
+    batches = [make_batch(model, TINY_RUN.batch_size, seed) for seed in range(8)]
     mean = {}
     for dtype in ("float32", "bfloat16"):
-        run = dataclasses.replace(config.TINY, model=dataclasses.replace(model, dtype=dtype))
+        run = dataclasses.replace(TINY_RUN, model=dataclasses.replace(model, dtype=dtype))
         laid = mesh.make_mesh(run.mesh, jax.devices()[:1])
         state, once, losses = step.initial_state(run, laid), step.make_step(run, laid), []
         for number in range(300):

@@ -17,7 +17,7 @@ from train.checkpoint import CheckpointError, Checkpoints, export_published, fin
 from train.config import OptimizerConfig, TrainConfig
 from train.loop import DivergenceError, Rhythm, check_trained, run
 from train.mesh import make_mesh
-from train.metrics import MetricsLog, console_line
+from train.metrics.formatting import MetricsLog, console_line
 from train.step import initial_state, state_shapes
 
 RUN = TrainConfig(TINY, OptimizerConfig(total_steps=10, warmup_steps=1), batch_size=4)
@@ -213,7 +213,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, state, laid, spoi
         run(step, config, laid, at(state, 0), Batches(), checkpoints, str(tmp_path))
     checkpoints.wait()
     assert checkpoints.steps() == [2]
-    with pytest.raises(published.WeightsNotFiniteError, match="not finite, so nothing is written"):
+    with pytest.raises(checkpoints.WeightsNotFiniteError, match="not finite, so nothing is written"):
         export_published(
             at(state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)), 0), str(tmp_path)
         )

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from train.devices import chip
-from train.matmul_flops import matmul_flops
-from train.program_cost import Collective, analyse
+from train.compilation.devices import chip
+from train.compilation.matmul_flops import matmul_flops
+from train.compilation.program_cost import Collective, analyse
 
 ROOT = Path(__file__).parent.parent.parent
 COMPILER = Path(sys.prefix) / "tpu-compiler"

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from model.config import ConfigError
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 from train.config import (
     BASE_RESADAPT,
     LARGE_RESADAPT,
@@ -20,13 +20,13 @@ from train.config import (
     fit_to_data,
     from_json,
 )
-from train.finetune import FinetuneConfig
+from train.finetune_config import FinetuneConfig
 from train.optimizer import pretraining_schedule
 from train.tasks.readers import READERS
 
 
 def test_adaptation_follows_the_published_stage():
-    """Spec training.md 5 and 15.2."""
+    """docs/spec/training.md 5 and 15."""
     schedule = pretraining_schedule(BASE_RESADAPT.optimizer)
     assert [float(schedule(step)) for step in (7_500, 15_000, 45_000)] == pytest.approx([0.5, 1, 0.500013], abs=1e-6)
     assert BASE_RESADAPT.optimizer.learning_rate == pytest.approx(8e-6)

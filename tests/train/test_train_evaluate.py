@@ -18,18 +18,20 @@ from rich.console import Console
 from model.losses import contrastive
 from model.objectives import pretraining_outputs
 from model.reserve import MerlotReserve
-from shards.errors import UsageError, run_command
+from shards.command_line import run_command
 from shards.reader import PretrainingReader, StreamOptions
+from shards.reading.vocabulary import published
+from shards.storage.errors import UsageError
 from shards.tokens import MASK
-from shards.vocabulary import published
 from train import evaluate, pretrain, weights
-from train.config import TINY, fit_to_data, from_json
-from train.credit import credited
+from train.config import fit_to_data, from_json
+from train.configs.tiny import CONFIG as TINY
 from train.evaluation import Evaluator, print_tables
-from train.figures import NotFiniteError, design_effect, tally
-from train.intervals import wilson
 from train.mesh import MeshConfig, make_mesh
-from train.metrics import MetricsLog
+from train.metrics.figures import NotFiniteError, design_effect, tally
+from train.metrics.formatting import MetricsLog
+from train.metrics.intervals import wilson
+from train.metrics.tie_credit import credited
 from train.step import global_outputs, initial_state
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,18 +14,20 @@ from PIL import Image
 from rich.console import Console
 
 from model import published
+from model.checkpoints import export
 from model.config import TINY
 from model.reserve import initial_parameters
 from pipelines import choices, tvqa, vcr
-from shards.errors import UsageError, UserError, run_command
+from shards.command_line import run_command
 from shards.reader import Reader, StreamOptions
 from shards.reading.evaluation import IS_RECORD, Pass
 from shards.records.vcr import VcrConfig, VcrParser
+from shards.storage.errors import UsageError, UserError
 from train import evaluate, finetune, finetuning
 from train.config import MeshConfig
-from train.finetune import FinetuneConfig
+from train.finetune_config import FinetuneConfig
 from train.mesh import make_mesh, to_devices
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 from train.tasks import setup, tvqa_submission, vcr_submission
 from train.tasks.step import initial_state, make_step, task_shapes
 from train.tasks.table import TASKS
@@ -160,7 +162,7 @@ def test_evaluation_and_the_leaderboard_file_of_vcr(undisturbed, prepared, tmp_p
 def test_tvqa_from_pretrained_weights_to_its_archives(prepared, tmp_path, capsys):
     """Starts from an exported checkpoint, whose vocabulary is checked, with two microbatches."""
     model = dataclasses.replace(TINY, vocabulary_size=32_768).with_grid((2, 2))
-    published.export(drawn(model), tmp_path / "ckpt_0")
+    export(drawn(model), tmp_path / "ckpt_0")
     argv = arguments(
         prepared, "tvqa", tmp_path / "run", "--epochs", "1", "--init", str(tmp_path / "ckpt_0"), "--microbatches", "2"
     )
@@ -304,7 +306,7 @@ def test_microbatches_change_memory_only(prepared):
 def test_a_work_folder_of_pretraining_brings_its_configuration(prepared, tmp_path):
     """The kind of rotation is not in the file of the weights, but in the configuration of their run."""
     model = dataclasses.replace(TINY, vocabulary_size=32_768, rotary="standard", scan_layers=True)
-    published.export(drawn(model), tmp_path / "export" / "ckpt_5")
+    export(drawn(model), tmp_path / "export" / "ckpt_5")
     (tmp_path / "config.json").write_text(json.dumps({"model": dataclasses.asdict(model)}))
     vocabulary = setup.open_questions(str(prepared / "vcr"), "train").vocabulary
     found, params = setup.start(TASKS["vcr"], str(tmp_path), (2, 2), "float32", vocabulary, 0)

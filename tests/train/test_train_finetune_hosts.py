@@ -9,7 +9,7 @@ from PIL import Image
 
 from model import published
 from pipelines import choices
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 COLOURS = ("red", "green", "blue", "white")
 QUESTIONS, BATCH, EPOCHS = 12, 4, 2

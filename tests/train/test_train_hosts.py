@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from model import published
-from shards.errors import run_command
+from shards.command_line import run_command
 from train import pretrain
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 STEPS = 12
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from shards.errors import StorageError, UsageError
-from train.journal import Journal
-from train.metrics import MetricsError, MetricsLog
-from train.tensorboard import EventFiles
-from train.trace import SKIPPED, Trace
+from shards.storage.errors import StorageError, UsageError
+from train.metrics.formatting import MetricsError, MetricsLog
+from train.metrics.metric_writer import Journal
+from train.metrics.profiler import SKIPPED, Trace
+from train.metrics.tensorboard import EventFiles
 
 LINE = {
     "step": 5,

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from train.lifeline import Lifeline, Place
+from train.distributed.peer_monitor import Lifeline, Place
 
 
 class Process:

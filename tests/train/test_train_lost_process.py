@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 CONTINUE = "start all processes again: the same command continues from the newest checkpoint\n"
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.checkpoints import DROPPED_BY_TASK
 from model.config import BASE, LARGE, TINY
 from model.losses import contrastive
 from model.objectives import pretraining_outputs
-from model.published import DROPPED_BY_TASK
 from model.reserve import MerlotReserve, parameter_shapes
 from model.transformer import stack_layers
-from shards.errors import UsageError
+from shards.storage.errors import UsageError
 from shards.tokens import MASK
 from train import optimizer
 from train.config import OptimizerConfig
@@ -45,7 +45,7 @@ def test_schedules(golden, warmup, total):
 
 
 def test_published_rates():
-    """The table of spec training.md 1.4 and the adaptation's of 15."""
+    """The table of docs/spec/training.md 1.4 and the adaptation's of 15."""
     scale = optimizer.pretraining_schedule(OptimizerConfig())
     steps = (0, 1, 1875, 3750, 75_596, 376_875, 750_001, 900_000)
     expected = [0, 2.6667e-4, 0.5, 1, 0.977757, 0.510001, 0.02, 0.02]
@@ -237,7 +237,7 @@ def test_finetuning_without_gradients_stays_where_it_started(params):
 
 
 def test_state_has_the_published_places():
-    """Adam first and the schedule's count third, so that states can be exchanged (spec training.md 3.2)."""
+    """Adam first and the schedule's count third, so that states can be exchanged (docs/spec/training.md 3.2)."""
     params = stack_layers(jax.tree.map(lambda s: jnp.zeros(s.shape), parameter_shapes(TINY)))
     state = optimizer.pretraining_optimizer(OptimizerConfig()).init(params)
     assert len(state) == 4

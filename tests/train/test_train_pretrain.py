@@ -15,11 +15,13 @@ import pytest
 from flax import serialization
 
 from model import published
-from shards.errors import UsageError, run_command
+from model.checkpoints import export
+from shards.command_line import run_command
+from shards.storage.errors import UsageError
 from train import evaluate, pretrain
-from train.config import TINY
+from train.configs.tiny import CONFIG as TINY
 from train.loop import in_turn
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 40
@@ -183,7 +185,7 @@ def test_too_many_skipped_updates_stop_the_run(undisturbed, data, tmp_path, caps
     params = published.load(undisturbed / "export").params
     # The first layer's outputs are infinite.
     encoder = jax.tree.map(lambda leaf: np.full_like(leaf, 1e38), params["vision_encoder"])
-    published.export({**params, "vision_encoder": encoder}, tmp_path / "ckpt_0", dtype="float32")
+    export({**params, "vision_encoder": encoder}, tmp_path / "ckpt_0", dtype="float32")
     argv = arguments(data, tmp_path, "--steps", "9", "--skip-limit", "2", "--init", str(tmp_path / "ckpt_0"))
     assert run_command(lambda: pretrain.main(argv)) == 1
     error = capsys.readouterr().err

@@ -19,12 +19,14 @@ from model.config import BASE, TINY, ConfigError
 from model.losses import contrastive
 from model.objectives import pretraining_outputs
 from model.reserve import MerlotReserve, parameter_shapes
-from shards.errors import UsageError
 from shards.reading.pretraining import PretrainingParser
+from shards.reading.vocabulary import published
+from shards.storage.errors import UsageError
 from shards.tokens import MASK, MASKAUDIO
-from shards.vocabulary import published
 from tests.pretraining_batches import make_batch
-from train import accuracy, config, example_mask, mesh, step
+from train import config, mesh, step
+from train.configs import PRESETS
+from train.metrics import accuracy, example_mask
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -285,19 +287,19 @@ def test_meshes_and_batches_that_cannot_be_are_named():
 
 
 def test_fitting_to_data():
-    fitted = config.fit_to_data(config.TINY, 512, 16).model
+    fitted = config.fit_to_data(PRESETS["tiny"], 512, 16).model
     assert (fitted.vocabulary_size, fitted.segments, fitted.groups, fitted.sequence_length) == (512, 16, 2, 384)
-    assert config.fit_to_data(config.TINY, 256, 8) is config.TINY
+    assert config.fit_to_data(PRESETS["tiny"], 256, 8) is PRESETS["tiny"]
     with pytest.raises(UsageError, match="512 tokens and 8 segments per example and the model 32768 and 16"):
-        config.fit_to_data(config.BASE, 512, 8)
+        config.fit_to_data(PRESETS["base"], 512, 8)
     with pytest.raises(UsageError, match="17 segments per example cannot be cut in 3 equal groups"):
-        config.fit_to_data(config.TINY, 512, 17)
+        config.fit_to_data(PRESETS["tiny"], 512, 17)
 
 
-@pytest.mark.parametrize("name", config.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_have_readers_that_fit(name):
     """Every preset's reader makes arrays of the shapes the model wants."""
-    run = config.PRESETS[name]
+    run = PRESETS[name]
     spec = PretrainingParser(run.reader(), published()).spec()
     for array, wanted in step.batch_shapes(run).items():
         assert (run.batch_size, *spec[array][0]) == wanted.shape, array

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from model.reserve import MerlotReserve
-from train.figures import NotFiniteError
+from train.metrics.figures import NotFiniteError
 from train.tasks import Predictions, SubmissionError, choices, tvqa, tvqa_submission, vcr, vcr_submission
 from train.tasks.evaluation import accuracies, check_finite
 from train.tasks.step import task_shapes

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shards.errors import UserError
+from shards.storage.errors import UserError
 
 if TYPE_CHECKING:
     import jax
 
     from model.reserve import MerlotReserve
-    from shards.reader import RecordParser
-    from shards.reading.question_config import QuestionConfig
+    from shards.records.parser import RecordParser
+    from shards.records.question_config import QuestionConfig
 
 Batch = Mapping[str, "jax.Array"]
 Logits = Any
@@ -33,11 +33,10 @@ class Task:
     """One kind of question.
 
     `losses` and `right` map logits and batch to named arrays of one value for each question, on the device; the loss
-    of training is the mean of the sum of `losses`. `right` is the credit of a choice (`train.credit`), and `labels`
-    maps a batch to the right options behind each of its names, `int [questions, choices]`. `right[best]` decides which
-    checkpoint is kept. `submit` writes a
-    leaderboard file from the predictions for each of `submitted_splits` and returns its paths; it is None where there
-    is no leaderboard.
+    of training is the mean of the sum of `losses`. `right` is the credit of a choice (`train.metrics.tie_credit`), and
+    `labels` maps a batch to the right options behind each of its names, `int [questions, choices]`. `right[best]`
+    decides which checkpoint is kept. `submit` writes a leaderboard file from the predictions for each of
+    `submitted_splits` and returns its paths; it is None where there is no leaderboard.
     """
 
     name: str

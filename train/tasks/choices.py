@@ -1,7 +1,7 @@
 """Questions with k options about a clip or a picture, with or without sound.
 
 Every option is scored once beside the subtitles and, where there is sound, once beside the sound; each segment is
-encoded once for all rows (spec training.md 10).
+encoded once for all rows (docs/spec/training.md 10).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from model.published import DROPPED_BY_TASK
+from model.checkpoints import DROPPED_BY_TASK
 from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve
 from shards.records.choices import ClipParser, fit
 from shards.tokens import AUDIOSPAN
-from train.credit import credited
+from train.metrics.tie_credit import credited
 from train.tasks import Batch, Task
 from train.tasks.readers import READERS
 from train.tasks.scoring import cross_entropy, scores_at_mask

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,17 +18,18 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from model.config import ReserveConfig
-from shards import filesystem
-from shards.errors import UsageError
 from shards.reading.cache import CacheOptions
 from shards.reading.evaluation import IS_RECORD, Pass
-from shards.reading.question_config import QuestionConfig
-from shards.reading.questions import read_ids
-from train.compiling import announce
+from shards.records.question_config import QuestionConfig
+from shards.records.question_rows import read_ids
+from shards.storage import filesystem
+from shards.storage.errors import UsageError
+from train.compilation.compiling import announce
 from train.config import MeshConfig
-from train.figures import Accuracy, NotFiniteError, accuracy_table, majority_share
-from train.intervals import wilson
 from train.mesh import batch_shards, check_batch, make_mesh, to_devices
+from train.metrics.figures import Accuracy, NotFiniteError, accuracy_table, majority_share
+from train.metrics.intervals import wilson
+from train.options import QuestionEvaluation
 from train.tasks import Logits, Predictions, Task
 from train.tasks.setup import Classifier, load_classifier
 from train.tasks.step import make_evaluation
@@ -36,9 +37,6 @@ from train.tasks.table import TASKS
 
 UNLABELLED = "test"
 """The split whose questions have no labels."""
-
-if TYPE_CHECKING:
-    from train.evaluate import QuestionEvaluation
 
 
 class Evaluator:

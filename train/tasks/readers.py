@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from shards.reading.question_config import ClipConfig, QuestionConfig, TvqaConfig, VcrConfig
+from shards.records.question_config import ClipConfig, QuestionConfig, TvqaConfig, VcrConfig
 
 READERS: dict[str, QuestionConfig] = {"vcr": VcrConfig(), "tvqa": TvqaConfig(), "choices": ClipConfig()}

@@ -1,7 +1,7 @@
 """How a row of tokens becomes a score, and scores a loss: shared by the classifiers of all tasks.
 
-A classifier is the pretrained network and one new linear map without bias, `proj`, read at the first MASK (spec
-training.md 7.3, 9.4, 10.4).
+A classifier is the pretrained network and one new linear map without bias, `proj`, read at the first MASK
+(docs/spec/training.md 7.3, 9.4, 10.4).
 """
 
 from __future__ import annotations

@@ -13,15 +13,19 @@ import jax
 
 from model import published
 from model.checkpoint_location import Location, locate
-from model.config import ConfigError, Remat, ReserveConfig
+from model.checkpoints import CheckpointError
+from model.config import DEFAULT_GRID, ConfigError, Remat, ReserveConfig
+from model.pretrained import Pretrained
 from model.reserve import InputError, initial_parameters
 from model.transformer import stack_layers
-from shards import dataset, fetch, filesystem, tokenizer
-from shards.errors import UsageError, UserError
-from shards.reading.question_config import QuestionConfig
+from shards import tokenizer
+from shards.dataset import location as dataset
 from shards.reading.source import Source
-from shards.records.example import RecordError
-from shards.vocabulary import Vocabulary, of_data
+from shards.reading.vocabulary import Vocabulary, of_data
+from shards.records.question_config import QuestionConfig
+from shards.storage import fetch, filesystem
+from shards.storage.errors import RecordError, UsageError, UserError
+from shards.tokenizer_file import TOKENIZER_NAME
 from train import run_config
 from train.config import UNTRAINED
 from train.tasks import Task
@@ -50,7 +54,7 @@ class QuestionSet:
 def open_questions(data: str, split: str | None) -> QuestionSet:
     """What is known of the data before a record is read. Raises `UsageError` if there is none."""
     opened = dataset.open_data(data, split)
-    beside = filesystem.join(opened.folder, "tokenizer.json")
+    beside = filesystem.join(opened.folder, TOKENIZER_NAME)
     held = filesystem.read_bytes(beside) if filesystem.exists(beside) else None
     return QuestionSet(of_data(opened.folder, opened.manifest), held)
 
@@ -74,7 +78,7 @@ def spelled(reader: QuestionConfig, data: str, vocabulary: Vocabulary) -> Questi
     if vocabulary.digest == fetch.TOKENIZER.sha256:
         return reader
     folder = dataset.open_data(data).folder
-    encode = tokenizer.load_tokenizer(filesystem.join(folder, "tokenizer.json")).encode
+    encode = tokenizer.load_tokenizer(filesystem.join(folder, TOKENIZER_NAME)).encode
     ids = {
         f"{word}_separator": tuple(encode(f"{word}: ", add_special_tokens=False).ids)
         for word in ("answer", "rationale")
@@ -122,7 +126,7 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
     Raises `UsageError` if it is none, or of another vocabulary.
     """
     location = _located("--checkpoint", checkpoint)
-    reader, grid, dtype, model = task.reader, published.DEFAULT_GRID, "float32", None
+    reader, grid, dtype, model = task.reader, DEFAULT_GRID, "float32", None
     if location.run is not None:
         stored = run_config.read_config(location.run)
         if "task" not in stored:
@@ -160,7 +164,7 @@ def model_from(stored: dict[str, Any]) -> ReserveConfig:
 def _located(flag: str, name: str) -> Location:
     try:
         return locate(name)
-    except published.CheckpointError as error:
+    except CheckpointError as error:
         raise UsageError(f"{flag} {name}: {error}") from None
 
 
@@ -172,21 +176,19 @@ def _pretrained_config(location: Location) -> ReserveConfig | None:
     return run_config.parsed(location.run, lambda values: model_from(values["model"]), stored)
 
 
-def _load(
-    location: Location, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None
-) -> published.Pretrained:
+def _load(location: Location, grid: tuple[int, int], dtype: str, config: ReserveConfig | None = None) -> Pretrained:
     """Weights in the configuration of their run if it is known, else as their file and `grid` say."""
     if config is not None:
         config = dataclasses.replace(config, dtype=dtype, scan_layers=False).with_grid(grid)
     try:
         return published.load(location.path, grid=grid, config=config, dtype=dtype)
-    except (published.CheckpointError, ConfigError, InputError) as error:
+    except (CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"{location.path}: {error}") from None
     except fetch.FetchError as error:
         raise UserError(f"{location.path}: {error}") from None
 
 
-def _check_vocabulary(name: str, loaded: published.Pretrained, vocabulary: Vocabulary) -> None:
+def _check_vocabulary(name: str, loaded: Pretrained, vocabulary: Vocabulary) -> None:
     ours = tokenizer.digest(loaded.tokenizer_file) if loaded.tokenizer_file else fetch.TOKENIZER.sha256
     if ours != vocabulary.digest or loaded.config.vocabulary_size != vocabulary.size:
         raise UsageError(

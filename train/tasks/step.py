@@ -1,7 +1,7 @@
 """The finetuning step and the evaluation of a batch, each one compiled program over the mesh.
 
 The state, its sharding and its safeguards are those of pretraining; the optimizer decays toward the weights that
-finetuning began with, which its state carries (spec training.md 7).
+finetuning began with, which its state carries (docs/spec/training.md 7).
 """
 
 from __future__ import annotations

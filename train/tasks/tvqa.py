@@ -1,10 +1,10 @@
-"""TVQA: five answers about a clip of a television series with sound and subtitles (spec training.md 10)."""
+"""TVQA: five answers about a clip of a television series with sound and subtitles (docs/spec/training.md 10)."""
 
 from __future__ import annotations
 
 import jax
 
-from model.published import DROPPED_BY_TASK
+from model.checkpoints import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
 from shards.records.tvqa import TvqaParser
 from train.tasks import Batch, Task, choices, tvqa_submission

@@ -1,7 +1,7 @@
 """The files of TVQA's leaderboard: an archive for each kind of input, and the checker of its format.
 
-The same model answers from subtitles, from sound, and from both together; each is a submission of its own (spec
-finetune_data.md 3.9).
+The same model answers from subtitles, from sound, and from both together; each is a submission of its own
+(docs/spec/finetune_data.md 3.9).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from shards import filesystem
 from shards.records.tvqa import OPTIONS
+from shards.storage import filesystem
 from train.tasks import Predictions, SubmissionError
 from train.tasks.choices import joint_probabilities
 

@@ -1,7 +1,7 @@
 """VCR: from a picture and a question to an answer and its rationale.
 
 The picture is encoded once for its eight rows of text. Rationales are judged given the right answer; the joint metric
-`q2ar` asks for both (spec training.md 9).
+`q2ar` asks for both (docs/spec/training.md 9).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from model.published import DROPPED_BY_TASK
+from model.checkpoints import DROPPED_BY_TASK
 from model.reserve import MerlotReserve
 from shards.records.vcr import CHOICES, PREFIXES, VcrParser
-from train.credit import credited
+from train.metrics.tie_credit import credited
 from train.tasks import Batch, Task, vcr_submission
 from train.tasks.readers import READERS
 from train.tasks.scoring import cross_entropy, scores_at_mask

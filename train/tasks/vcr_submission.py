@@ -1,7 +1,7 @@
 """The file of VCR's leaderboard: a CSV of probabilities, and the checker of its format.
 
-A test question comes as four records, one for each answer that its rationales are judged under (spec finetune_data.md
-2.9).
+A test question comes as four records, one for each answer that its rationales are judged under
+(docs/spec/finetune_data.md 2.9).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from shards import filesystem
 from shards.records.vcr import CHOICES
+from shards.storage import filesystem
 from train.tasks import Predictions, SubmissionError
 
 NAME = "vcr_submission.csv"

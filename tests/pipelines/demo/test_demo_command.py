@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipelines.demo.__main__ import BestEvaluation, Options, commands, comparison, description
-from train.metrics import MetricsLog
+from train.metrics.formatting import MetricsLog
 
 SMALL = ("--videos", "4", "--steps", "2", "--evaluations", "1", "--questions", "16", "--epochs", "1")
 

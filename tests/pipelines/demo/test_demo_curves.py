@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from pipelines.demo import curves
-from shards.errors import run_command
-from train.accuracy import OBJECTIVES
+from shards.command_line import run_command
+from train.metrics.accuracy import OBJECTIVES
 
 
 def lines():

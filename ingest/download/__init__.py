@@ -1,0 +1,1 @@
+"""Download videos of YouTube with yt-dlp."""

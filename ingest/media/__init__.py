@@ -1,0 +1,47 @@
+"""Frames and sound out of a media file: the public face of the modules that open, time, decode and store media.
+
+Time zero of picture and sound is the start of the container. Frames come one by one and sound goes to a temporary file,
+so that memory does not grow with the length of a video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ingest.media.containers import MediaError, open_media
+from ingest.media.extent import Probe, probe
+from ingest.media.frames import frames
+from ingest.media.pictures import Content, black_bars, encode_frame, target_size
+from ingest.media.sound import MAX_SOUND_SECONDS, STATED_MARGIN_SECONDS, Sound, sound
+
+__all__ = [
+    "MAX_SOUND_SECONDS",
+    "STATED_MARGIN_SECONDS",
+    "Content",
+    "MediaError",
+    "Probe",
+    "Sound",
+    "black_bars",
+    "encode_frame",
+    "frames",
+    "open_media",
+    "probe",
+    "read",
+    "sound",
+    "target_size",
+]
+
+
+def read(path: str, times: Sequence[float], sample_rate: int = 22_050) -> tuple[list[np.ndarray | None], np.ndarray]:
+    """Read frames at `times` (`uint8 [h, w, 3]`, `None` past the last frame) and the sound of a small file.
+
+    Sound is mono `float32 [n]` in int16 units, empty when there is none. Raises `MediaError` when the file cannot be
+    opened or has no picture.
+    """
+    order = sorted(range(len(times)), key=lambda i: times[i])
+    sorted_frames = dict(zip(order, frames(path, [times[i] for i in order]), strict=True))
+    with sound(path, sample_rate) as track:
+        waveform = track.read(0, track.length).astype(np.float32)
+    return [sorted_frames[i] for i in range(len(times))], waveform

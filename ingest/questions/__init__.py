@@ -1,0 +1,1 @@
+"""Turn questions of VCR, TVQA and users' own files into records."""

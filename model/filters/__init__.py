@@ -1,0 +1,1 @@
+"""The published object filter, and reading the PyTorch file of its weights."""

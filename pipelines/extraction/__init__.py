@@ -1,0 +1,1 @@
+"""Download and decode one video inside limits of requests, time and memory."""

@@ -1,0 +1,1 @@
+"""Commands on finished data folders: status, statistics, removal and other thresholds."""

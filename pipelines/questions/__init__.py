@@ -1,0 +1,1 @@
+"""The Beam job that turns question data sets into shards."""

@@ -1,0 +1,1 @@
+"""Run Beam pipelines: options, local workers, Dataflow, sandboxed subprocesses and progress."""

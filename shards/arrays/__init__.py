@@ -1,0 +1,1 @@
+"""Decode the pictures and sounds of records into arrays."""

@@ -1,0 +1,148 @@
+"""What the readers of questions make of a record: what all tasks share, and VCR, TVQA and questions about clips.
+
+Nothing here imports what reads, so that commands can build and check a configuration first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from shards.sizes import Scaling
+from shards.storage.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ANSWER_SEPARATOR = (2216, 35, 149)
+"""`answer: ` in the published vocabulary."""
+RATIONALE_SEPARATOR = (19283, 1406, 35, 149)
+"""`rationale: ` in the published vocabulary."""
+
+MOST_SEGMENTS = 7
+"""Segments of a clip."""
+
+_FROM_PUBLISHED = {
+    "output_grid": "grid",
+    "vit_patch_size": "patch_size",
+    "lang_seq_len": "text_length",
+    "do_random_scale": "random_scale",
+    "random_scale_min": "scale_min",
+    "random_scale_max": "scale_max",
+    "shrink_both_sides": "shrink_both_sides",
+    "do_flip_if_vertical": "turn_portraits",
+}
+
+
+@dataclass(frozen=True)
+class QuestionConfig:
+    """What the reader makes of a question, whatever the task.
+
+    `training` turns on everything random. The grid is (rows, columns) of patches.
+    """
+
+    training: bool = False
+    grid: tuple[int, int] = (18, 32)
+    patch_size: int = 16
+    text_length: int = 144
+    """Tokens in one row; longer ones are cut."""
+    cut: Literal["question", "end"] = "question"
+    """What an over-long option loses: the beginning of the question, or, as published, whatever comes last."""
+    random_scale: bool = True
+    scale_min: float = 1.0
+    scale_max: float = 1.1
+    shrink_both_sides: bool = True
+    turn_portraits: bool = True
+    image_dtype: Literal["float32", "bfloat16"] = "float32"
+    answer_separator: tuple[int, ...] = ANSWER_SEPARATOR
+    """How the data's vocabulary spells `answer: `."""
+
+    def __post_init__(self) -> None:
+        if self.text_length < 8:
+            raise UsageError(f"text_length is {self.text_length}; it must be at least 8")
+        if len(self.grid) != 2 or min(self.grid) < 1:
+            raise UsageError(f"grid is {self.grid}; it must be (rows, columns)")
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """The random zoom of training pictures."""
+        if not (self.training and self.random_scale):
+            return None
+        return Scaling(self.scale_min, self.scale_max, self.shrink_both_sides)
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Patches of one picture and the numbers in each."""
+        return self.grid[0] * self.grid[1], self.patch_size**2 * 3
+
+    @property
+    def floats(self) -> np.dtype:
+        """The type of pictures and sounds."""
+        import ml_dtypes
+        import numpy as np
+
+        return np.dtype(ml_dtypes.bfloat16 if self.image_dtype == "bfloat16" else self.image_dtype)
+
+
+def published_fields(mapping: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a configuration behind the published keys; `own` adds those of one task.
+
+    Raises `UsageError` for keys nobody knows.
+    """
+    names = _FROM_PUBLISHED | dict(own)
+    if unknown := sorted(set(mapping) - set(names) - {"use_bfloat16"}):
+        raise UsageError(f"the configuration has unknown keys: {', '.join(map(repr, unknown))}; remove them")
+    values = {names[key]: value for key, value in mapping.items() if key in names}
+    if "grid" in values:
+        values["grid"] = tuple(values["grid"])
+    return values | ({"image_dtype": "bfloat16"} if mapping.get("use_bfloat16") else {})
+
+
+@dataclass(frozen=True)
+class VcrConfig(QuestionConfig):
+    """What the reader makes of a VCR question."""
+
+    mirror: bool = True
+    """Show the mirrored picture half of the time in training."""
+    rationale_separator: tuple[int, ...] = RATIONALE_SEPARATOR
+    """How the data's vocabulary spells `rationale: `."""
+
+    @classmethod
+    def from_published(cls, mapping: Mapping[str, Any]) -> VcrConfig:
+        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
+        values = published_fields({k: v for k, v in mapping.items() if k != "num_answers"}, {})
+        return cls(**values, cut="end")
+
+
+@dataclass(frozen=True)
+class ClipConfig(QuestionConfig):
+    """What the reader makes of a question about a clip."""
+
+    text_length: int = 256
+    options: int = 5
+    segments: int = 7
+    sound: bool = True
+    """Read the sound; without it the question is answered from pictures and subtitles alone."""
+    shift_sound: bool = True
+    """Move the sound by up to four columns in training."""
+    mask_padding: bool = False
+    """Hide the segments that a short clip lacks; the published models attend to them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.segments <= MOST_SEGMENTS:
+            raise UsageError(f"segments is {self.segments}; it must be 1 to {MOST_SEGMENTS}")
+        if self.options < 2:
+            raise UsageError(f"options is {self.options}; a choice has at least 2")
+
+
+@dataclass(frozen=True)
+class TvqaConfig(ClipConfig):
+    """What the reader makes of a TVQA question."""
+
+    @classmethod
+    def from_published(cls, mapping: Mapping[str, Any]) -> TvqaConfig:
+        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
+        values = published_fields(mapping, {"num_answers": "options", "num_segments": "segments"})
+        return cls(**values, cut="end")

@@ -1,0 +1,36 @@
+"""Which of how many processes of a run this one is, as options with their checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shards.storage.errors import UsageError
+
+AUTO = "auto"
+"""A coordinator that the cluster names."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Which of how many processes this one is; by default it is alone."""
+
+    coordinator: str | None = None
+    """HOST:PORT where the first process listens, the same for all; "auto" asks the cluster (TPU pod, Slurm, MPI)."""
+    hosts: int | None = None
+    """Processes of the run."""
+    host: int | None = None
+    """The number of this one, from 0."""
+
+    def check(self) -> None:
+        """Raises `UsageError` for numbers that cannot be."""
+        numbers = (self.hosts, self.host)
+        if self.coordinator is None:
+            if numbers != (None, None):
+                raise UsageError(f"--hosts {self.hosts} --host {self.host} need --coordinator HOST:PORT")
+        elif self.coordinator == AUTO:
+            if numbers != (None, None):
+                raise UsageError("--coordinator auto finds --hosts and --host by itself; leave them out")
+        elif None in numbers:
+            raise UsageError(f"--coordinator {self.coordinator} needs --hosts and --host")
+        elif not 0 <= self.host < self.hosts:
+            raise UsageError(f"--host {self.host} is none of 0 to {self.hosts - 1}, the processes of --hosts")

@@ -1,0 +1,1 @@
+"""Compute, format and write the metrics of a run."""

@@ -1,0 +1,59 @@
+"""A profile of some steps of a run, for TensorBoard's profile page or Perfetto.
+
+The first steps compile and fill the queues, so they are left out. JAX writes profiles to a disk only; those of a run in
+a bucket are uploaded when they are complete.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from shards.storage import filesystem
+
+NAME = "profile"
+SKIPPED = 3
+
+
+class Trace:
+    """Records `steps` steps after the first `SKIPPED` of a process into a folder, on a disk or in a bucket, once."""
+
+    def __init__(self, folder: str, steps: int):
+        self._folder, self._steps = folder, steps
+        self._running: str | None = None
+
+    def __call__(self, done: int, result: Any) -> None:
+        """Take note that this process has started its `done`-th step, which gives `result`."""
+        if not self._steps:
+            return
+        if done == SKIPPED:
+            jax.block_until_ready(result)
+            self._running = tempfile.mkdtemp() if filesystem.is_remote(self._folder) else self._folder
+            jax.profiler.start_trace(self._running)
+        elif done == SKIPPED + self._steps:
+            jax.block_until_ready(result)
+            self.close()
+
+    def close(self) -> None:
+        """Write what was recorded, if the run ends early. Raises `StorageError` if a bucket does not take it."""
+        if self._running is None:
+            return
+        written, self._running = self._running, None
+        jax.profiler.stop_trace()
+        if written != self._folder:
+            try:
+                _upload(Path(written), self._folder)
+            finally:
+                shutil.rmtree(written)
+
+
+def _upload(source: Path, folder: str) -> None:
+    """Copy all files below `source` into a folder of a bucket, under the same names."""
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        target = filesystem.join(folder, *path.relative_to(source).parts)
+        with path.open("rb") as file, filesystem.create(target) as copy:
+            shutil.copyfileobj(file, copy)

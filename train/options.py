@@ -1,0 +1,152 @@
+"""The options of the training commands; imports nothing that computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import tyro
+
+from model.config import PUBLISHED_NAMES
+from shards import command_line
+from shards.reading.cache import CacheOptions
+from shards.storage.errors import UsageError
+from train.config import TrainConfig
+from train.distributed.processes import Hosts
+from train.finetune_config import FinetuneConfig
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Pretrain a model on shards, or continue where the run in the work folder stopped."""
+
+    data: str
+    """A data folder, or what else the reader takes."""
+    workdir: str
+    """Where checkpoints, metrics and the exported weights go."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    init: str | None = None
+    """Start from these weights: base, large, or the path of an exported checkpoint."""
+    replace_config: bool = False
+    """Go on with the checkpoints of the work folder although the run was another one."""
+    profile: int = 0
+    """Write a profile of so many steps into the work folder."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
+    """The other processes of a run on several hosts."""
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Finetune a pretrained model, or continue where the run in the work folder stopped."""
+
+    data: str
+    """A data folder of prepared questions, or published records."""
+    init: str
+    """The weights to start from: base, large, a checkpoint, a work folder of train.pretrain, or random:tiny."""
+    workdir: str
+    """Where checkpoints, metrics and the best weights go."""
+    task: tyro.conf.Suppress[str]
+    config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
+    sweep: tuple[str, ...] = ()
+    """Run once for every combination, each NAME=VALUE,VALUE (lr is short for learning_rate), and compare them."""
+    profile: int = 0
+    """Write a profile of so many steps into the work folder."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
+    """The other processes of a run on several hosts."""
+
+
+@dataclass(frozen=True)
+class PretrainingEvaluation:
+    """Evaluate pretrained weights on shards: losses and the accuracy of every objective."""
+
+    data: str
+    """A data folder, or what else the reader takes."""
+    checkpoint: str
+    """A work folder of train.pretrain, its export, or published weights: base, large, or a path."""
+    split: str | None = "val"
+    """The split of a data folder."""
+    batch_size: int | None = None
+    """Examples that are candidates for each other; by default as many as in training."""
+    json: bool = False
+    """Print JSON instead of tables."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+
+    def check(self) -> None:
+        """Raises `UsageError` for values and paths that cannot be."""
+        _check(self)
+
+
+@dataclass(frozen=True)
+class QuestionEvaluation:
+    """Evaluate a finetuned model, or write its leaderboard file."""
+
+    task: ClassVar[str]
+
+    data: str
+    """A data folder of prepared questions, or published records."""
+    checkpoint: str
+    """A work folder of train.finetune, a file in its `best`, or a published name such as vcr_finetune_base."""
+    split: str = "val"
+    """The split to evaluate."""
+    submit: str | None = None
+    """Write the leaderboard file into this folder instead."""
+    predictions: str | None = None
+    """Also write a JSONL of every question's id, scores, right options and credit."""
+    batch_size: int = 16
+    """Questions of a batch, on all devices together."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """What of shards in a bucket is kept on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+
+    def check(self) -> None:
+        """Raises `UsageError` for values and paths that cannot be."""
+        _check(self)
+
+
+@dataclass(frozen=True)
+class Vcr(QuestionEvaluation):
+    """Evaluate a model finetuned on VCR (answers, rationales, both), or write its leaderboard file."""
+
+    task = "vcr"
+
+
+@dataclass(frozen=True)
+class Tvqa(QuestionEvaluation):
+    """Evaluate a model finetuned on TVQA (beside text, sound, both), or write its leaderboard files."""
+
+    task = "tvqa"
+
+
+@dataclass(frozen=True)
+class Choices(QuestionEvaluation):
+    """Evaluate a model finetuned on your own questions."""
+
+    task = "choices"
+
+    def check(self) -> None:
+        """Raises `UsageError` also where a leaderboard file is wanted."""
+        if self.submit is not None:
+            raise UsageError(f"the task {self.task!r} has no leaderboard; leave --submit out")
+        super().check()
+
+
+def _check(options: PretrainingEvaluation | QuestionEvaluation) -> None:
+    command_line.require_data("--data", options.data)
+    command_line.require_checkpoint("--checkpoint", options.checkpoint, PUBLISHED_NAMES)
+    command_line.require_not_negative("--reader-workers", options.reader_workers)
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UsageError(f"--batch-size {options.batch_size} must be at least 1")
