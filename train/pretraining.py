@@ -10,6 +10,7 @@ from rich.console import Console
 
 from model import published
 from model.checkpoint_location import CHECKPOINTS_NAME, is_run, locate
+from model.checkpoints import CheckpointError
 from model.config import ConfigError
 from model.flops import pretraining_flops
 from model.reserve import InputError
@@ -153,7 +154,7 @@ def start(
     try:
         location = locate(options.init)
         params = published.load(location.path, config=config.model).params
-    except (checkpoints.CheckpointError, ConfigError, InputError) as error:
+    except (CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"--init {options.init}: {error}") from None
     console.print(f"starting from the weights {location}")
     return initial_state(config, mesh, params)
