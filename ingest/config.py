@@ -53,19 +53,24 @@ Recognition = Literal["never", "missing", "all"]
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Thresholds; `None` (or an empty list) switches a rule off.
-
-    The last two are about four pictures of the video (`ingest.similarity`), and 0.9 each in the published corpus.
-    """
+    """Thresholds of the filters; `None` (or an empty list) switches a rule off."""
 
     max_seconds: float | None = 1200.0
+    """Longest duration of a video, in seconds."""
     excluded_categories: tuple[str, ...] = ()
+    """Categories of YouTube whose videos are rejected, by the names in the metadata."""
     min_words_per_30s: int | None = 50
+    """Fewest words that the densest half minute must have."""
     min_language_probability: float | None = 0.8
+    """Least probability of the language, identified from title, description and words."""
     min_good_words: float | None = 0.6
+    """Least share of words that are lower-case and have no blanks, as speech recognition writes them."""
     max_length_variance: float | None = 10.0
+    """Largest variance of the lengths of words, in characters."""
     max_similarity: float | None = None
+    """Largest similarity of four pictures of the video; 0.9 in the published corpus."""
     min_objects: float | None = None
+    """Fewest objects in four pictures of the video; 0.9 in the published corpus. Needs an --embedder."""
 
 
 @dataclass(frozen=True)
@@ -92,24 +97,28 @@ class Listening:
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """How videos become segments.
-
-    `tokenizer` and `timing_model` are `published`, a path, or (the latter) `none`. `embedder` is what sees pictures for
-    the visual filters: `perceptual`, `none`, or a name of `pipelines.extraction.embedders`. `transcript`, `asr` and
-    `asr_model` say where words come from (`ingest.speech.word_source`). `captions` is `tolerant`, or `strict` for the
-    published parser's reading. `repair_text` stores words with mojibake repaired.
-    """
+    """How videos become segments."""
 
     seed: int = 0
+    """Seed of every random choice, together with the id of the video."""
     language: str = "en"
+    """Language of captions and speech, such as en or pt-BR."""
     tokenizer: str = vocabulary.PUBLISHED
+    """Tokenizer of all texts: published, or a tokenizer.json."""
     timing_model: str = "published"
+    """Model that corrects the times of ASR words: published, none, or a file that `timing` wrote."""
     transcript: Source = "asr"
+    """Source of words: ASR captions, uploaded text at the times of ASR words, or uploaded text aligned to the sound."""
     asr: Recognition = "never"
+    """Which videos get their words by speech recognition here."""
     asr_model: str = "base.en"
+    """Whisper model of --asr: a name such as base.en, or the folder of a model."""
     captions: Literal["tolerant", "strict"] = "tolerant"
+    """Parser of caption files: tolerant, or strict as the published system's."""
     repair_text: bool = False
+    """Repair mojibake in words before they are stored."""
     embedder: str = PERCEPTUAL
+    """Image embedder of the visual filters: perceptual, none, or a name of `pipelines.extraction.embedders`."""
     filters: FilterConfig = field(default_factory=FilterConfig)
 
     @property
@@ -156,11 +165,7 @@ def timing_file(timing_model: str) -> Path | None:
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """How videos are downloaded.
-
-    `cookies` and `proxy_from` name a file with a secret, which each worker reads when it first downloads: a path, a
-    `gs://` address, or `projects/P/secrets/S/versions/V` of Secret Manager. Only the name is part of the job's graph.
-    """
+    """How videos are downloaded. Only the names of secrets are part of a job, not their contents."""
 
     format: str = FORMAT
     """yt-dlp's expression for the format that is downloaded."""

@@ -49,69 +49,103 @@ class Remat:
     """What each stack keeps for its backward pass: everything, the outputs of its dense layers, or its input only."""
 
     vision: RematPolicy = "none"
+    """What the image encoder keeps: everything, the outputs of its dense layers, or its input only."""
     audio: RematPolicy = "none"
+    """What the audio encoder keeps: everything, the outputs of its dense layers, or its input only."""
     span: RematPolicy = "none"
+    """What the text span encoder keeps: everything, the outputs of its dense layers, or its input only."""
     joint: RematPolicy = "none"
+    """What the joint transformer keeps: everything, the outputs of its dense layers, or its input only."""
 
 
 @dataclass(frozen=True)
 class ReserveConfig:
-    """The base model unless told otherwise (docs/spec/model.md 2).
-
-    `grid` is (rows, columns) of image patches. `rotary` is "published" for the published weights or "standard" for
-    textbook rotation. `parity` repeats the published bfloat16 order of operations. `span_choice` keeps
-    `spans_to_include` spans of every example, or that many on average over groups of `span_group` examples.
-    `mask_invalid_pairs` leaves pairs whose span is empty or whose token was cut out of the losses; the published system
-    counts them. `attention` is an implementation of `model.attention`, used where it applies, or "auto" for that of the
-    device. `initialization` draws dense layers as the published system, whose deviation hardly depends on their width,
-    or with the deviation 1 / sqrt(fan_in): a narrow model passes almost nothing on otherwise. `scan_layers` stacks the
-    parameters of a stack's layers and compiles one layer as a loop; `unroll_layers` writes that loop out again.
-    """
+    """The sizes and numerics of a model; the defaults are the base model (docs/spec/model.md 2)."""
 
     hidden_size: int = 768
+    """Width of all transformers and of the vectors that are contrasted."""
     head_size: int = 64
+    """Width of an attention head."""
     rotary_size: int = 32
+    """Channels of a head that rotary embeddings turn."""
     vocabulary_size: int = PUBLISHED_VOCABULARY_SIZE
+    """Number of token ids."""
 
     vision_layers: int = 12
+    """Layers of the image encoder."""
     audio_layers: int = 12
+    """Layers of the audio encoder."""
     span_layers: int = 4
+    """Layers of the text span encoder."""
     joint_layers: int = 12
+    """Layers of the joint transformer."""
 
     grid: tuple[int, int] = (12, 20)
+    """Rows and columns of image patches."""
     patch_size: int = 16
+    """Side of a square image patch, in pixels."""
     pooling_ratio: int = 2
+    """Patches along each side that become one token of the joint transformer."""
     mel_bands: int = 64
+    """Bands of a spectrogram."""
     audio_frames: int = 60
+    """Spectrogram columns of an audio span."""
     audio_patch_size: int = 2
+    """Spectrogram columns of an audio patch."""
     audio_tokens: int = 6
+    """Tokens of an audio span in the joint transformer."""
     span_length: int = 15
+    """Tokens of a text span; longer ones are cut."""
 
     segments: int = 16
+    """Segments of an example."""
     groups: int = 2
+    """Joint sequences into which the segments of an example are split."""
     subsegments: int = 3
+    """Audio spans of a segment."""
     text_length: int = 160
+    """Tokens of a sequence that attends jointly with images."""
     sequence_length: int = 640
+    """Tokens of a matching or web-text sequence."""
     mask_rate: float = 0.25
+    """Share of the spans that are predicted in one sequence."""
     text2audio_sequences: int = 1
+    """Sequences of an example that predict spans from text."""
     audio2text_sequences: int = 1
+    """Sequences of an example that predict spans from sound."""
     random_text_sequences: int = 1
+    """Sequences of web text of an example."""
     random_text_spans: int = 38
+    """Masked spans of a sequence of web text."""
     spans_to_include: int = 48
+    """Spans of an example that are contrasted."""
     span_choice: Literal["example", "group"] = "example"
+    """Keep `spans_to_include` spans of every example, or that many on average over a group of examples."""
     span_group: int = 2
+    """Examples of a group for `span_choice`."""
     context_split_probability: float = 0.1
+    """Probability that a joint sequence is split as if it showed two videos."""
     mask_invalid_pairs: bool = True
+    """Leave pairs with an empty span or a cut token out of the losses; the published system counts them."""
     use_vision: bool = True
+    """Encode images; without them frames are zeros."""
     initial_log_scale: float = 1.0
+    """Logarithm of the initial scale of the contrastive logits."""
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Type that the network computes in; parameters are float32."""
     rotary: Literal["published", "standard"] = "published"
+    """Rotary embeddings of the published weights, or as textbooks define them."""
     parity: bool = False
+    """Repeat the published bfloat16 order of operations."""
     attention: Literal["auto", "products", "xla", "cudnn", "fused"] = "auto"
+    """Implementation of attention, used where it applies; auto chooses by the device."""
     initialization: Literal["published", "fan_in"] = "published"
+    """Deviation of dense layers: as published, or 1 / sqrt(fan_in), which narrow models need."""
     scan_layers: bool = False
+    """Stack the parameters of the layers and compile one layer as a loop."""
     unroll_layers: bool = False
+    """Unroll that loop."""
     remat: Remat = field(default_factory=Remat)
 
     def __post_init__(self) -> None:

@@ -77,7 +77,7 @@ def _accelerator() -> Check:
     ask = "import jax; print(', '.join(sorted({d.device_kind for d in jax.devices()})), len(jax.devices()))"
     try:
         answer = subprocess.run(
-            [sys.executable, "-c", ask], capture_output=True, text=True, timeout=120, check=True
+            [sys.executable, "-P", "-c", ask], capture_output=True, text=True, timeout=120, check=True
         ).stdout.strip()
     except subprocess.SubprocessError as error:
         return Check("accelerator", False, False, f"jax cannot start: {error}")

@@ -24,7 +24,7 @@ class TvqaOptions(question_options.QuestionOptions):
     data: str
     """The official folder: tvqa_qa_release, tvqa_subtitles and tvqa_frames."""
     split: str = "train"
-    """train, val or test (the public one)."""
+    """train, val, or test, which is the public test split."""
     preparation: TvqaPreparation = field(default_factory=TvqaPreparation)
 
 

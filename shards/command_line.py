@@ -1,4 +1,4 @@
-"""The command line of every command: parsing, `--version`, suggestions for misspelt words, and checks of local paths.
+"""The command line of every command: parsing, `--version`, `--config`, suggestions for misspelt words, checks of paths.
 
 Commands parse and check before they import what does the work, so nothing here imports more than tyro does.
 """
@@ -10,18 +10,23 @@ import difflib
 import io
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from shards import config_file
 from shards.storage.errors import UsageError, UserError
 from shards.storage.extras import missing_package
 
 VERSION = "0.1.0"
 """The version of the distribution; a test compares it with pyproject.toml."""
 
+PROGRAM: ContextVar[str | None] = ContextVar("program", default=None)
+"""The words that usage messages begin with, such as `reservoir ask`; by default `python -m` and the module."""
+
 _FLAG = re.compile(r"--[A-Za-z][\w.-]*")
-_HELP_FLAG = re.compile(r"^\W*(?:-\w, )?(--[a-z][\w.-]*)", re.MULTILINE)
+_HELP_FLAG = re.compile(r"^\W*(?:-\w, )?(--[a-z][\w.-]*\w)", re.MULTILINE)
 _ALTERNATIVE = re.compile(r"--no-[\w.-]+")
 _NEAR = 0.6
 """Least similarity of a suggestion, as difflib measures it."""
@@ -36,25 +41,29 @@ def parse(
     names: Iterable[str] = (),
     noun: str = "subcommand",
     foreign: Collection[str] = (),
+    stored: Collection[str] = (),
     **settings: Any,
 ) -> Any:
-    """Parse `argv` with `cli`, a function of tyro, into what `target` describes.
+    """Parse `argv` with `cli`, a function of tyro, into the options that `target` describes.
 
-    `command` is the module behind `python -m`. `names` are its subcommands, where the first word must be one of them,
-    and `noun` says what they are.
-    `foreign` are flags of another parser that may be given too: then the words that are not ours are returned beside
-    the options, as tyro returns them. Exits with status 0 after `--help` and `--version`. Raises `UsageError` for an
-    unknown flag or subcommand; for other mistakes tyro prints its message and exits with status 2.
+    `command` is the module after `python -m`. `names` are its subcommands, one of which the first word must be, and
+    `noun` is what they are called. `foreign` are flags of another parser that are accepted too: then the unknown words
+    are returned beside the options, as tyro returns them. `--config FILE` sets the flags that the command line does
+    not; `stored` are keys of a stored configuration that are no flags. Exits with status 0 after `--help` and
+    `--version`. Raises `UsageError` for an unknown flag or subcommand; for other mistakes tyro prints its message and
+    exits with status 2.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if "--version" in words:
         sys.stdout.write(f"reservoir {VERSION}\n")
         raise SystemExit(0)
     names = tuple(names)
-    if names and words and not words[0].startswith("-"):
+    words = _with_config(words, names, noun, stored)
+    named = bool(names and words and not words[0].startswith("-"))
+    if named:
         require_name(noun, words[0], names)
-    settings |= {"prog": f"python -m {command}"}
-    known = _KnownFlags(cli, target, words[:1] if names and words and not words[0].startswith("-") else [], settings)
+    settings |= {"prog": PROGRAM.get() or f"python -m {command}"}
+    known = _KnownFlags(cli, target, words[:1] if named else [], settings)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -70,14 +79,28 @@ def parse(
     return parsed
 
 
+def _with_config(words: list[str], names: Sequence[str], noun: str, stored: Collection[str]) -> list[str]:
+    """Replace `--config FILE` by the flags in the file, after the subcommand that the words or the file name."""
+    path, rest = config_file.split(words)
+    if path is None:
+        return rest
+    values: Mapping[str, Any] = config_file.read(path)
+    if not names:
+        return [*config_file.arguments(values, rest, stored), *rest]
+    name = rest.pop(0) if rest and not rest[0].startswith("-") else values.get(noun)
+    if not isinstance(name, str):
+        raise UsageError(f"{path!r} names no {noun}; give one of {', '.join(names)} before the flags")
+    return [name, *config_file.arguments(values, rest, {*stored, noun}), *rest]
+
+
 class _KnownFlags:
-    """The flags that a command's help lists, read only when a flag is in doubt."""
+    """The flags that a command's help lists, read only when a flag is not recognised."""
 
     def __init__(self, cli: Callable[..., Any], target: Any, subcommand: list[str], settings: dict[str, Any]):
         self._cli, self._target, self._subcommand, self._settings = cli, target, subcommand, settings
 
     def require(self, words: Iterable[str], foreign: Collection[str]) -> None:
-        """Raise `UsageError` for the first word that looks like a flag and is neither ours nor foreign."""
+        """Raise `UsageError` for the first word that looks like a flag and is neither listed nor foreign."""
         flags = {word: word.partition("=")[0] for word in words if _FLAG.fullmatch(word.partition("=")[0])}
         unknown = {word: flag for word, flag in flags.items() if flag not in foreign}
         known = self._listed() if unknown else set()
@@ -87,13 +110,18 @@ class _KnownFlags:
 
     def _listed(self) -> set[str]:
         """Every flag in the help of the command, and of its subcommand if one is given."""
-        known = {"--help", "--version"}
+        known = {"--help", "--version", config_file.FLAG}
         for words in ([], self._subcommand) if self._subcommand else ([],):
             text = io.StringIO()
             with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
                 self._cli(self._target, args=[*words, "--help"], **self._settings)
-            known |= set(_HELP_FLAG.findall(text.getvalue())) | set(_ALTERNATIVE.findall(text.getvalue()))
+            known |= flags_in(text.getvalue())
         return known
+
+
+def flags_in(text: str) -> set[str]:
+    """Return the flags that a help text of tyro lists."""
+    return set(_HELP_FLAG.findall(text)) | set(_ALTERNATIVE.findall(text))
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:

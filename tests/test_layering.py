@@ -37,7 +37,7 @@ MAY_IMPORT_TENSORFLOW = {"shards/reader.py"}
 LAYERS = {
     "shards": (
         {"shards.storage", "shards.tokens", "shards.sizes", "shards.outcomes"},
-        {"shards.command_line", "shards.tokenizer_file", "shards.tokenizer"},
+        {"shards.config_file", "shards.completion", "shards.command_line", "shards.tokenizer_file", "shards.tokenizer"},
         {"shards.arrays"},
         {"shards.records"},
         {"shards.dataset"},

@@ -29,6 +29,9 @@ ENVIRONMENT = {
 }
 """What keeps the compiler from looking for a TPU and from locking it; the type is any that exists."""
 
+STORED = ("tokenizer", "data", "init")
+"""Keys of a run's stored configuration that are no options of this command."""
+
 
 @dataclass(frozen=True)
 class Compile:
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     presets = {name: (f"The {name} run.", Compile(tyro.MISSING, config)) for name, config in PRESETS.items()}
     cli = tyro.extras.overridable_config_cli
-    options = command_line.parse(cli, presets, "train.compile", argv, names=PRESETS, noun="preset")
+    options = command_line.parse(cli, presets, "train.compile", argv, names=PRESETS, noun="preset", stored=STORED)
     # JAX reads these when it is imported, and would look for the TPU of this machine.
     os.environ.update(ENVIRONMENT)
     from train.compilation.ahead_of_time import compile_step, print_report, topology_devices

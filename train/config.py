@@ -57,25 +57,28 @@ _ELSEWHERE = {"use_bfloat16_adam", "use_bfloat16_weights", "adafactor", "num_tra
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The published base model's optimizer unless told otherwise (docs/spec/training.md 1.5).
-
-    `moments` is how Adam's state is stored: "bfloat16" in the published code, half the memory, or plain "float32".
-    """
+    """The optimizer; the defaults are those of the published base model (docs/spec/training.md 1.5)."""
 
     learning_rate: float = 4e-4
     """The peak."""
     total_steps: int = 750_000
     """Steps until the schedule has reached its end."""
     warmup_steps: int = 3_750
+    """Steps until the learning rate has reached its peak."""
     final_scale: float = 0.02
     """Share of the peak that is left at the end of pretraining; 1 keeps the rate constant after the warm-up."""
     weight_decay: float = 0.1
+    """Decoupled weight decay."""
     beta_1: float = 0.9
+    """Decay of Adam's first moment."""
     beta_2: float = 0.98
+    """Decay of Adam's second moment."""
     eps: float = 1e-6
+    """Added to the denominator of Adam's update."""
     bias_correction: bool = False
     """Finetuning always corrects."""
     moments: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type in which Adam's moments are stored; bfloat16, as published, takes half the memory."""
 
     def __post_init__(self) -> None:
         _require_range("learning_rate", self.learning_rate, MAX_LEARNING_RATE, above=0)
@@ -116,7 +119,9 @@ class MeshConfig:
     data: int = -1
     """-1 takes all devices that the other axes leave."""
     fsdp: int = 1
+    """Devices that split weights and batch."""
     tensor: int = 1
+    """Devices that split single layers."""
 
     def __post_init__(self) -> None:
         for name in ("fsdp", "tensor"):
@@ -129,15 +134,21 @@ class InputConfig:
     """The choices of the reader that the model does not fix."""
 
     split: str = "train"
+    """Split of the data folder to train on."""
     matching_audio_rate: float = 0.5
     """How often the matching sequence holds sounds instead of words."""
     neighbour_text_rate: float = 0.8
     """How often a span beside a target is shown as text in audio-to-text."""
     random_scale: bool = True
+    """Zoom images at random."""
     scale_min: float = 1.05
+    """Least zoom of images."""
     scale_max: float = 1.1
+    """Largest zoom of images."""
     shrink_both_sides: bool = True
+    """Zoom as drawn; otherwise at most by the larger of grid / image over both sides."""
     turn_portraits: bool = True
+    """Rotate portrait images by 90 degrees."""
     text_limit: int | None = None
     """Entries of a matching or web-text sequence that may be used; all of them by default."""
     window: int = 128
@@ -174,6 +185,7 @@ class TrainConfig:
     grids: tuple[tuple[int, int], ...] = ()
     """Grids that the steps take in turn, with images zoomed so that 16:9 videos fill each; the model's own if none."""
     seed: int = 0
+    """Seed of the weights, of masks and of the order of examples."""
     adapt_to_data: bool = False
     """Take the vocabulary's size and the segments of an example from the data instead of insisting on the model's."""
     log_every: int = 50
@@ -181,7 +193,9 @@ class TrainConfig:
     evaluate_every: int | None = None
     """Steps between two evaluations on `evaluation_split` of the data; none by default."""
     evaluation_split: str = "val"
+    """Split of the data folder for `evaluate_every`."""
     checkpoint_every: int = 7_500
+    """Steps between two checkpoints."""
     keep: int = 3
     """The newest checkpoints that are kept."""
     keep_every: int | None = None

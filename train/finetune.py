@@ -23,6 +23,9 @@ from train.finetune_config import FinetuneConfig
 from train.options import FinetuneOptions
 from train.tasks.readers import READERS
 
+STORED = ("tokenizer", "model")
+"""Keys of a run's stored configuration that are no options."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
@@ -49,7 +52,13 @@ def parse(argv: list[str] | None) -> FinetuneOptions:
         for name, reader in READERS.items()
     }
     return command_line.parse(
-        tyro.extras.overridable_config_cli, presets, "train.finetune", argv, names=READERS, noun="task"
+        tyro.extras.overridable_config_cli,
+        presets,
+        "train.finetune",
+        argv,
+        names=READERS,
+        noun="task",
+        stored=("tokenizer", "model"),
     )
 
 

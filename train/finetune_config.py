@@ -23,16 +23,21 @@ class FinetuneConfig:
     learning_rate: float = 1e-5
     """The peak."""
     epochs: int = 5
+    """Passes over the training split."""
     batch_size: int = 32
     """Questions of a step, on all devices together."""
     microbatches: int = 1
     """Parts that a device takes its questions in, to save memory; gradients are averaged over them."""
     warmup_epochs: float = 0.5
+    """Epochs until the learning rate has reached its peak."""
     weight_decay: float = 0.1
     """Toward the weights that the run began with."""
     beta_2: float = 0.98
+    """Decay of Adam's second moment."""
     eps: float = 1e-6
+    """Added to the denominator of Adam's update."""
     moments: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type in which Adam's moments are stored."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """The type that the network computes in; parameters are float32."""
     scan_layers: bool = False
@@ -41,7 +46,9 @@ class FinetuneConfig:
     """What the stacks keep for the backward pass."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     seed: int = 0
+    """Seed of the new weights and of the order of questions."""
     train_split: str = "train"
+    """Split to train on."""
     val_split: str | None = "val"
     """Evaluated after every epoch; None to evaluate nothing and keep the last weights."""
     window: int = 256
@@ -49,8 +56,11 @@ class FinetuneConfig:
     bad_records: int = 0
     """How many damaged records are replaced by others before the run stops."""
     log_every: int = 50
+    """Steps between two lines of metrics."""
     checkpoint_every: int = 1_000
+    """Steps between two checkpoints."""
     keep: int = 2
+    """Number of checkpoints to keep."""
     skip_limit: int = 50
     """Updates in a row that may be skipped for numbers that are not finite before the run stops."""
 

@@ -24,6 +24,7 @@ class PretrainOptions:
     """A data folder, or what else the reader takes."""
     workdir: str
     """Where checkpoints, metrics and the exported weights go."""
+    preset: tyro.conf.Suppress[str]
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     init: str | None = None
     """Start from these weights: base, large, or the path of an exported checkpoint."""

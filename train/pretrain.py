@@ -17,6 +17,9 @@ from train.configs import PRESETS
 from train.distributed.supervisor import supervised
 from train.options import PretrainOptions
 
+STORED = ("tokenizer",)
+"""Keys of a run's stored configuration that are no options."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
@@ -34,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> PretrainOptions:
     """The command line as options: a preset's name, then changes to it. Raises `UsageError` for impossible values."""
     missing = (tyro.MISSING, tyro.MISSING)
-    presets = {name: (f"The {name} run.", PretrainOptions(*missing, config)) for name, config in PRESETS.items()}
+    presets = {name: (f"The {name} run.", PretrainOptions(*missing, name, config)) for name, config in PRESETS.items()}
     cli = tyro.extras.overridable_config_cli
-    return command_line.parse(cli, presets, "train.pretrain", argv, names=PRESETS, noun="preset")
+    return command_line.parse(cli, presets, "train.pretrain", argv, names=PRESETS, noun="preset", stored=STORED)
 
 
 def check(options: PretrainOptions) -> None:

@@ -131,7 +131,12 @@ def check_config(options: PretrainOptions, config: TrainConfig, vocabulary: Voca
 def store_config(options: PretrainOptions, config: TrainConfig, vocabulary: Vocabulary, initial: str | None) -> None:
     """Write the resolved configuration of the run into its work folder."""
     if hosts.is_first():
-        resolved = dataclasses.asdict(config) | {"tokenizer": vocabulary.digest, "data": options.data, "init": initial}
+        resolved = dataclasses.asdict(config) | {
+            "preset": options.preset,
+            "tokenizer": vocabulary.digest,
+            "data": options.data,
+            "init": initial,
+        }
         run_config.write_config(options.workdir, resolved)
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from shards import command_line
 from shards.command_line import run_command
-from shards.storage import filesystem
+from shards.storage import filesystem, python_process
 from shards.storage.errors import UsageError, UserError
 from train.configs.tiny import CONFIG as TINY
 from train.metrics.formatting import EVALUATIONS_NAME, MetricsLog
@@ -258,7 +258,9 @@ def write_speech(folder: str, path: str) -> None:
 
 def _run(console: Console, command: Command) -> None:
     console.print(f"\n[bold]$ python -m {shlex.join(command)}[/bold]")
-    status = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+    status = subprocess.run(
+        python_process.command(*command), env=os.environ | python_process.environment(), check=False
+    ).returncode
     if status:
         raise UserError(f"this step of the demo ended with status {status}; its own message is above")
 

@@ -69,6 +69,7 @@ class App:
     grid: tuple[int, int] | None = None
     """As for `pipelines.ask`."""
     port: int = 8765
+    """Port of this machine that the page is served on."""
     max_upload_mb: int = 512
     """Larger uploads are refused."""
     max_minutes: float = 20.0

@@ -59,7 +59,7 @@ class PreprocessOptions:
     slice: str | None = None
     """Work on a part of the list, as 3/20: of twenty slices the third; each video belongs to one by its id."""
     limit: int | None = None
-    """Maximum number of videos, the first of the list (of the slice, if one is given)."""
+    """Maximum number of videos, from the beginning of the list or slice."""
     blocklist: str | None = None
     """A file of ids that must not be used, as for --ids."""
     dry_run: bool = False

@@ -24,9 +24,11 @@ class QuestionOptions:
     """What the commands of all data sets of questions take."""
 
     data: str
+    """The questions."""
     out: str
     """The data folder that is made or continued; all splits go into one."""
     split: str = "train"
+    """The split to prepare."""
     tokenizer: str = "published"
     """The vocabulary: published, or a tokenizer.json."""
     shards: int | None = None

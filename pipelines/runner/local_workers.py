@@ -26,6 +26,8 @@ from apache_beam.runners.worker import sdk_worker_main
 from apache_beam.transforms.environments import Environment, python_sdk_capabilities
 from google.protobuf import json_format, text_format
 
+from shards.storage import python_process
+
 PROCESS_NAME = "beam-worker"
 """How a worker is called in lists of processes."""
 
@@ -82,7 +84,11 @@ class Server:
         lifeline, self._lifeline = os.pipe()
         if not fork:
             descriptors = (requests.fileno(), lifeline)
-            subprocess.Popen([sys.executable, "-m", __name__, *map(str, descriptors)], pass_fds=descriptors)
+            subprocess.Popen(
+                python_process.command(__name__, *descriptors),
+                pass_fds=descriptors,
+                env=os.environ | python_process.environment(),
+            )
         elif os.fork() == 0:
             self._requests.close()
             os.close(self._lifeline)

@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from pipelines.runner.limits import Limits
+from shards.storage import python_process
 from shards.storage.errors import StorageError, UserError
 
 DECODER_PREFIX = "reservoir-decoder-"
@@ -60,13 +61,13 @@ class Child:
         self._scratch = tempfile.TemporaryDirectory(prefix=DECODER_PREFIX)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, str(lifeline), str(limits.memory_bytes)],
+            python_process.command(module, lifeline, limits.memory_bytes),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             pass_fds=[lifeline],
             start_new_session=True,
-            env=os.environ | _ENVIRONMENT | environment | {"TMPDIR": self._scratch.name},
+            env=os.environ | _ENVIRONMENT | python_process.environment() | environment | {"TMPDIR": self._scratch.name},
         )
         os.close(lifeline)
 

@@ -27,6 +27,7 @@ class Epic:
     gap: float = 1.0
     """Seconds between what is seen and the action."""
     segments: int = 8
+    """Segments before the action that are shown."""
     seconds: float = 2.0
     """Length of a segment."""
 

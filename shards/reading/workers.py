@@ -14,7 +14,6 @@ import pickle
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from shards.reading.examples import Examples, Made, ReaderError
 from shards.reading.shared_batches import SharedBatches
 from shards.reading.worker import Piece
 from shards.records.parser import Arrays, RecordParser
+from shards.storage import python_process
 from shards.storage.errors import UsageError
 
 _PIECES_AHEAD = 2
@@ -208,12 +208,11 @@ class _Worker:
     def __init__(self, memory: SharedBatches, description: int):
         self._channel, theirs = Pipe()
         files = (theirs.fileno(), memory.file, description)
-        path = os.pathsep.join(place or os.getcwd() for place in sys.path)  # noqa: PTH109
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "shards.reading.worker", *map(str, (*files, memory.slot_bytes, os.getpid()))],
+            python_process.command("shards.reading.worker", *files, memory.slot_bytes, os.getpid()),
             stdin=subprocess.DEVNULL,
             pass_fds=files,
-            env=os.environ | _ENVIRONMENT | {"PYTHONPATH": path},
+            env=os.environ | _ENVIRONMENT | python_process.environment(),
         )
         theirs.close()
         self._started = False

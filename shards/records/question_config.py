@@ -43,18 +43,27 @@ class QuestionConfig:
     """
 
     training: bool = False
+    """Apply random augmentation."""
     grid: tuple[int, int] = (18, 32)
+    """Rows and columns of image patches."""
     patch_size: int = 16
+    """Side of a square image patch, in pixels."""
     text_length: int = 144
     """Tokens in one row; longer ones are cut."""
     cut: Literal["question", "end"] = "question"
     """What an over-long option loses: the beginning of the question, or, as published, whatever comes last."""
     random_scale: bool = True
+    """Zoom images at random in training."""
     scale_min: float = 1.0
+    """Least zoom of images."""
     scale_max: float = 1.1
+    """Largest zoom of images."""
     shrink_both_sides: bool = True
+    """Zoom as drawn; otherwise at most by the larger of grid / image over both sides."""
     turn_portraits: bool = True
+    """Rotate portrait images by 90 degrees."""
     image_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the arrays of images and sounds."""
     answer_separator: tuple[int, ...] = ANSWER_SEPARATOR
     """How the data's vocabulary spells `answer: `."""
 
@@ -120,8 +129,11 @@ class ClipConfig(QuestionConfig):
     """What the reader makes of a question about a clip."""
 
     text_length: int = 256
+    """Tokens in one row; longer ones are cut."""
     options: int = 5
+    """Options of a question."""
     segments: int = 7
+    """Segments of a clip."""
     sound: bool = True
     """Read the sound; without it the question is answered from pictures and subtitles alone."""
     shift_sound: bool = True

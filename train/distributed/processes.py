@@ -12,14 +12,14 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Hosts:
-    """Which of how many processes this one is; by default it is alone."""
+    """The processes of a run; by default there is only this one."""
 
     coordinator: str | None = None
-    """HOST:PORT where the first process listens, the same for all; "auto" asks the cluster (TPU pod, Slurm, MPI)."""
+    """HOST:PORT of process 0, the same for all processes; "auto" asks a TPU pod, Slurm or MPI."""
     hosts: int | None = None
-    """Processes of the run."""
+    """Number of processes of the run."""
     host: int | None = None
-    """The number of this one, from 0."""
+    """Number of this process, from 0."""
 
     def check(self) -> None:
         """Raises `UsageError` for numbers that cannot be."""
@@ -33,4 +33,4 @@ class Hosts:
         elif None in numbers:
             raise UsageError(f"--coordinator {self.coordinator} needs --hosts and --host")
         elif not 0 <= self.host < self.hosts:
-            raise UsageError(f"--host {self.host} is none of 0 to {self.hosts - 1}, the processes of --hosts")
+            raise UsageError(f"--host {self.host} is not one of 0 to {self.hosts - 1}, the processes of --hosts")
