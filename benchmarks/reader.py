@@ -34,8 +34,8 @@ from shards.arrays import audio, images
 from shards.reader import PretrainingReader, ReaderConfig, StreamOptions
 from shards.reading.pretraining import PretrainingParser
 from shards.reading.vocabulary import published
-from shards.records import tfrecord, wire
-from shards.records.pretraining import Example, example_of, parse_example
+from shards.records import tfrecord
+from shards.records.pretraining import Example, parse_example
 from shards.storage.randomness import generator
 
 BATCH = 8
@@ -262,7 +262,7 @@ def stages(payloads: list[bytes]) -> list[tuple[str, float]]:
     def streams(purpose: str):
         return generator(0, purpose)
 
-    parsing = _per_item(lambda payload: example_of(wire.features(payload)), payloads)
+    parsing = _per_item(parse_example, payloads)
     return [
         ("checksum", _per_item(tfrecord.masked_crc, payloads)),
         ("protobuf", parsing),

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
 from shards.dataset.location import SUFFIX, DataSet
-from shards.records import tfrecord, wire
-from shards.records.pretraining import Example, ExampleSegment, example_of
+from shards.records import tfrecord
+from shards.records.pretraining import Example, ExampleSegment, parse_example
 from shards.storage import filesystem
 from shards.storage.errors import RecordError, UserError
 
@@ -45,7 +45,7 @@ def export(data: DataSet, out: str, form: Form) -> Iterator[str]:
 def _examples(shard: str) -> Iterator[Example]:
     with filesystem.open_read(shard) as file:
         for _, payload in tfrecord.scan(file, shard):
-            yield example_of(wire.features(payload))
+            yield parse_example(payload)
 
 
 def _values(placed: ExampleSegment) -> dict[str, Any]:

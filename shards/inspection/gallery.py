@@ -18,8 +18,7 @@ from shards.inspection.show import Decode
 from shards.reading.config import ReaderConfig
 from shards.reading.pretraining import PretrainingParser
 from shards.reading.vocabulary import Vocabulary
-from shards.records import wire
-from shards.records.pretraining import Example, example_of
+from shards.records.pretraining import Example, parse_example
 from shards.storage import fetch, filesystem
 from shards.storage.errors import RecordError, UserError
 from shards.storage.randomness import generator
@@ -44,7 +43,7 @@ def entry(
     payload: bytes, where: tuple[str, int], tags: list[str], vocabulary: Vocabulary, decode: Decode, most_bytes: int
 ) -> dict[str, Any]:
     """One example of the gallery as JSON-able values. Raises `RecordError` if it cannot be drawn."""
-    example = example_of(wire.features(payload))
+    example = parse_example(payload)
     frames, sounds = drawing.strips([placed.segment for placed in example.segments], most_bytes)
     masks = masked(payload, example, vocabulary, decode, where)
     return {

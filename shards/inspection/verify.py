@@ -21,7 +21,7 @@ from shards.arrays import jpeg
 from shards.dataset.location import DataSet
 from shards.dataset.manifest import Shard, generation_folder, index_path, stats_path
 from shards.inspection import question_stats
-from shards.records import tfrecord, wire
+from shards.records import example, tfrecord
 from shards.records.pretraining import Example, example_of
 from shards.records.segments import Segment
 from shards.sizes import MEL_BANDS, SPECTROGRAM_COLUMNS
@@ -137,7 +137,7 @@ def _check_companions(path: str, offsets: list[int], claim: Shard) -> list[Findi
 def check_record(payload: bytes, vocabulary_size: int | None) -> list[str]:
     """What is wrong with one record, in sentences."""
     try:
-        features = wire.features(payload)
+        features = example.parse(payload)
         if "qa_query" in features:
             return question_stats.problems(features, payload)
         parsed = example_of(features)

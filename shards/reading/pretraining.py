@@ -20,9 +20,8 @@ from shards.reading.masking import Rows, Sequence
 from shards.reading.random_text import mask_text
 from shards.reading.truncation import truncate
 from shards.reading.vocabulary import Vocabulary
-from shards.records import wire
 from shards.records.parser import Arrays, Streams
-from shards.records.pretraining import Example, ExampleSegment, example_of
+from shards.records.pretraining import Example, ExampleSegment, parse_example
 from shards.sizes import MEL_BANDS
 from shards.storage.errors import RecordError, UsageError
 from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUDIO, PADDING, START
@@ -93,7 +92,7 @@ class PretrainingParser:
         Raises `RecordError` if the record is damaged, `UsageError` if it is sound but not what the configuration asks
         for.
         """
-        example = example_of(wire.features(payload))
+        example = parse_example(payload)
         self._check(example)
         self._write_images(example, streams, out["images"])
         rows = self._write_audio(example, streams("audio"), out["audio_clips"])
@@ -258,7 +257,7 @@ class PretrainingParser:
 
 def decode_example(payload: bytes) -> tuple[list[DecodedSegment], list[np.ndarray]]:
     """The decoded, unmasked segments of a record, and its web texts. Raises `RecordError`."""
-    example = example_of(wire.features(payload))
+    example = parse_example(payload)
     segments = []
     for placed in example.segments:
         s = placed.segment

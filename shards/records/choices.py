@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shards.arrays import jpeg as jpeg_pictures
-from shards.records import example, wire
+from shards.records import example
 from shards.records.parser import Arrays, Streams
 from shards.records.question_config import MOST_SEGMENTS, ClipConfig
 from shards.records.question_rows import (
@@ -88,7 +88,7 @@ def parse_record(data: bytes, options: int | None = None, sound: bool = True) ->
 
     `options` is the number there must be; all that are there are taken without it.
     """
-    fields = Fields(wire.features(data))
+    fields = Fields(example.parse(data))
     count, there = fields.number("num_frames"), 0
     while f"qa_choice_{there}" in fields.features:
         there += 1
@@ -113,7 +113,7 @@ def parse_record(data: bytes, options: int | None = None, sound: bool = True) ->
 
 def fit(config: ClipConfig, payload: bytes) -> ClipConfig:
     """The configuration with the options, segments and sound that a record has. Raises `RecordError`."""
-    features = wire.features(payload)
+    features = example.parse(payload)
     sound = "c00/spec_encoded" in features
     options = len(parse_record(payload, sound=sound).options)
     segments = sum(name.endswith("/image_encoded") for name in features)

@@ -1,12 +1,13 @@
-"""The `tf.train.Example` message, written and read without TensorFlow.
+"""Read and write the `tf.train.Example` message without TensorFlow.
 
-A record is a flat map from feature name to a list of bytes, floats or integers. The wire format is protobuf's; features
-are written in name order so that equal records are equal bytes.
+A record is a flat map from feature name to a list of bytes, floats or integers. Features are written in name order so
+that equal records are equal bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,120 +16,77 @@ from shards.storage.errors import RecordError
 Feature = list[bytes] | np.ndarray
 """`list[bytes]`, `float32 [n]` or `int64 [n]`."""
 
-_BYTES, _FLOAT, _INT64 = 1, 2, 3
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-
 
 def serialize(features: Mapping[str, Sequence[bytes] | np.ndarray]) -> bytes:
-    """An Example of the features; a NumPy array's dtype (float or integer) chooses its list, anything else is bytes."""
-    entries = b"".join(_entry(name, features[name]) for name in sorted(features))
-    return _field(1, entries)
+    """Return an Example of the features.
+
+    The dtype of a NumPy array (float or integer) chooses its list; anything else is a list of bytes. A feature without
+    values is present and empty.
+    """
+    # Importing protobuf takes 80 ms, which modules that only build records later must not pay at once.
+    from shards.records.messages import Example
+
+    example = Example()
+    # Without features the list is still present.
+    example.features.SetInParent()
+    for name in sorted(features):
+        _fill(example.features.feature.add(key=name).value, features[name])
+    return example.SerializeToString()
 
 
-def parse(data: bytes) -> dict[str, Feature]:
-    """The features of a serialised Example. Raises `RecordError` for anything that is not one."""
+def parse(data: bytes) -> Mapping[str, Feature]:
+    """Return the features of a serialised Example, decoded each time that they are looked up.
+
+    As in TensorFlow's message, the last of several features of one name counts, and unknown fields are ignored. Raises
+    `RecordError` for anything that is not an Example.
+    """
+    from google.protobuf.message import DecodeError
+
+    from shards.records.messages import Example
+
     try:
-        features: dict[str, Feature] = {}
-        for _, _, message in _fields(memoryview(data), {1: _LENGTH}):
-            for _, _, entry in _fields(message, {1: _LENGTH}):
-                parts = {number: value for number, _, value in _fields(entry, {1: _LENGTH, 2: _LENGTH})}
-                features[str(parts.get(1, b""), "utf-8")] = _parse_feature(parts.get(2, memoryview(b"")))
-        return features
-    except (IndexError, ValueError, OverflowError) as error:
-        raise RecordError(f"{len(data)} bytes are not a tf.train.Example: {error}") from None
+        example = Example.FromString(data)
+    except DecodeError:
+        raise RecordError(f"{len(data)} bytes are not a tf.train.Example: the message is cut off or damaged") from None
+    return _Features({entry.key: entry.value for entry in example.features.feature})
 
 
-def _entry(name: str, values: Sequence[bytes] | np.ndarray) -> bytes:
+class _Features(Mapping[str, Feature]):
+    """The features of a parsed message. A reader does not need all of them, and decoding costs most of parsing."""
+
+    def __init__(self, messages: dict[str, Any]):
+        self._messages = messages
+
+    def __getitem__(self, name: str) -> Feature:
+        return _values(self._messages[name])
+
+    def __contains__(self, name: object) -> bool:
+        # That of `Mapping` decodes the values.
+        return name in self._messages
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._messages)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+
+def _fill(feature: Any, values: Sequence[bytes] | np.ndarray) -> None:
     if not isinstance(values, np.ndarray):
-        feature = _field(_BYTES, b"".join(_field(1, value) for value in values))
+        part, content = feature.bytes_list, values
     elif values.dtype.kind == "f":
-        packed = values.astype("<f4").tobytes()
-        feature = _field(_FLOAT, _field(1, packed) if packed else b"")
+        part, content = feature.float_list, values.astype(np.float32).view(np.uint32).tolist()
     else:
-        packed = b"".join(map(_varint, values.tolist()))
-        feature = _field(_INT64, _field(1, packed) if packed else b"")
-    return _field(1, _field(1, name.encode()) + _field(2, feature))
+        part, content = feature.int64_list, values.astype(np.int64).tolist()
+    # A list without values is present too.
+    part.SetInParent()
+    part.value.extend(content)
 
 
-def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    if 0 <= value < 0x80:
-        return bytes((value,))
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than ten bytes")
-
-
-def _fields(data: memoryview, known: dict[int, int]):
-    """Yields (number, wire type, value) of the known fields; skips others as protobuf does."""
-    at = 0
-    while at < len(data):
-        tag, at = _read_varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if wire == _LENGTH:
-            length, at = _read_varint(data, at)
-            stop = at + length
-        elif wire == _VARINT:
-            start = at
-            _, stop = _read_varint(data, at)
-            at = start
-        elif wire in (_FIXED64, _FIXED32):
-            stop = at + (8 if wire == _FIXED64 else 4)
-        else:
-            raise ValueError(f"unknown wire type {wire}")
-        if stop > len(data):
-            raise ValueError("a field runs past the end")
-        if number in known and (known[number] == wire or known[number] == -1):
-            yield number, wire, data[at:stop]
-        at = stop
-
-
-def _parse_feature(data: memoryview) -> Feature:
-    kinds = {_BYTES: _LENGTH, _FLOAT: _LENGTH, _INT64: _LENGTH}
-    feature: Feature = []
-    for kind, _, values in _fields(data, kinds):
-        if kind == _BYTES:
-            feature = [bytes(value) for _, _, value in _fields(values, {1: _LENGTH})]
-        elif kind == _FLOAT:
-            packed = b"".join(value for _, _, value in _fields(values, {1: -1}))
-            feature = np.frombuffer(packed, "<f4").astype(np.float32)
-        else:
-            feature = _integers(b"".join(value for _, _, value in _fields(values, {1: -1})))
-    return feature
-
-
-def _integers(packed: bytes) -> np.ndarray:
-    """`int64 [n]` of n packed varints, decoded all at once."""
-    raw = np.frombuffer(packed, np.uint8)
-    if raw.size == 0:
-        return np.zeros(0, np.int64)
-    last = raw < 0x80
-    if not last[-1]:
-        raise ValueError("a number runs past the end")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() > 9:
-        raise ValueError("a number has more than ten bytes")
-    place = np.arange(raw.size) - np.repeat(starts, ends - starts + 1)
-    parts = (raw & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
-    return np.add.reduceat(parts, starts).view(np.int64)
+def _values(feature: Any) -> Feature:
+    kind = feature.WhichOneof("kind")
+    if kind == "float_list":
+        return np.fromiter(feature.float_list.value, np.uint32).view(np.float32)
+    if kind == "int64_list":
+        return np.fromiter(feature.int64_list.value, np.int64)
+    return list(feature.bytes_list.value)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.records import example, wire
+from shards.records import example
 from shards.records.parser import Arrays, Streams
 from shards.records.question_config import VcrConfig
 from shards.records.question_rows import (
@@ -66,7 +66,7 @@ class VcrRecord:
 
 def parse_record(data: bytes) -> VcrRecord:
     """The record behind the bytes. Raises `RecordError` naming the feature that is missing or wrong."""
-    fields = Fields(wire.features(data))
+    fields = Fields(example.parse(data))
     image, mirrored = fields.bytes("image"), fields.bytes("image_fliplr")
     return VcrRecord(fields.id(), image, mirrored, *(_parse_choice(fields, prefix) for prefix in PREFIXES))
 

@@ -40,7 +40,7 @@ from shards.dataset.sums import Sums
 from shards.dataset.video_store import VideoStore, VideoTable
 from shards.inspection import stats
 from shards.reading.source import Source
-from shards.records import tfrecord, wire
+from shards.records import tfrecord
 from shards.records.pretraining import arrange, parse_example
 from shards.records.segments import Segment, VideoText
 from shards.storage.errors import RecordError, UserError
@@ -203,17 +203,11 @@ def _record_seeds() -> list[bytes]:
 
 
 def _check_records(data: bytes) -> None:
-    for parse in (parse_example, lambda payload: dict(wire.features(payload))):
-        try:
-            parsed = parse(data)
-        except RecordError:
-            continue
-        for placed in getattr(parsed, "segments", ())[:2]:
+    with contextlib.suppress(RecordError):
+        for placed in parse_example(data).segments[:2]:
             for decode, jpeg in ((images.decode, placed.segment.image), (audio.decode, placed.segment.spectrogram)):
-                try:
+                with contextlib.suppress(RecordError):
                     decode(jpeg)
-                except RecordError:
-                    continue
     try:
         for _ in tfrecord.scan(io.BytesIO(data), "fuzz"):
             pass

@@ -165,7 +165,7 @@ def test_own_questions_tell_their_sizes(sound):
 
 
 def changed(payload, **features):
-    held = example.parse(payload)
+    held = dict(example.parse(payload))
     for name, values in features.items():
         held[name] = values
     return example.serialize({name: values for name, values in held.items() if values is not None})

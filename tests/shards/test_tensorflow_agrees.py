@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example as case
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shards.dataset.location import open_data
 from shards.inspection import verify
@@ -15,6 +18,7 @@ from shards.records import tfrecord
 from shards.records.pretraining import arrange, parse_example
 from shards.records.segments import Segment, VideoText
 from shards.storage import filesystem
+from shards.storage.errors import RecordError
 
 READ_WITH_TENSORFLOW = """
 import json, sys
@@ -188,3 +192,85 @@ def test_a_published_shard_is_verified_without_a_manifest(golden):
     opened = open_data(str(golden / "train00000of00001.tfrecord"))
     (report,) = verify.verify(opened)
     assert (report.examples, report.findings) == (6, [])
+
+
+def field(number, content):
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def entry(name, feature):
+    return field(1, field(1, name) + field(2, feature))
+
+
+ONE, TWO = (field(3, field(1, value)) for value in (b"\1", b"\2"))
+ODD = {
+    "a name twice": field(1, entry(b"a", ONE) + entry(b"a", TWO)),
+    "features twice": field(1, entry(b"a", ONE)) + field(1, entry(b"b", TWO)),
+    "a list twice": field(1, entry(b"a", ONE + TWO)),
+    "two kinds": field(1, entry(b"a", field(1, field(1, b"x")) + TWO)),
+    "values in two parts": field(1, entry(b"a", field(3, field(1, b"\1") + field(1, b"\2")))),
+    "values that are not packed": field(1, entry(b"a", field(3, b"\x08\x01\x08\x02"))),
+    "floats that are not packed": field(1, entry(b"a", field(2, b"\x0d\0\0\x80\x3f"))),
+    "values of another wire type": field(1, entry(b"a", field(3, b"\x09" + b"\1" * 8))),
+    "an entry with two values": field(1, field(1, field(1, b"a") + field(2, ONE) + field(2, TWO))),
+    "an entry with two names": field(1, field(1, field(1, b"b") + field(1, b"a") + field(2, ONE))),
+    "an entry in reverse": field(1, field(1, field(2, ONE) + field(1, b"a"))),
+    "an entry without a name": field(1, field(1, field(2, ONE))),
+    "an entry without values": field(1, field(1, field(1, b"a"))),
+    "unknown fields": field(1, entry(b"a", ONE + field(9, b"z"))) + field(9, b"z"),
+    "a name that is not UTF-8": field(1, entry(b"\xff", ONE)),
+    "a number of ten bytes": field(1, entry(b"a", field(3, field(1, b"\xff" * 9 + b"\x7f")))),
+    "a number of eleven bytes": field(1, entry(b"a", field(3, field(1, b"\xff" * 10 + b"\1")))),
+    "floats of three bytes": field(1, entry(b"a", field(2, field(1, b"\0\0\0")))),
+}
+
+
+def assert_read_as_tensorflow_does(payload):
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        theirs = tf.train.Example.FromString(payload)
+    except DecodeError:
+        with pytest.raises(RecordError):
+            record.parse(payload)
+        return
+    ours = record.parse(payload)
+    assert set(ours) == set(theirs.features.feature)
+    for name, feature in theirs.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        values = list(getattr(feature, kind).value) if kind else []
+        if kind in (None, "bytes_list"):
+            assert ours[name] == values
+        else:
+            dtype = {"float_list": np.float32, "int64_list": np.int64}[kind]
+            assert ours[name].dtype == dtype
+            np.testing.assert_array_equal(ours[name], np.array(values, dtype))
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_records_are_read_as_tensorflow_reads_them(kind):
+    assert_read_as_tensorflow_does(ODD[kind])
+
+
+FEATURES = st.dictionaries(
+    st.text(max_size=8),
+    st.one_of(
+        st.lists(st.binary(max_size=300), max_size=3),
+        st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20).map(lambda v: np.array(v, np.int64)),
+        st.lists(st.floats(width=32), max_size=20).map(lambda v: np.array(v, np.float32)),
+    ),
+    min_size=1,
+    max_size=5,
+)
+FLIPS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), max_size=3)
+
+
+@settings(deadline=None)
+@given(FEATURES, FLIPS, st.integers(0, 20))
+@case({"a": [b"x"]}, [], 0)
+def test_damaged_records_are_read_as_tensorflow_reads_them(features, flips, cut):
+    content = bytearray(record.serialize(features))
+    for place, bits in flips:
+        content[place % len(content)] ^= bits
+    assert_read_as_tensorflow_does(bytes(content[: max(len(content) - cut, 0)]))
