@@ -1,4 +1,4 @@
-"""How sure a share of right answers is."""
+"""Compute how certain a share of right answers is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ _NORMAL_95 = 1.959964
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
-    """Bounds of Wilson's 95 % interval of a share among `count` independent questions."""
+    """Return the bounds of Wilson's 95 % interval of a share among `count` independent questions.
+
+    SciPy's `binomtest` takes only whole numbers, and here both numbers may be fractions: equal scores share a right
+    answer, and answers about one video count as fewer independent questions.
+    """
     if count <= 0:
         return 0.0, 1.0
     spread = _NORMAL_95**2 / count
