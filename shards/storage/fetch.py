@@ -1,7 +1,9 @@
-"""Files that are downloaded once and kept: the published vocabulary, timing model and checkpoints.
+"""Download files once and cache them: the published vocabulary, timing model and checkpoints.
 
-A download goes to a partial file that a broken connection leaves behind and the next call continues; it gets its name
-only after its size and digest agree. `gs://` addresses of public buckets are read over https.
+A download goes to a partial file, which the next call continues after a broken connection; it gets its name only after
+its size and digest agree. `gs://` addresses of public buckets are read over https. Pooch neither continues a partial
+download nor checks a stated size, and `huggingface_hub` downloads from its own hub only, so neither replaces this
+module.
 """
 
 from __future__ import annotations
@@ -22,15 +24,15 @@ _ATTEMPTS = 4
 
 
 class FetchError(UserError):
-    """A file could not be had; the message says which, why, and what to do."""
+    """A file cannot be downloaded or is not the published one; the message names it, the reason and what to do."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the net that is known by its content.
+    """A file at a web address that is identified by its content.
 
-    `sha256` may be empty where the publisher states none; then `size` (or nothing) is checked and the digest that
-    arrived is recorded beside the file as `NAME.sha256`.
+    `sha256` may be empty where the publisher states none; then only `size`, if given, is checked, and the digest of the
+    downloaded file is recorded beside it as `NAME.sha256`.
     """
 
     name: str
@@ -54,23 +56,23 @@ TIMING_MODEL = RemoteFile(
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: `$RESERVOIR_CACHE`, else `reservoir` in the user's cache folder."""
+    """Return the folder of cached downloads: `$RESERVOIR_CACHE`, else `reservoir` in the user's cache folder."""
     return Path(os.environ.get("RESERVOIR_CACHE") or _user_cache() / "reservoir")
 
 
 def programs_folder() -> Path:
-    """Return where compiled programs are kept: `reservoir-programs` in the user's cache folder, never a download's."""
+    """Return the folder of compiled programs: `reservoir-programs` in the user's cache folder, apart from downloads."""
     return _user_cache() / "reservoir-programs"
 
 
 def _user_cache() -> Path:
-    """The user's cache folder: `$XDG_CACHE_HOME` if it is absolute, else `~/.cache` (XDG Base Directory 0.8)."""
+    """Return the user's cache folder: `$XDG_CACHE_HOME` if it is absolute, else `~/.cache` (XDG Base Directory 0.8)."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     return Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -81,10 +83,10 @@ def fetch(
     progress: Callable[[int, int | None], None] | None = None,
     flag: str = "",
 ) -> Path:
-    """The local path of `remote`, downloading it into `folder` (default: the cache) if it is not there yet.
+    """Return the local path of `remote`, after downloading it into `folder` (default: the cache) if it is missing.
 
-    `progress(done, total)` is called with bytes. `flag` names the command-line flag that takes the file by hand, for
-    the error message. Raises `FetchError` when the file cannot be downloaded or is not the one that was published.
+    `progress(done, total)` is called with bytes. `flag` names the command-line flag that accepts a file downloaded by
+    hand, for the error message. Raises `FetchError` when the file cannot be downloaded or is not the published one.
     """
     place = (folder or cache_folder()) / remote.name
     if place.is_file():
@@ -118,45 +120,44 @@ def _https(address: str) -> str:
 
 def _verify(remote: RemoteFile, file: Path, place: Path) -> None:
     recorded = place.with_name(f"{place.name}.sha256")
-    # Digest, name and size, as they were when the file arrived.
-    held = recorded.read_text().split() if recorded.is_file() else []
-    size = remote.size if remote.size is not None else int(held[-1]) if len(held) > 2 else None
+    # Digest, name and size of the download.
+    parts = recorded.read_text().split() if recorded.is_file() else []
+    size = remote.size if remote.size is not None else int(parts[-1]) if len(parts) > 2 else None
     if size is not None and file.stat().st_size != size:
         raise FetchError(f"{place} has {file.stat().st_size} bytes where {remote.name} has {size}")
-    expected = remote.sha256 or (held[0] if held else "")
+    expected = remote.sha256 or (parts[0] if parts else "")
     if expected and sha256_of(file) != expected:
         raise FetchError(f"{place} is not the published {remote.name}: its SHA-256 is not {expected}")
 
 
 def _download(address: str, partial: Path, progress: Callable[[int, int | None], None] | None) -> None:
-    """Download to `partial`, continuing what is there; retries broken connections and busy servers."""
+    """Download to `partial`, continuing an earlier download; retry broken connections and busy servers."""
     for attempt in range(_ATTEMPTS):
+        last = attempt + 1 == _ATTEMPTS
         try:
             _download_once(address, partial, progress)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # what we hold is not a prefix of what they have
+            if error.code == 416:  # the partial file is not a prefix of the published one
                 partial.unlink(missing_ok=True)
             elif error.code not in (408, 429, 500, 502, 503, 504):
                 raise
-            last = error
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            if isinstance(getattr(error, "reason", None), OSError) and attempt:
+            if last:
                 raise
-            last = error
-        if attempt + 1 < _ATTEMPTS:
-            time.sleep(0.5 * 2**attempt)
-    raise last
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if last or (isinstance(getattr(error, "reason", None), OSError) and attempt):
+                raise
+        time.sleep(0.5 * 2**attempt)
 
 
 def _download_once(address: str, partial: Path, progress: Callable[[int, int | None], None] | None) -> None:
-    held = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={held}-"} if held else {})
+    start = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=60) as response:
         resumed = response.status == 206
         length = response.headers.get("Content-Length")
-        total = int(length) + (held if resumed else 0) if length else None
-        done = held if resumed else 0
+        total = int(length) + (start if resumed else 0) if length else None
+        done = start if resumed else 0
         with partial.open("ab" if resumed else "wb") as file:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
