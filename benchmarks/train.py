@@ -28,9 +28,9 @@ from shards.reading.vocabulary import of_data
 from train.checkpoint import Checkpoints
 from train.config import fit_to_data
 from train.configs.tiny import CONFIG as TINY
-from train.loop import Rhythm, run
+from train.loop import Hooks, LoopConfig, run
 from train.mesh import make_mesh, to_devices
-from train.metrics.metric_writer import Journal
+from train.metrics.metric_writer import MetricWriter
 from train.step import TrainState, initial_state, make_step
 
 _WARM = 10
@@ -78,19 +78,19 @@ class Bench:
 
     def looped(self, reader: PretrainingReader | Held) -> Cost:
         """The loop with its figures and some checkpoints; medians leave out moments when others had the machine."""
-        rhythm = Rhythm(_WARM + self.steps, self.config.batch_size, _WARM, max(self.steps // 4, 5 * _WARM), 50)
+        config = LoopConfig(_WARM + self.steps, self.config.batch_size, _WARM, max(self.steps // 4, 5 * _WARM), 50)
         lines: list[dict[str, float]] = []
         with tempfile.TemporaryDirectory() as workdir:
             checkpoints = Timed(str(Path(workdir) / "checkpoints"), self.config.keep)
-            journal = Journal(workdir, 0, rhythm.steps, Console(quiet=True))
+            writer = MetricWriter(workdir, 0, config.steps, Console(quiet=True))
             used: list[float] = []
 
             def report(line: dict[str, float]) -> None:
-                journal(line)
+                writer(line)
                 lines.append(line)
                 used.append(time.process_time())
 
-            run(self._step, rhythm, self.mesh, self._fresh(), reader, checkpoints, workdir, report=report)
+            run(self._step, config, self.mesh, self._fresh(), reader, checkpoints, workdir, Hooks(write=report))
             checkpoints.close()
         reader.close()
         # The first line fills the queues.

@@ -79,6 +79,7 @@ LAYERS = {
         {"train.weights"},
         {"train.evaluation"},
         {"train.loop"},
+        {"train.run"},
         {"train.tasks"},
         {"train.pretraining", "train.finetuning"},
         {"train.pretrain", "train.finetune", "train.evaluate", "train.compile"},

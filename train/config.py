@@ -1,7 +1,7 @@
-"""What a training run is: model, optimizer, batch, mesh and how often things happen, with presets.
+"""The configuration of a training run: model, optimizer, batch, mesh and intervals; the presets are in `train.configs`.
 
-A configuration says nothing about where data or results are. What depends on the data (vocabulary, segments in an
-example) is settled against it once, by `fit_to_data`, and the result is stored beside the checkpoints.
+A configuration has no paths. What depends on the data (vocabulary, segments of an example) is resolved once, by
+`fit_to_data`, and stored beside the checkpoints.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from model.config import BASE as BASE_MODEL
 from model.config import LARGE as LARGE_MODEL
@@ -30,14 +30,8 @@ MAX_LEARNING_RATE = 100.0
 MAX_WEIGHT_DECAY = 1e4
 """Bounds beyond which no update is of use: a larger number is a mistake."""
 
-_RHYTHM = (
-    *("mesh", "steps", "log_every", "evaluate_every", "evaluation_split", "checkpoint_every", "keep", "keep_every"),
-    *("skip_limit", "microbatches", "layout"),
-)
-"""Fields of a run that do not decide its numbers."""
-
 _MODEL_LAYOUT = ("remat", "attention", "unroll_layers")
-"""Fields of its model that do not either."""
+"""Fields of a model that do not change the numbers of a run."""
 
 _FROM_PUBLISHED = {
     "learning_rate": "learning_rate",
@@ -129,6 +123,41 @@ class MeshConfig:
         _require(self.data > 0 or self.data == -1, "mesh.data", self.data, "positive, or -1 for the devices left over")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What pretraining and finetuning share: batch, devices, and how often the loop does what."""
+
+    LAYOUT: ClassVar[tuple[str, ...]] = (
+        *("mesh", "microbatches", "log_every", "checkpoint_every", "keep", "skip_limit"),
+    )
+    """Fields that do not change the numbers of a run."""
+
+    batch_size: int
+    """Examples of a step, on all devices together."""
+    microbatches: int = 1
+    """Parts that a device takes its examples in, to save memory; the update is that of the whole batch."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    seed: int = 0
+    """Seed of new weights, of masks and of the order of examples."""
+    log_every: int = 50
+    """Steps between two lines of metrics; each line is about one step."""
+    checkpoint_every: int
+    """Steps between two checkpoints."""
+    keep: int
+    """Number of newest checkpoints to keep."""
+    skip_limit: int = 50
+    """Updates in a row that may be skipped because they are not finite before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "microbatches", "log_every", "checkpoint_every", "keep", "skip_limit"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2**32")
+
+    def numbers(self) -> dict[str, Any]:
+        """Return everything that decides the numbers of a run, as JSON."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.LAYOUT}
+
+
 @dataclass(frozen=True)
 class InputConfig:
     """The choices of the reader that the model does not fix."""
@@ -167,52 +196,44 @@ class InputConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(RunConfig):
     """A pretraining run."""
+
+    LAYOUT = (*(*RunConfig.LAYOUT, "layout", "steps", "evaluate_every", "evaluation_split", "keep_every"),)
 
     model: ReserveConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
     layout: Literal["given", "auto"] = "given"
-    """"auto" takes mesh, recomputation and microbatches from `train.compilation.layouts` for known accelerators."""
+    """"auto" chooses mesh, recomputation and microbatches for known accelerators."""
     input: InputConfig = field(default_factory=InputConfig)
-    batch_size: int = 1024
+    batch_size: int = field(default=1024, kw_only=True)
     """Examples of a step, on all devices together."""
-    microbatches: int = 1
-    """Turns that a device encodes its examples in, to save memory; all pairs of the batch are contrasted even so."""
     steps: int = 750_000
-    """The step at which the run is finished."""
+    """The last step."""
     grids: tuple[tuple[int, int], ...] = ()
-    """Grids that the steps take in turn, with images zoomed so that 16:9 videos fill each; the model's own if none."""
-    seed: int = 0
-    """Seed of the weights, of masks and of the order of examples."""
+    """Image grids of the steps, in turn, with a zoom that fills each with 16:9 videos; the model's own if empty."""
     adapt_to_data: bool = False
-    """Take the vocabulary's size and the segments of an example from the data instead of insisting on the model's."""
-    log_every: int = 50
-    """Steps between two lines of metrics; each tells of one step."""
+    """Take the size of the vocabulary and the segments of an example from the data instead of the model."""
     evaluate_every: int | None = None
-    """Steps between two evaluations on `evaluation_split` of the data; none by default."""
+    """Steps between two evaluations; none by default."""
     evaluation_split: str = "val"
     """Split of the data folder for `evaluate_every`."""
-    checkpoint_every: int = 7_500
+    checkpoint_every: int = field(default=7_500, kw_only=True)
     """Steps between two checkpoints."""
-    keep: int = 3
-    """The newest checkpoints that are kept."""
+    keep: int = field(default=3, kw_only=True)
+    """Number of newest checkpoints to keep."""
     keep_every: int | None = None
-    """Checkpoints of multiples of this step are kept for good."""
-    skip_limit: int = 50
-    """Updates in a row that may be skipped for numbers that are not finite before the run stops."""
+    """Checkpoints of multiples of this step are never removed."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "microbatches", "steps", "log_every", "checkpoint_every", "keep", "skip_limit"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        super().__post_init__()
+        _require(self.steps > 0, "steps", self.steps, "positive")
         for grid in self.grids:
             fits = len(grid) == 2 and all(side > 0 and side % self.model.pooling_ratio == 0 for side in grid)
             _require(fits, "grids", grid, f"(rows, columns), both positive multiples of {self.model.pooling_ratio}")
         for name in ("evaluate_every", "keep_every"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "positive, or none")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2**32")
 
     def reader(self, cache: CacheOptions | None = None, workers: int | None = None) -> ReaderConfig:
         """The reader whose arrays fit the model, with the processes of `StreamOptions.workers`.
@@ -266,10 +287,9 @@ class TrainConfig:
         ] or [self]
 
     def numbers(self) -> dict[str, Any]:
-        """Return everything that decides the numbers of a run, as JSON: all but its length, intervals and layout."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _RHYTHM}
-        model = {name: value for name, value in values["model"].items() if name not in _MODEL_LAYOUT}
-        return values | {"model": model}
+        """Return everything that decides the numbers of a run, as JSON."""
+        values = super().numbers()
+        return values | {"model": {name: v for name, v in values["model"].items() if name not in _MODEL_LAYOUT}}
 
 
 def from_json(values: Mapping[str, Any]) -> TrainConfig:

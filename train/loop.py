@@ -1,7 +1,6 @@
-"""The loop: batches, steps, metrics, checkpoints, in that order until the last step or a request to stop.
+"""The training loop: batches, steps, metrics and checkpoints, until the last step or a request to stop.
 
-It knows nothing of command lines or of where data lies, and `run` nothing of losses; whatever it is handed continues
-from the state's step.
+The loop knows no losses, command lines or data folders. It continues from the step of the state that it is given.
 """
 
 from __future__ import annotations
@@ -21,22 +20,21 @@ from shards.reader import Reader
 from shards.storage import filesystem
 from shards.storage.errors import UserError
 from train.checkpoint import Checkpoints
-from train.config import TrainConfig
+from train.config import RunConfig
 from train.distributed import hosts
-from train.evaluation import Evaluation
 from train.mesh import to_devices
-from train.step import Batch, Metrics, TrainState, make_step
+from train.step import Batch, Metrics, TrainState
 
 DIVERGED_NAME = "diverged.json"
 
 
 class DivergenceError(UserError):
-    """Too many updates in a row were skipped, the last one was, or weights are not finite; the message says which."""
+    """Updates were skipped because they are not finite, or weights are not finite; the message says which."""
 
 
 @dataclass(frozen=True)
-class Rhythm:
-    """When things happen in a run, in steps, and how many examples a step takes; see `train.config.TrainConfig`."""
+class LoopConfig:
+    """When the loop does what, in steps, and the examples of a step; see `train.config.RunConfig`."""
 
     steps: int
     batch_size: int
@@ -45,135 +43,124 @@ class Rhythm:
     skip_limit: int
     evaluate_every: int | None = None
 
+    @classmethod
+    def of(cls, config: RunConfig, steps: int, evaluate_every: int | None = None) -> LoopConfig:
+        """Return the loop of a run until the step `steps`."""
+        intervals = (config.log_every, config.checkpoint_every, config.skip_limit)
+        return cls(steps, config.batch_size, *intervals, evaluate_every)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls. On several hosts `stop` and `evaluate` must return the same on all of them.
+
+    `stop` is called with the number of the last step before each one. `write` gets a line of metrics, which includes
+    `step`. `evaluate` gets the parameters and returns metrics. `profile` is called after the start of each step, with
+    the number of steps that this call of `run` has started and the metrics of the last one.
+    """
+
+    stop: Callable[[int], bool] = lambda step: False
+    write: Callable[[dict[str, float]], None] = lambda line: None
+    evaluate: Callable[[dict], dict[str, float]] = lambda params: {}
+    profile: Callable[[int, Metrics], None] = lambda started, metrics: None
+
 
 @dataclass
 class _Clock:
-    """Time since the last line of metrics, and how much of it was spent waiting for batches."""
+    """Time since the last line of metrics, and the part of it that was spent waiting for batches."""
 
-    begun: float
+    start: float
     step: int
     waited: float = 0.0
 
-    def figures(self, step: int, examples: int) -> dict[str, float]:
-        """What a line of metrics says about speed after a step has ended; starts anew."""
-        elapsed, steps = max(time.perf_counter() - self.begun, 1e-9), step - self.step
-        figures = {
+    def metrics(self, step: int, examples: int) -> dict[str, float]:
+        """Return the speed since the last call, after the end of a step, and start again."""
+        elapsed, steps = max(time.perf_counter() - self.start, 1e-9), step - self.step
+        metrics = {
             "seconds_per_step": elapsed / max(steps, 1),
             "examples_per_second": steps * examples / elapsed,
             "wait_share": self.waited / elapsed,
         }
-        self.begun, self.step, self.waited = time.perf_counter(), step, 0.0
-        return figures
+        self.start, self.step, self.waited = time.perf_counter(), step, 0.0
+        return metrics
 
 
 @dataclass(frozen=True)
-class _Due:
-    """A step whose figures are to be fetched when it has ended, and where the reader stood after it."""
+class _Pending:
+    """A step whose metrics are fetched when it has ended, and the reader's state after it."""
 
     step: int
     metrics: Metrics
     reader: dict[str, Any]
 
 
-def train(
-    config: TrainConfig,
-    mesh: Mesh,
-    state: TrainState,
-    reader: Reader,
-    checkpoints: Checkpoints,
-    workdir: str,
-    stop_asked: Callable[[int], bool] = lambda step: False,
-    report: Callable[[dict[str, float]], None] = lambda metrics: None,
-    evaluate: Callable[[dict], Evaluation] | None = None,
-    trace: Callable[[int, Metrics], None] = lambda done, metrics: None,
-) -> TrainState:
-    """Pretrain from the state's step to `config.steps` or until `stop_asked`; see `run`."""
-    rhythm = Rhythm(
-        config.steps,
-        config.batch_size,
-        config.log_every,
-        config.checkpoint_every,
-        config.skip_limit,
-        config.evaluate_every if evaluate else None,
-    )
-
-    def judge(params: dict) -> dict[str, float]:
-        return evaluate(params).metrics()
-
-    step = in_turn([make_step(turn, mesh) for turn in config.turns()], int(state.step))
-    return run(step, rhythm, mesh, state, reader, checkpoints, workdir, stop_asked, report, judge, trace)
-
-
 def in_turn(steps: Sequence[Callable[..., Any]], done: int) -> Callable[..., Any]:
-    """One function that calls the given ones in turn, as the next of a run of which `done` calls were made."""
+    """Return a function that calls the given ones in turn, of whose calls `done` were made by an earlier process."""
     number = itertools.count(done)
     return lambda *arguments: steps[next(number) % len(steps)](*arguments)
 
 
 def run(
     step_once: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    rhythm: Rhythm,
+    config: LoopConfig,
     mesh: Mesh,
     state: TrainState,
     reader: Reader,
     checkpoints: Checkpoints,
     workdir: str,
-    stop_asked: Callable[[int], bool] = lambda step: False,
-    report: Callable[[dict[str, float]], None] = lambda metrics: None,
-    evaluate: Callable[[dict], dict[str, float]] = lambda params: {},
-    trace: Callable[[int, Metrics], None] = lambda done, metrics: None,
+    hooks: Hooks | None = None,
 ) -> TrainState:
-    """Repeat a step from the state's to `rhythm.steps` or until `stop_asked`, and save the last state.
+    """Repeat a step until `config.steps` or `hooks.stop`, save the last state and return it.
 
-    The reader must stand where the state needs it. Every `rhythm.log_every`-th step `report` gets a line of metrics;
-    those of a step must hold `loss` and `skipped_in_a_row`. `trace` gets the number of steps this call has made, and
-    the metrics of the last. Every `rhythm.evaluate_every`-th step, and after the last, what `evaluate` makes of the
-    parameters becomes a line of its own. On several hosts all call this, and `stop_asked` and `evaluate` must answer
-    alike. Raises `DivergenceError` after `rhythm.skip_limit` updates in a row that were not finite, and for weights
-    that are not; such weights are not saved.
+    The reader must be at the position of the state. The metrics of `step_once` must include `loss` and
+    `skipped_in_a_row`. A line of metrics is written every `config.log_every` steps; every `config.evaluate_every`
+    steps and after the last one, the metrics of `hooks.evaluate` are a line of their own. All hosts call this. Raises
+    `DivergenceError` after `config.skip_limit` skipped updates in a row, and for weights that are not finite, which are
+    not saved.
     """
-    begun_at = step = saved = int(state.step)
-    before, due = None, None
+    hooks = hooks or Hooks()
+    first = step = saved = int(state.step)
+    previous_loss, pending = None, None
     clock = _Clock(time.perf_counter(), step)
 
-    def say(due: _Due) -> None:
-        """Fetch a step's figures, pass them on, and raise if too many updates were skipped by then."""
-        line = _line(due.step, due.metrics)
-        report(line | clock.figures(due.step, rhythm.batch_size))
-        if line["skipped_in_a_row"] >= rhythm.skip_limit:
-            raise _diverged(rhythm, line, due.reader, workdir)
+    def write(pending: _Pending) -> None:
+        """Fetch the metrics of a step and write them; raise if too many updates were skipped."""
+        line = _line(pending.step, pending.metrics)
+        hooks.write(line | clock.metrics(pending.step, config.batch_size))
+        if line["skipped_in_a_row"] >= config.skip_limit:
+            raise _diverged(config, line, pending.reader, workdir)
 
-    while step < rhythm.steps and not stop_asked(step):
-        asked = time.perf_counter()
+    while step < config.steps and not hooks.stop(step):
+        wait_start = time.perf_counter()
         batch = next(reader)
-        clock.waited += time.perf_counter() - asked
+        clock.waited += time.perf_counter() - wait_start
         state, metrics = step_once(state, to_devices(mesh, batch))
         step += 1
-        trace(step - begun_at, metrics)
-        # One step runs while the next batch is made; further ahead, batches would pile up on the devices.
-        jax.block_until_ready(before)
-        before = metrics["loss"]
-        if due is not None:
-            # Its step has ended now and the next one runs, so that the devices wait for no figures.
-            say(due)
-            due = None
-        if step % rhythm.log_every == 0 or step == rhythm.steps:
-            due = _Due(step, metrics, reader.state())
-        evaluates = rhythm.evaluate_every and (step % rhythm.evaluate_every == 0 or step == rhythm.steps)
-        saves = step % rhythm.checkpoint_every == 0 and step < rhythm.steps
-        if due is not None and (evaluates or saves):
-            # What follows waits for the step anyway, and nothing is saved of a run that has diverged.
-            say(due)
-            due = None
+        hooks.profile(step - first, metrics)
+        # One step runs while the next batch is read; further ahead, batches would fill the memory of the devices.
+        jax.block_until_ready(previous_loss)
+        previous_loss = metrics["loss"]
+        if pending is not None:
+            # Its step has ended and the next one runs, so fetching metrics does not leave the devices idle.
+            write(pending)
+            pending = None
+        if step % config.log_every == 0 or step == config.steps:
+            pending = _Pending(step, metrics, reader.state())
+        evaluates = bool(config.evaluate_every) and (step % (config.evaluate_every or 1) == 0 or step == config.steps)
+        saves = step % config.checkpoint_every == 0 and step < config.steps
+        if pending is not None and (evaluates or saves):
+            # Both wait for the step anyway, and a run that has diverged must not be saved.
+            write(pending)
+            pending = None
         if evaluates:
-            paused = time.perf_counter()
-            report({"step": step} | evaluate(state.params))
-            clock.begun += time.perf_counter() - paused
+            pause = time.perf_counter()
+            hooks.write({"step": step} | hooks.evaluate(state.params))
+            clock.start += time.perf_counter() - pause
         if saves:
             _save(checkpoints, state, reader)
             saved = step
-    if due is not None:
-        say(due)
+    if pending is not None:
+        write(pending)
     if step > saved:
         _save(checkpoints, state, reader)
     checkpoints.wait()
@@ -181,7 +168,7 @@ def run(
 
 
 def check_trained(state: TrainState) -> None:
-    """Raise `DivergenceError` if the state is not one to export: its last update was skipped."""
+    """Raise `DivergenceError` for a state that must not be exported, because its last update was skipped."""
     skipped = int(state.skipped_in_a_row)
     if skipped:
         raise DivergenceError(
@@ -191,7 +178,7 @@ def check_trained(state: TrainState) -> None:
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, reader: Reader) -> None:
-    """Save a state. Raises `DivergenceError` for one that could not be trained on."""
+    """Save a state. Raises `DivergenceError` for weights that are not finite."""
     if not all_finite(state.params):
         raise DivergenceError(
             f"weights are not finite after step {int(state.step)}, so they are not saved; lower the learning rate and"
@@ -202,7 +189,7 @@ def _save(checkpoints: Checkpoints, state: TrainState, reader: Reader) -> None:
 
 @jax.jit
 def all_finite(tree: Any) -> jax.Array:
-    """Whether every number of a tree of float arrays is finite."""
+    """Return whether every number of a tree of float arrays is finite."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
@@ -210,11 +197,11 @@ def _line(step: int, metrics: Metrics) -> dict[str, float]:
     return {"step": step} | {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
-def _diverged(rhythm: Rhythm, line: dict[str, float], end: dict[str, Any], workdir: str) -> DivergenceError:
-    """Write down where the last batches are in the reader's order, and say so."""
+def _diverged(config: LoopConfig, line: dict[str, float], reader: dict[str, Any], workdir: str) -> DivergenceError:
+    """Write the reader's state after the skipped batches to a file, and return the error that names it."""
     path = filesystem.join(workdir, DIVERGED_NAME)
     step, batches = line["step"], int(line["skipped_in_a_row"])
-    last = {"step": step, "batches": batches, "batch_size": rhythm.batch_size, "reader_after_them": end}
+    last = {"step": step, "batches": batches, "batch_size": config.batch_size, "reader_after_them": reader}
     if hosts.is_first():
         filesystem.write_bytes(path, (json.dumps(last, indent=1) + "\n").encode())
     return DivergenceError(

@@ -1,15 +1,14 @@
-"""A pretraining run from its options: settle its configuration, restore or start, train, and export."""
+"""A pretraining run from its options: resolve the configuration, restore or initialize, train, and export."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
+from collections.abc import Callable
 
 import jax
-from rich.console import Console
 
 from model import published
-from model.checkpoint_location import CHECKPOINTS_NAME, is_run, locate
+from model.checkpoint_location import is_run, locate
 from model.checkpoints import CheckpointError
 from model.config import ConfigError
 from model.flops import pretraining_flops
@@ -20,139 +19,135 @@ from shards.reading.vocabulary import Vocabulary, of_data
 from shards.storage import filesystem
 from shards.storage.errors import UsageError
 from shards.tokenizer_file import TOKENIZER_NAME
-from train import run_config
-from train.checkpoint import Checkpoints, export_published, silence_orbax
-from train.compilation.compiling import announce, keep_programs
+from train import loop, run_config
+from train.checkpoint import Checkpoints, export_published
 from train.compilation.layouts import for_devices
 from train.config import TrainConfig, fit_to_data
 from train.distributed import hosts
 from train.evaluation import Evaluator
-from train.loop import check_trained, train
+from train.loop import LoopConfig
 from train.mesh import check_batch, make_mesh
-from train.metrics.metric_writer import Journal
-from train.metrics.profiler import NAME as PROFILE_NAME
-from train.metrics.profiler import Trace
 from train.options import PretrainOptions
-from train.step import TrainState, initial_state, state_shapes
+from train.run import Run
+from train.step import TrainState, initial_state, make_step, state_shapes
 from train.weights import EXPORT_NAME
 
 
 def pretrain(options: PretrainOptions) -> int:
-    """Train, export, and say what happened; returns the exit status."""
-    stop = hosts.Stop()
-    keep_programs(options.workdir)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())
-    config, vocabulary, tokenizer = settle(options)
-    hosts.check_same(repr((config, options.data, options.workdir, options.init)).encode())
-    stored, config = config, for_devices(config, jax.devices())
+    """Train and export; returns the exit status."""
+    run = Run.start(options.workdir)
+    stored, vocabulary, tokenizer = resolve(options)
+    run.check_same_options(stored, options.data, options.workdir, options.init)
+    config = for_devices(stored, jax.devices())
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
-    filesystem.make_folder(options.workdir)
-    with filesystem.exclusive(filesystem.join(options.workdir, f".lock-{jax.process_index()}")):
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        silence_orbax()
-        initial = check_config(options, stored, vocabulary)
-        reader = PretrainingReader(
-            options.data,
-            [turn.reader(options.cache, options.reader_workers) for turn in config.turns()],
-            config.batch_size // jax.process_count(),
-            config.seed,
-            jax.process_index(),
-            jax.process_count(),
-        )
-        if config.batch_size > reader.records:
-            raise UsageError(
-                f"batch_size {config.batch_size} is larger than the {reader.records} examples of {options.data!r}: an"
-                f" example would be contrasted with itself; use at most {reader.records}"
-            )
-        checkpoints = Checkpoints(filesystem.join(options.workdir, CHECKPOINTS_NAME), config.keep, config.keep_every)
-        state = start(options, config, mesh, reader, checkpoints, console)
-        # Only now: a run that could not start leaves no folder that the mended command does not fit.
-        store_config(options, stored, vocabulary, initial)
-        evaluator = None
-        if config.evaluate_every:
-            evaluator = Evaluator(
-                config,
-                mesh,
-                options.data,
-                config.evaluation_split,
-                vocabulary,
-                console,
-                options.cache,
-                options.reader_workers,
-            )
-
+    with run.locked():
+        init = check_config(options, stored, vocabulary)
+        reader = open_reader(options, config)
+        checkpoints = run.checkpoints(config, config.keep_every)
+        state = restore_or_initialize(run, options, config, mesh, reader, checkpoints)
+        # Only now, so that a run that could not start leaves no configuration that the corrected command contradicts.
+        store_config(options, stored, vocabulary, init)
+        evaluate = open_evaluation(run, options, config, mesh, vocabulary) if config.evaluate_every else None
         flops = 3 * sum(pretraining_flops(config.model).values())
-        resolved = dataclasses.asdict(config)
-        trace = Trace(filesystem.join(options.workdir, PROFILE_NAME), options.profile)
-        if int(state.step) < config.steps:
-            announce(console, "the training step")
-        with Journal(options.workdir, int(state.step), config.steps, console, flops, resolved) as journal:
-            state = train(config, mesh, state, reader, checkpoints, options.workdir, stop, journal, evaluator, trace)
-        trace.close()
+        first = int(state.step)
+        with run.hooks(first, config.steps, options.profile, dataclasses.asdict(config), evaluate, flops) as hooks:
+            state = loop.run(
+                loop.in_turn([make_step(turn, mesh) for turn in config.turns()], first),
+                LoopConfig.of(config, config.steps, config.evaluate_every),
+                mesh,
+                state,
+                reader,
+                checkpoints,
+                options.workdir,
+                hooks,
+            )
         reader.close()
         checkpoints.close()
         step = int(state.step)
         if step < config.steps:
-            console.print(f"stopped at step {step} of {config.steps}; the same command continues")
+            run.report_stop(step, config.steps)
             return 0
-        check_trained(state)
+        loop.check_trained(state)
         path = export_published(state, filesystem.join(options.workdir, EXPORT_NAME), tokenizer, config.model)
-        console.print(f"finished {step} steps; the weights are in {path}")
+        run.console.print(f"finished {step} steps; the weights are in {path}")
     return 0
 
 
-def settle(options: PretrainOptions) -> tuple[TrainConfig, Vocabulary, bytes | None]:
-    """The configuration fitted to the data, the data's vocabulary, and the bytes of its file unless published."""
+def resolve(options: PretrainOptions) -> tuple[TrainConfig, Vocabulary, bytes | None]:
+    """Return the configuration fitted to the data, the data's vocabulary, and its tokenizer file if it has one."""
     opened = dataset.open_data(options.data, options.config.input.split)
     vocabulary = of_data(opened.folder, opened.manifest)
     segments = opened.manifest.segments_per_example if opened.manifest else options.config.model.segments
     config = fit_to_data(options.config, vocabulary.size, segments)
-    beside = filesystem.join(opened.folder, TOKENIZER_NAME)
-    return config, vocabulary, filesystem.read_bytes(beside) if filesystem.exists(beside) else None
+    path = filesystem.join(opened.folder, TOKENIZER_NAME)
+    return config, vocabulary, filesystem.read_existing(path)
 
 
 def check_config(options: PretrainOptions, config: TrainConfig, vocabulary: Vocabulary) -> str | None:
-    """Return the weights that the run starts or started from.
+    """Return the initial weights of the run in the work folder, or those of the options for a new run.
 
-    Raises `UsageError` if the work folder is that of another run.
+    Raises `UsageError` if the work folder belongs to a run with a different configuration.
     """
     if options.replace_config or not is_run(options.workdir):
         return options.init
-    ours = config.numbers() | {"tokenizer": vocabulary.digest}
+    requested = config.numbers() | {"tokenizer": vocabulary.digest}
     if options.init is not None:
-        ours |= {"init": options.init}
+        requested |= {"init": options.init}
     stored = run_config.read_config(options.workdir)
-    way_out = "choose another --workdir, or pass --replace-config to go on all the same"
-    run_config.check_same(options.workdir, ours, {"init": None} | stored, way_out)
+    way_out = "choose another --workdir, or pass --replace-config to continue with the new configuration"
+    run_config.check_same(options.workdir, requested, {"init": None} | stored, way_out)
     return stored.get("init")
 
 
-def store_config(options: PretrainOptions, config: TrainConfig, vocabulary: Vocabulary, initial: str | None) -> None:
+def store_config(options: PretrainOptions, config: TrainConfig, vocabulary: Vocabulary, init: str | None) -> None:
     """Write the resolved configuration of the run into its work folder."""
     if hosts.is_first():
         resolved = dataclasses.asdict(config) | {
             "preset": options.preset,
             "tokenizer": vocabulary.digest,
             "data": options.data,
-            "init": initial,
+            "init": init,
         }
         run_config.write_config(options.workdir, resolved)
 
 
-def start(
+def open_reader(options: PretrainOptions, config: TrainConfig) -> PretrainingReader:
+    """Open the reader of this process. Raises `UsageError` for a batch that is larger than the data."""
+    reader = PretrainingReader(
+        options.data,
+        [turn.reader(options.cache, options.reader_workers) for turn in config.turns()],
+        config.batch_size // jax.process_count(),
+        config.seed,
+        jax.process_index(),
+        jax.process_count(),
+    )
+    if config.batch_size > reader.records:
+        raise UsageError(
+            f"batch_size {config.batch_size} is larger than the {reader.records} examples of {options.data!r}: an"
+            f" example would be contrasted with itself; use at most {reader.records}"
+        )
+    return reader
+
+
+def restore_or_initialize(
+    run: Run,
     options: PretrainOptions,
     config: TrainConfig,
     mesh: jax.sharding.Mesh,
     reader: PretrainingReader,
     checkpoints: Checkpoints,
-    console: Console,
 ) -> TrainState:
-    """The state to train from: the newest checkpoint, else given weights, else fresh ones; moves the reader there."""
+    """Return the state to train from, in this order; moves the reader to its position.
+
+    1. The newest checkpoint of the work folder.
+    2. The weights of `--init`, with a new optimizer state.
+    3. Fresh weights from the seed.
+    """
     restored = checkpoints.restore(state_shapes(config), mesh)
     if restored is not None:
         reader.restore(restored.reader)
-        console.print(f"continuing from step {int(restored.state.step)}")
+        run.console.print(f"continuing from step {int(restored.state.step)}")
         return restored.state
     if options.init is None:
         return initial_state(config, mesh)
@@ -161,5 +156,22 @@ def start(
         params = published.load(location.path, config=config.model).params
     except (CheckpointError, ConfigError, InputError) as error:
         raise UsageError(f"--init {options.init}: {error}") from None
-    console.print(f"starting from the weights {location}")
+    run.console.print(f"starting from the weights {location}")
     return initial_state(config, mesh, params)
+
+
+def open_evaluation(
+    run: Run, options: PretrainOptions, config: TrainConfig, mesh: jax.sharding.Mesh, vocabulary: Vocabulary
+) -> Callable[[dict], dict[str, float]]:
+    """Return the function that evaluates parameters on the evaluation split. Raises `UsageError` without that split."""
+    evaluator = Evaluator(
+        config,
+        mesh,
+        options.data,
+        config.evaluation_split,
+        vocabulary,
+        run.console,
+        options.cache,
+        options.reader_workers,
+    )
+    return lambda params: evaluator(params).metrics()

@@ -27,10 +27,11 @@ from model.config import TINY, ConfigError
 from model.filters import torch_file
 from model.filters.torch_file import TorchFileError
 from model.pretrained import Pretrained
-from pipelines import app
+from pipelines.inference import options as ask_options
 from pipelines.inference import page
 from pipelines.preprocessing import folder_config, status_report
 from shards.reader import ReaderError, _values_of
+from shards.storage import stored_config
 from shards.storage.errors import UserError
 from shards.tokenizer import TokenizerError, encode_words, parse, train_tokenizer
 from shards.tokenizer_file import MAX_TOKENS
@@ -150,7 +151,7 @@ def damage_named(data: bytes, rng) -> bytes:
 def check_folder(data: bytes) -> None:
     """The files of a folder give values of their types, or `UserError`."""
     with tempfile.TemporaryDirectory() as folder:
-        name = folder_config.NAME if data[:1] == b"c" else status_report.NOTE
+        name = stored_config.CONFIG_NAME if data[:1] == b"c" else status_report.NOTE
         (Path(folder) / name).write_bytes(data[1:])
         with contextlib.suppress(UserError):
             if name == status_report.NOTE:
@@ -187,7 +188,7 @@ def request_seeds() -> list[bytes]:
 def _post() -> Callable[[str, bytes], httpx.Response]:
     import asyncio
 
-    application = page.make_app(Pretrained({}, TINY), app.App())
+    application = page.make_app(Pretrained({}, TINY), ask_options.App())
     loop = asyncio.new_event_loop()
 
     async def send(path: str, body: bytes) -> httpx.Response:

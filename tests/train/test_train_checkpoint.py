@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from model import published
+from model.checkpoints import WeightsNotFiniteError
 from model.config import TINY
 from train.checkpoint import CheckpointError, Checkpoints, export_published, fingerprint
 from train.config import OptimizerConfig, TrainConfig
-from train.loop import DivergenceError, Rhythm, check_trained, run
+from train.loop import DivergenceError, LoopConfig, check_trained, run
 from train.mesh import make_mesh
 from train.metrics.formatting import MetricsLog, console_line
 from train.step import initial_state, state_shapes
@@ -208,12 +209,12 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, state, laid, spoi
         return given.replace(params=params, step=given.step + 1), metrics
 
     checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 3)
-    config = Rhythm(steps=5, batch_size=1, log_every=1, checkpoint_every=2, skip_limit=9)
+    config = LoopConfig(steps=5, batch_size=1, log_every=1, checkpoint_every=2, skip_limit=9)
     with pytest.raises(DivergenceError, match=r"weights are not finite after step [45]"):
         run(step, config, laid, at(state, 0), Batches(), checkpoints, str(tmp_path))
     checkpoints.wait()
     assert checkpoints.steps() == [2]
-    with pytest.raises(checkpoints.WeightsNotFiniteError, match="not finite, so nothing is written"):
+    with pytest.raises(WeightsNotFiniteError, match="not finite, so nothing is written"):
         export_published(
             at(state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)), 0), str(tmp_path)
         )

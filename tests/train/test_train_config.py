@@ -9,20 +9,13 @@ import pytest
 
 from model.config import ConfigError
 from shards.storage.errors import UsageError
-from train.config import (
-    BASE_RESADAPT,
-    LARGE_RESADAPT,
-    PRESETS,
-    TINY,
-    InputConfig,
-    OptimizerConfig,
-    TrainConfig,
-    fit_to_data,
-    from_json,
-)
+from train.config import InputConfig, OptimizerConfig, TrainConfig, fit_to_data, from_json
+from train.configs import PRESETS
 from train.finetune_config import FinetuneConfig
 from train.optimizer import pretraining_schedule
 from train.tasks.readers import READERS
+
+TINY, BASE_RESADAPT, LARGE_RESADAPT = (PRESETS[name] for name in ("tiny", "base_resadapt", "large_resadapt"))
 
 
 def test_adaptation_follows_the_published_stage():

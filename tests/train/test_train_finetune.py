@@ -28,6 +28,7 @@ from train.config import MeshConfig
 from train.finetune_config import FinetuneConfig
 from train.mesh import make_mesh, to_devices
 from train.metrics.formatting import MetricsLog
+from train.run import Run
 from train.tasks import setup, tvqa_submission, vcr_submission
 from train.tasks.step import initial_state, make_step, task_shapes
 from train.tasks.table import TASKS
@@ -137,10 +138,10 @@ def test_a_stopped_run_continues_with_the_same_losses(undisturbed, prepared, tmp
     with (tmp_path / "said").open("w") as said:
         console = Console(file=said, soft_wrap=True)
         options = finetune.parse(arguments(prepared, "vcr", tmp_path / "run", "--epochs", "6"))
-        assert finetuning.finetune(options, StopAt(3), console) is None
+        assert finetuning.finetune(Run(options.workdir, console, StopAt(3)), options) is None
         assert list(losses(tmp_path / "run")) == [1, 2, 3][: len(losses(tmp_path / "run"))]
         assert len(losses(tmp_path / "run")) < 6
-        assert finetuning.finetune(options, StopAt(1_000), console)["val/questions"] == 1
+        assert finetuning.finetune(Run(options.workdir, console, StopAt(1_000)), options)["val/questions"] == 1
     said = (tmp_path / "said").read_text()
     assert re.search(r"stopped at step \d of 6; the same command continues", said)
     assert re.search(r"continuing from step \d", said)

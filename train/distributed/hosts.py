@@ -88,23 +88,22 @@ def whole(tree: Any) -> Any:
 
 
 class Stop:
-    """Whether to stop before a step because some process got SIGTERM; the same answer on all of them.
+    """Whether to stop before a step because a process received SIGTERM; the same on all processes.
 
-    Alone, the answer comes at once. Together, a notice takes JAX's preemption service a moment to reach everybody, and
-    the step is the first one that nobody has begun.
+    With several processes, JAX's preemption service chooses the first step that no process has started.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._ask)
+            signal.signal(signal.SIGTERM, self._request)
 
     def __call__(self, step: int) -> bool:
-        """Whether to stop instead of going on from `step`; all must ask, for ascending steps."""
+        """Return whether to stop after `step`; all processes call this, for ascending steps."""
         if jax.process_count() > 1:
-            self.asked = self.asked or multihost_utils.reached_preemption_sync_point(step)
-        return self.asked
+            self.requested = self.requested or multihost_utils.reached_preemption_sync_point(step)
+        return self.requested
 
-    def _ask(self, number: int, frame: object) -> None:
+    def _request(self, number: int, frame: object) -> None:
         del number, frame
-        self.asked = True
+        self.requested = True

@@ -1,6 +1,7 @@
-"""Where the figures of a run go: the file of metrics, TensorBoard, W&B if it is set up, and whoever watches.
+"""Write the metrics of a run to its metrics file, TensorBoard, W&B if it is configured, and the console.
 
-Only the first process of a run writes. On a terminal there is a bar with loss and time left, elsewhere plain lines.
+Only the first process of a run writes. A terminal shows a progress bar with loss and time left, other outputs get plain
+lines.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ EVENTS_NAME = "events"
 _PROJECT = "WANDB_PROJECT"
 
 
-class Journal:
-    """The record of one run in its work folder; a context that ends the bar and W&B's run.
+class MetricWriter:
+    """Writes the metrics of one run; a context manager that ends the progress bar and W&B's run.
 
-    TensorBoard's files are in the folder `events` of the work folder. Raises `UsageError` if W&B is wanted and not
+    TensorBoard's files are in the folder `events` of the work folder. Raises `UsageError` if W&B is configured and not
     installed.
     """
 
@@ -46,7 +47,7 @@ class Journal:
         flops: int = 0,
         config: Mapping[str, Any] | None = None,
     ):
-        """`step` is where the run goes on, `steps` its end, `flops` the operations one example of a step takes."""
+        """`step` is where the run continues, `steps` its end, `flops` the floating-point operations of one example."""
         self._steps, self._flops, self._console = steps, flops, console
         self._log = self._events = self._wandb = self._bar = None
         if not hosts.is_first():
@@ -65,7 +66,7 @@ class Journal:
             self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
             self._task = self._bar.add_task("", total=steps, completed=step, text="")
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricWriter:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -76,12 +77,12 @@ class Journal:
         if self._wandb is not None:
             self._wandb.finish()
         if self._events is not None:
-            # What ended the run is what its last words should tell, not that events could not be stored either.
+            # The error that ended the run matters more than events that could not be stored.
             with contextlib.suppress(*([StorageError] if kind else [])):
                 self._events.close()
 
     def __call__(self, line: dict[str, float]) -> None:
-        """Take a line of figures, and complete it by utilisation and memory if it tells of speed."""
+        """Write a line of metrics; one with a speed gets utilisation and memory too."""
         if "examples_per_second" in line:
             rate = self._flops * line["examples_per_second"]
             if rate:
@@ -92,11 +93,11 @@ class Journal:
         if self._log is None:
             return
         self._log.append(line)
-        step, figures = int(line["step"]), {n: v for n, v in line.items() if n != "step" and math.isfinite(v)}
+        step, metrics = int(line["step"]), {n: v for n, v in line.items() if n != "step" and math.isfinite(v)}
         if self._events is not None:
-            self._events.write(step, figures)
+            self._events.write(step, metrics)
         if self._wandb is not None:
-            self._wandb.log(figures, step=step)
+            self._wandb.log(metrics, step=step)
         self._show(step, line)
 
     def _show(self, step: int, line: Mapping[str, float]) -> None:
@@ -108,7 +109,7 @@ class Journal:
 
 
 def _wandb_run(workdir: str, config: Mapping[str, Any]) -> Any:
-    """The run of W&B that belongs to a work folder, continued if there is one."""
+    """Start the W&B run of a work folder, or continue it."""
     if importlib.util.find_spec("wandb") is None:
         raise UsageError(
             f"{_PROJECT} is {os.environ[_PROJECT]!r} but wandb is not installed; install it or unset {_PROJECT}"
@@ -121,7 +122,7 @@ def _wandb_run(workdir: str, config: Mapping[str, Any]) -> Any:
 
 
 def _run_name(workdir: str) -> tuple[str, str]:
-    """The name of a work folder's run, and an id that no other folder has: many are called `run`."""
+    """Return the name of a work folder's run, and an id that is unique, because many folders are called `run`."""
     address = workdir.rstrip("/") if filesystem.is_remote(workdir) else str(Path(workdir).resolve())
     name = address.rpartition("/")[2]
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:40]

@@ -1,7 +1,7 @@
-"""A profile of some steps of a run, for TensorBoard's profile page or Perfetto.
+"""Profile some steps of a run, for TensorBoard's profile page or Perfetto.
 
-The first steps compile and fill the queues, so they are left out. JAX writes profiles to a disk only; those of a run in
-a bucket are uploaded when they are complete.
+The first steps, which compile and fill queues, are not profiled. JAX writes profiles to local disks only; those of a
+run in a bucket are uploaded when they are complete.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ NAME = "profile"
 SKIPPED = 3
 
 
-class Trace:
-    """Records `steps` steps after the first `SKIPPED` of a process into a folder, on a disk or in a bucket, once."""
+class Profiler:
+    """Profiles `steps` steps after the first `SKIPPED` of a process, once, into a folder on a disk or in a bucket."""
 
     def __init__(self, folder: str, steps: int):
         self._folder, self._steps = folder, steps
         self._running: str | None = None
 
-    def __call__(self, done: int, result: Any) -> None:
-        """Take note that this process has started its `done`-th step, which gives `result`."""
+    def __call__(self, started: int, result: Any) -> None:
+        """Start or stop profiling after the start of this process's step number `started`, which returns `result`."""
         if not self._steps:
             return
-        if done == SKIPPED:
+        if started == SKIPPED:
             jax.block_until_ready(result)
             self._running = tempfile.mkdtemp() if filesystem.is_remote(self._folder) else self._folder
             jax.profiler.start_trace(self._running)
-        elif done == SKIPPED + self._steps:
+        elif started == SKIPPED + self._steps:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Write what was recorded, if the run ends early. Raises `StorageError` if a bucket does not take it."""
+        """Write the profile if the run ends early. Raises `StorageError` if it cannot be uploaded."""
         if self._running is None:
             return
         written, self._running = self._running, None

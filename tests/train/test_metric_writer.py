@@ -11,8 +11,8 @@ from rich.console import Console
 
 from shards.storage.errors import StorageError, UsageError
 from train.metrics.formatting import MetricsError, MetricsLog
-from train.metrics.metric_writer import Journal
-from train.metrics.profiler import SKIPPED, Trace
+from train.metrics.metric_writer import MetricWriter
+from train.metrics.profiler import SKIPPED, Profiler
 from train.metrics.tensorboard import EventFiles
 
 LINE = {
@@ -53,7 +53,7 @@ def test_figures_go_everywhere_and_continue_from_the_restored_step(tmp_path, sca
     said = io.StringIO()
     console = Console(file=said, width=200)
     for begun, steps in ((0, (5, 10)), (5, (10,))):
-        with Journal(str(tmp_path), begun, 20, console, flops=3_000_000_000_000) as journal:
+        with MetricWriter(str(tmp_path), begun, 20, console, flops=3_000_000_000_000) as journal:
             for step in steps:
                 journal({**LINE, "step": step})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -71,7 +71,7 @@ def test_figures_go_everywhere_and_continue_from_the_restored_step(tmp_path, sca
 def test_a_terminal_has_a_bar_with_loss_and_time_left(tmp_path):
     said = io.StringIO()
     console = Console(file=said, force_terminal=True, width=160, highlight=False)
-    with Journal(str(tmp_path), 0, 20, console) as journal:
+    with MetricWriter(str(tmp_path), 0, 20, console) as journal:
         journal(dict(LINE))
         journal({"step": 5, "val/loss": 3.0, "val/accuracy/stuff_to_span": 0.5, "val/chance/stuff_to_span": 0.1})
     assert "step 5/20" in said.getvalue()
@@ -84,7 +84,7 @@ def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(
         UsageError, match="WANDB_PROJECT is 'reservoir' but wandb is not installed; install it or unset"
     ):
-        Journal(str(tmp_path), 0, 20, Console(file=io.StringIO()))
+        MetricWriter(str(tmp_path), 0, 20, Console(file=io.StringIO()))
 
 
 WANDB = """
@@ -104,10 +104,10 @@ def test_a_run_of_wandb_belongs_to_the_whole_work_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workdirs = ("a/run", "b/run", "a/../a/run/", "my runs/base: 2")
     for workdir in workdirs:
-        with Journal(workdir, 0, 20, Console(file=io.StringIO())):
+        with MetricWriter(workdir, 0, 20, Console(file=io.StringIO())):
             pass
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    with Journal("a/run", 0, 20, Console(file=io.StringIO())):
+    with MetricWriter("a/run", 0, 20, Console(file=io.StringIO())):
         pass
     import wandb
 
@@ -122,7 +122,7 @@ def test_a_run_of_wandb_belongs_to_the_whole_work_folder(tmp_path, monkeypatch):
 
 def test_a_profile_of_some_steps(tmp_path):
     once = jax.jit(lambda x: x + 1)
-    trace, x = Trace(str(tmp_path / "profile"), 2), jax.numpy.zeros(())
+    trace, x = Profiler(str(tmp_path / "profile"), 2), jax.numpy.zeros(())
     for done in range(1, SKIPPED + 5):
         x = once(x)
         trace(done, x)
