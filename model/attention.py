@@ -32,12 +32,12 @@ _FUSED_LONGEST = 768
 
 
 def for_platform(config: ReserveConfig, platform: str) -> Implementation:
-    """The implementation that `config.attention` names on a platform, "cpu", "gpu" or "tpu"."""
+    """Return the implementation that `config.attention` names on a platform, "cpu", "gpu" or "tpu"."""
     return BY_PLATFORM.get(platform, "xla") if config.attention == "auto" else config.attention
 
 
 def implementation(config: ReserveConfig, rows: int, length: int) -> Implementation:
-    """What a stack over `rows` sequences of `length` uses: what `config.attention` names where it applies, else "xla".
+    """Return the implementation for `rows` sequences of `length`: `config.attention` where it applies, else "xla".
 
     cuDNN takes 16-bit numbers and heads of a multiple of 8 up to 128. `model.fused_attention` takes whole lanes of 128
     channels and tokens, or several short sequences together that fill them, and has no room for very long ones.
@@ -58,7 +58,7 @@ def implementation(config: ReserveConfig, rows: int, length: int) -> Implementat
 
 
 def padded_length(length: int, chosen: Implementation) -> int:
-    """The length that sequences are padded to for an implementation.
+    """Return the length that sequences are padded to for an implementation.
 
     The gradient of cuDNN's attention exists for even lengths only, and multiples of 8 are the fast ones.
     """
@@ -69,13 +69,13 @@ def padded_length(length: int, chosen: Implementation) -> int:
 
 
 def attention_mask(segment_ids: jax.Array) -> jax.Array:
-    """Which token attends to which, `bool [..., n, n]`, from segment ids `[..., n]`."""
+    """Return which token attends to which, `bool [..., n, n]`, from segment ids `[..., n]`."""
     same = segment_ids[..., :, None] == segment_ids[..., None, :]
     return same & (segment_ids >= 0)[..., None, :]
 
 
 def prepare_mask(segment_ids: jax.Array | None, chosen: Implementation, dtype: str) -> Mask | None:
-    """The mask of a stack's layers from segment ids `[batch, n]`; None means that everything attends to everything.
+    """Return the mask of a stack's layers from segment ids `[batch, n]`; None stands for full attention.
 
     A bias is 0, or -1e10 where a token must not look: finite, so that a row without any partner has no NaN.
     """
@@ -159,5 +159,5 @@ def _fused_rows(parts: jax.Array, own: jax.Array, second: jax.Array | None, ids:
         ids = jnp.where(ids < 0, ids, ids * together + jnp.arange(batch)[:, None] % together)
     flat = joined(parts.reshape(batch, length, -1))
     tables = (None if table is None else joined(table) for table in (own, second))
-    mixed = fused_attention.attention(flat, *tables, joined(ids), heads)
+    mixed: jax.Array = fused_attention.attention(flat, *tables, joined(ids), heads)
     return mixed.reshape(batch, length, heads, head)

@@ -56,7 +56,7 @@ def locate(given: str) -> Location:
 
 
 def is_run(folder: str) -> bool:
-    """Whether a folder is the work folder of a run."""
+    """Return whether a folder is the work folder of a run."""
     return filesystem.exists(filesystem.join(folder, CONFIG_NAME))
 
 

@@ -31,7 +31,7 @@ class ValuesError(ValueError):
 
 
 def loads(data: bytes) -> Any:
-    """The values in the bytes, with None for an array that is not of real numbers. Raises `ValuesError`."""
+    """Return the values in the bytes, with None for an array that is not of real numbers. Raises `ValuesError`."""
     entries = 0
 
     def dictionary(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -67,7 +67,7 @@ def loads(data: bytes) -> Any:
 
 
 def _array(code: int, data: bytes) -> np.ndarray | None:
-    """The array of an extension value: its shape, the name of its type, its bytes. None for another type."""
+    """Return the array of an extension value: its shape, the name of its type, its bytes. None for another type."""
     if code == _COMPLEX:
         return None
     if code not in (_ARRAY, _SCALAR):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,28 +68,33 @@ def decode(data: bytes, place: str) -> dict:
 
 
 def _is_parameter(path: tuple, leaf: object) -> bool:
-    """Whether a leaf is an array of real numbers whose names are texts."""
+    """Return whether a leaf is an array of real numbers whose names are texts."""
     named = all(isinstance(part, str) for part in path)
     return named and isinstance(leaf, np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
+def _shapes(tree: Mapping) -> dict[str, tuple[int, ...]]:
+    leaves: Any = traverse_util.flatten_dict(tree, sep="/")
+    return {path: leaf.shape for path, leaf in leaves.items()}
+
+
 def verify(params: Mapping, config: ReserveConfig, place: str) -> None:
     """Raise `CheckpointError` unless a published tree has the paths and shapes of `config`, finetuned or not."""
-    have = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    have = _shapes(params)
     shapes = parameter_shapes(replace(config, scan_layers=False))
     if "proj" in params:
         task = "tvqa" if "audio_encoder" in params else "vcr"
         shapes = {name: tree for name, tree in shapes.items() if name not in DROPPED_BY_TASK[task]}
         shapes["proj"] = {"kernel": jax.ShapeDtypeStruct((config.hidden_size, 1), np.float32)}
-    want = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items()}
+    want = _shapes(shapes)
     missing, extra = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
     misshaped = [
         f"{path} {have[path]} instead of {want[path]}"
         for path in sorted(want.keys() & have.keys())
         if have[path] != want[path]
     ]
-    found = (("missing", missing), ("unknown", extra), ("misshaped", misshaped))
-    if faults := [f"{len(names)} {kind}: {_some(names)}" for kind, names in found if names]:
+    differences = (("missing", missing), ("unknown", extra), ("misshaped", misshaped))
+    if faults := [f"{len(names)} {kind}: {_some(names)}" for kind, names in differences if names]:
         raise CheckpointError(f"{place} does not fit the model; parameters " + "; ".join(faults))
 
 

@@ -248,7 +248,7 @@ class ReserveConfig:
         """Return the model of a published configuration with the sections `model` and `data` (docs/spec/model.md 2).
 
         It describes the published system, so pairs without a usable span count in the losses as they did there. Keys
-        and sections nobody knows raise `ConfigError`, and so do choices without a published implementation.
+        and unknown sections raise `ConfigError`, and so do choices without a published implementation.
         """
         _reject_unknown("the configuration", mapping, {"model", "data", "device", "optimizer"})
         model, data = (_section(mapping, name) for name in ("model", "data"))
@@ -260,8 +260,8 @@ class ReserveConfig:
             raise ConfigError("do_rotary is false: learned positions are not implemented; remove the key")
         if model.get("ablation"):
             raise ConfigError(f"ablation {model['ablation']!r} was never published; remove the key")
-        values = {ours: model[theirs] for theirs, ours in _MODEL_KEYS.items() if theirs in model}
-        values |= {ours: data[theirs] for theirs, ours in _DATA_KEYS.items() if theirs in data}
+        values = {field_name: model[key] for key, field_name in _MODEL_KEYS.items() if key in model}
+        values |= {field_name: data[key] for key, field_name in _DATA_KEYS.items() if key in data}
         return cls(
             dtype="bfloat16" if model["use_bfloat16"] else "float32",
             use_vision=not model.get("no_vision", False),

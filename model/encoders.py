@@ -64,6 +64,7 @@ class VisionEncoder(nn.Module):
         summary, sequence = stack(x, jnp.asarray(rotary.plane(*cfg.grid)))
         side = cfg.pooling_ratio
         rows, columns = cfg.pooled_grid
+        assert summary is not None, "this stack has a summary token"
         windows = sequence.reshape(-1, rows, side, columns, side, cfg.hidden_size).swapaxes(2, 3)
         windows = windows.reshape(-1, rows * columns, side * side, cfg.hidden_size)
         return Encoded(summary, sequence, AttentionPool(cfg, name="seq_attnpool")(windows))
@@ -86,6 +87,7 @@ class AudioEncoder(nn.Module):
         coordinates = rotary.line(length, centred=True)[:, None] / length
         stack = Transformer(cfg, cfg.audio_layers, cfg.remat.audio, name="transformer")
         summary, sequence = stack(x, jnp.asarray(coordinates))
+        assert summary is not None, "this stack has a summary token"
         windows = sequence.reshape(count, cfg.audio_tokens, length // cfg.audio_tokens, cfg.hidden_size)
         return Encoded(summary, sequence, AttentionPool(cfg, name="seq_attnpool")(windows))
 
@@ -132,4 +134,5 @@ class SpanEncoder(nn.Module):
         coordinates = rotary.line(length, centred=False)[:, None] / rotary.SPAN_SCALE
         stack = Transformer(cfg, cfg.span_layers, cfg.remat.span, name="transformer")
         summary, _ = stack(x, jnp.asarray(coordinates), jnp.where(valid, 0, -1))
+        assert summary is not None, "this stack has a summary token"
         return summary

@@ -38,7 +38,7 @@ def pretraining_flops(config: ReserveConfig) -> dict[str, int]:
     joint = rows * stack_flops(config, config.joint_layers, config.sequence_length)
 
     targets = config.targets * config.text2audio_sequences
-    asked = config.segments + targets + config.spans_to_include
+    outputs = config.segments + targets + config.spans_to_include
     matching = config.sequence_length * config.segments
     masked = config.text_length * config.groups
     matching += masked * config.text2audio_sequences * (config.audio_spans + config.spans_per_example)
@@ -49,7 +49,7 @@ def pretraining_flops(config: ReserveConfig) -> dict[str, int]:
         "audio": config.audio_spans * audio,
         "span": config.spans_to_include * span,
         "joint": joint,
-        "head": asked * dense + 2 * matching * hidden,
+        "head": outputs * dense + 2 * matching * hidden,
     }
 
 

@@ -44,7 +44,8 @@ def _forward(projected, own, second, segment_ids, heads):
 
 
 def _backward(heads, saved, gradient):
-    return _Call(*saved, heads).backward(gradient), None, None, None
+    projected, own, second, segment_ids = saved
+    return _Call(projected, own, second, segment_ids, heads).backward(gradient), None, None, None
 
 
 attention.defvjp(_forward, _backward)
@@ -64,7 +65,7 @@ class _Call:
         self.specs = [ids, *map(self._table, tables), *map(self._part, range(3))]
 
     def forward(self) -> jax.Array:
-        """The mixed values."""
+        """Return the mixed values."""
         return pl.pallas_call(
             partial(_forward_kernel, self.head),
             grid=(self.batch, self.groups),
@@ -76,7 +77,7 @@ class _Call:
         )(*self.arrays)
 
     def backward(self, gradient: jax.Array) -> jax.Array:
-        """The gradient of `projected`; the third axis of the grid writes its three parts one after the other."""
+        """Return the gradient of `projected`; the third axis of the grid writes its three parts one after the other."""
         kept = pltpu.VMEM((2, self.length, self.width), self.dtype)
         return pl.pallas_call(
             partial(_backward_kernel, self.head),
@@ -163,12 +164,12 @@ class _Rotation:
         return (turned.astype(self.dtype) * scale).astype(self.dtype)
 
     def back(self, gradient: jax.Array, scale: float = 1.0) -> jax.Array:
-        """The gradient of `x` from that of its rotation."""
+        """Return the gradient of `x` from that of its rotation."""
         gradient = gradient * scale
-        found = gradient * self.own
+        turned = gradient * self.own
         if self.second is not None:
-            found = found + self._other((gradient * self.second).astype(self.dtype))
-        return found
+            turned = turned + self._other((gradient * self.second).astype(self.dtype))
+        return turned
 
     def _other(self, x: jax.Array) -> jax.Array:
         """`x` with the channels of each pair exchanged, by a product with a permutation."""
@@ -182,7 +183,7 @@ def _heads(head: int, out) -> list[slice]:
 
 
 def _allowed(ids) -> jax.Array:
-    """Which token (rows) attends to which (columns)."""
+    """Return which token (rows) attends to which (columns)."""
     length = ids.shape[2]
     columns = jnp.broadcast_to(ids[0], (length, length))
     return (columns == columns.T) & (columns >= 0)

@@ -42,7 +42,10 @@ _LABELS = 512
 class Model(Protocol):
     """What inference needs of a model with weights; `model.pretrained.Pretrained` is one."""
 
-    config: ReserveConfig
+    @property
+    def config(self) -> ReserveConfig:
+        """The configuration of the network."""
+        ...
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -55,31 +58,31 @@ class Model(Protocol):
         ...
 
     def get_imgseq_only(self, imgs) -> jax.Array:
-        """Pooled tokens of images as patches."""
+        """Return pooled tokens of images as patches."""
         ...
 
     def get_audioseq_only(self, audio_clips) -> jax.Array:
-        """Pooled tokens of spectrograms."""
+        """Return pooled tokens of spectrograms."""
         ...
 
     def batch_embed_preencoded(self, images_enc, audio_enc, tokens, subseg_idxs) -> jax.Array:
-        """Unit vectors `[batch, n, hidden]` beside pooled images and sounds."""
+        """Return unit vectors `[batch, n, hidden]` beside pooled images and sounds."""
         ...
 
     def embed_images_only(self, imgs) -> jax.Array:
-        """Unit vectors `[..., hidden]` of images as patches."""
+        """Return unit vectors `[..., hidden]` of images as patches."""
         ...
 
     def embed_audio_only(self, audio_clips) -> jax.Array:
-        """Unit vectors `[..., hidden]` of spectrograms."""
+        """Return unit vectors `[..., hidden]` of spectrograms."""
         ...
 
     def embed_text_spans_only(self, text_spans) -> jax.Array:
-        """Unit vectors `[batch, hidden]` of short texts."""
+        """Return unit vectors `[batch, hidden]` of short texts."""
         ...
 
     def get_label_space(self, options: Sequence[str]) -> jax.Array:
-        """Unit vectors `[options, hidden]` of answer texts."""
+        """Return unit vectors `[options, hidden]` of answer texts."""
         ...
 
 
@@ -103,7 +106,7 @@ class VideoInputs:
                 raise InputError(f"{name} has {len(parts)} segments where images has {len(self.images)}")
 
     def resolve(self, use: Use) -> Use:
-        """What to use beside the images; `auto` takes sound, else text, else nothing. Raises `InputError`."""
+        """Return what to use beside the images; `auto` takes sound, else text, else nothing. Raises `InputError`."""
         if use == "auto":
             return "audio" if self.audio_clips is not None else "text" if self.texts is not None else "frames"
         if use == "audio" and self.audio_clips is None:
@@ -168,7 +171,7 @@ class Answers:
 
 
 def windows(segments: int, size: int = MAX_SEGMENTS, stride: int | None = None) -> list[range]:
-    """Ranges of `size` segments every `stride` (one less than `size`); the last is moved back to be full if it can."""
+    """Return ranges of `size` segments every `stride` (one less than `size`); the last one is moved back to be full."""
     if segments < 1 or not 1 <= size <= MAX_SEGMENTS:
         raise InputError(
             f"{segments} segments in windows of {size}: both must be at least 1, the size at most {MAX_SEGMENTS}"
@@ -190,7 +193,7 @@ def window_inputs(
     prompt_segment: int = 0,
     use: Use = "auto",
 ) -> WindowInputs:
-    """One window's tokens: the prompt in one segment, sound or text in the others.
+    """Return one window's tokens: the prompt in one segment, sound or text in the others.
 
     `prompt_segment` counts within the window, negative from its end. What does not fit the model's `text_length`
     is cut from the end, a sound never in parts; a prompt that does not fit raises `InputError`.
@@ -199,7 +202,7 @@ def window_inputs(
     if len(window) > MAX_SEGMENTS:
         raise InputError(f"a window has {len(window)} segments; at most {MAX_SEGMENTS} fit")
     use = video.resolve(use)
-    asked = prompt_segment % len(window) if prompt else None
+    prompt_place = prompt_segment % len(window) if prompt else None
     if len(prompt) > cfg.text_length:
         raise InputError(f"the prompt has {len(prompt)} tokens; at most {cfg.text_length} fit")
     room = cfg.text_length - len(prompt)
@@ -207,7 +210,7 @@ def window_inputs(
     token_places: list[int] = []
     for place, segment in enumerate(window):
         first = place * cfg.subsegments
-        if place == asked:
+        if place == prompt_place:
             token_ids += prompt
             token_places += [first] * len(prompt)
             continue
@@ -216,7 +219,7 @@ def window_inputs(
             places = [first + index // cfg.audio_tokens for index in range(len(ids))]
             fits = room // cfg.audio_tokens * cfg.audio_tokens
         else:
-            ids = _ids(model, video.texts[segment]) if use == "text" else []
+            ids = _ids(model, video.texts[segment]) if use == "text" and video.texts is not None else []
             places = [first] * len(ids)
             fits = room
         token_ids += ids[:fits]
@@ -230,7 +233,7 @@ def window_inputs(
 
 
 def encode_prompt(model: Model, prompt: str) -> list[int]:
-    """Token ids of a prompt with one or more `<|MASK|>`; spaces before a mask go, since they would be tokens."""
+    """Return token ids of a prompt with one or more `<|MASK|>`; spaces before a mask go, since they would be tokens."""
     before, *after = prompt.split(MASK_TEXT)
     if not after:
         raise InputError(f"prompt {prompt!r} has no {MASK_TEXT}; write it where the answer belongs")
@@ -239,11 +242,13 @@ def encode_prompt(model: Model, prompt: str) -> list[int]:
 
 
 def encode(model: Model, video: VideoInputs, with_sound: bool) -> Encoded:
-    """Run the image encoder, and the audio encoder if `with_sound`, once over every segment."""
+    """Run the image encoder, and the audio encoder if `with_sound`, once over every segment. Raises `InputError`."""
     images = np.concatenate([np.asarray(model.get_imgseq_only(rows))[:n] for rows, n in _padded(video.images)])
     if not with_sound:
         return Encoded(images, None)
     clips = video.audio_clips
+    if clips is None:
+        raise InputError("the video has no audio_clips; encode its frames alone")
     pieces = []
     for rows, n in _padded(clips):
         pooled = np.asarray(model.get_audioseq_only(rows))
@@ -252,8 +257,8 @@ def encode(model: Model, video: VideoInputs, with_sound: bool) -> Encoded:
 
 
 def mask_vectors(model: Model, encoded: Encoded, inputs: Sequence[WindowInputs]) -> list[np.ndarray]:
-    """The unit vectors `[masks, hidden]` at the masks of each window; windows of one shape run as batches."""
-    found: list[np.ndarray] = [np.zeros((0, model.config.hidden_size), np.float32)] * len(inputs)
+    """Return the unit vectors `[masks, hidden]` at the masks of each window; windows of one shape run as batches."""
+    results: list[np.ndarray] = [np.zeros((0, model.config.hidden_size), np.float32)] * len(inputs)
     shapes: dict[tuple[int, bool], list[int]] = {}
     for index, item in enumerate(inputs):
         shapes.setdefault((len(item.window), item.silent), []).append(index)
@@ -264,7 +269,7 @@ def mask_vectors(model: Model, encoded: Encoded, inputs: Sequence[WindowInputs])
             rows = chosen + [chosen[0]] * (min(_ROWS, len(members)) - len(chosen))
             group = [inputs[index] for index in rows]
             sounds = None
-            if not silent:
+            if encoded.sounds is not None and not silent:
                 sounds = np.stack([np.concatenate(encoded.sounds[g.window.start : g.window.stop]) for g in group])
             tokens = np.stack([g.tokens for g in group])
             embedded = model.batch_embed_preencoded(
@@ -275,12 +280,12 @@ def mask_vectors(model: Model, encoded: Encoded, inputs: Sequence[WindowInputs])
             )
             vectors = np.asarray(embedded, np.float32)
             for row, index in enumerate(chosen):
-                found[index] = vectors[row, tokens[row] == MASK]
-    return found
+                results[index] = vectors[row, tokens[row] == MASK]
+    return results
 
 
 def label_space(model: Model, options: Sequence[str], cache_dir: str | Path | None = None) -> np.ndarray:
-    """Unit vectors `float32 [options, hidden]` of answer texts; long lists are kept on disk by digest.
+    """Return unit vectors `float32 [options, hidden]` of answer texts; long lists are kept on disk by digest.
 
     Raises `InputError` for no options, an empty one, or one given twice; one over `span_length` tokens is cut with a
     warning.
@@ -302,7 +307,7 @@ def label_space(model: Model, options: Sequence[str], cache_dir: str | Path | No
 
 
 def _kept_labels(path: str, shape: tuple[int, int]) -> np.ndarray | None:
-    """The vectors in a file of the cache; None if there is none, or it is damaged and must be written again."""
+    """Return the vectors in a file of the cache; None if there is none, or it is damaged and must be written again."""
     if not filesystem.exists(path):
         return None
     try:
@@ -322,7 +327,7 @@ def answer(
     prompt_segment: int = 0,
     stride: int | None = None,
 ) -> Answers:
-    """How well each option fills the one mask of a prompt, asked in every window of a video and averaged over them.
+    """Return how well each option fills the one mask of a prompt, averaged over the windows of a video.
 
     Probabilities are a softmax over the options in each window, then their mean. The segment that carries the prompt is
     seen but not heard. Raises `InputError` for prompts, options or arrays that do not fit.
@@ -345,7 +350,7 @@ def answer_all(
 ) -> list[list[Answers]]:
     """For each prompt, the answers at each of its masks; images, sounds and options are encoded once.
 
-    `encoded` is what `encode` gave for this video before, for those who ask again.
+    `encoded` is what `encode` gave for this video before, to answer several times without encoding it again.
     """
     labels = label_space(model, options)
     ids = [encode_prompt(model, prompt) for prompt in prompts]
@@ -354,13 +359,13 @@ def answer_all(
     if encoded is None:
         encoded = encode(model, video, any(not item.silent for item in inputs))
     vectors = mask_vectors(model, encoded, inputs)
-    found = []
+    results = []
     for number in range(len(prompts)):
         # [windows, masks, hidden]
         stacked = np.stack(vectors[number * len(covering) : (number + 1) * len(covering)])
         logits = LOGIT_SCALE * stacked @ labels.T
-        found.append([merge(options, logits[:, mask], covering) for mask in range(logits.shape[1])])
-    return found
+        results.append([merge(options, logits[:, mask], covering) for mask in range(logits.shape[1])])
+    return results
 
 
 def embed_segments(model: Model, video: VideoInputs, use: Use = "auto") -> SegmentVectors:
@@ -394,7 +399,7 @@ def embed_segments(model: Model, video: VideoInputs, use: Use = "auto") -> Segme
 
 
 def _masked_window(model: Model, video: VideoInputs, window: range, use: Use) -> WindowInputs:
-    """A window with a mask in every segment, before what is heard or said there."""
+    """Return a window with a mask in every segment, before what is heard or said there."""
     cfg = model.config
     plain = window_inputs(model, video, window, use=use)
     used = plain.tokens != PADDING
@@ -417,7 +422,7 @@ def merge(options: Sequence[str], logits: np.ndarray, covering: Sequence[range] 
     """Answers of all windows as one: the mean of their probabilities, best option first."""
     probabilities = _softmax(logits).mean(axis=0)
     order = np.argsort(-probabilities, kind="stable")
-    return Answers(tuple(options[index] for index in order), probabilities[order], logits, tuple(covering))
+    return Answers(tuple(str(options[index]) for index in order), probabilities[order], logits, tuple(covering))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

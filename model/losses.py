@@ -7,6 +7,7 @@ Each objective asks every vector for its partner among all of them, both ways; t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def contrastive(
     mask_equal_spans: bool = False,
     rows_per_block: int = ROWS_PER_BLOCK,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The total loss and its parts, float32, from `model.objectives.pretraining_outputs`.
+    """Return the total loss and its parts, float32, from `model.objectives.pretraining_outputs`.
 
     Keys of the parts that start with `_` are not in the total: the span loss by source, and how many pairs each
     objective left out as invalid. Where an objective has `_valid`, its `_extra_valid bool [extras]` says which of
@@ -43,15 +44,15 @@ def contrastive(
             for label, source in enumerate(SPAN_SOURCES):
                 weights = (arrays["_sources"] == label) & (True if valid is None else valid)
                 parts = [(loss * weights).sum() / (weights.sum() + _FEW) for loss in (forward, backward)]
-                info[f"_{objective}_from_{source}"] = sum(parts) / 2
-    total = sum(value for name, value in info.items() if not name.startswith("_"))
+                info[f"_{objective}_from_{source}"] = (parts[0] + parts[1]) / 2
+    total = reduce(jnp.add, (value for name, value in info.items() if not name.startswith("_")))
     return total, info
 
 
 def _both_ways(
     arrays: Mapping[str, jax.Array], same: jax.Array | None, parity: bool, rows_per_block: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The losses `[pairs]` of finding `y` from `x`, extras included, and `x` from `y`."""
+    """Return the losses `[pairs]` of finding `y` from `x`, extras included, and `x` from `y`."""
     x, y, valid = arrays["x"], arrays["y"], arrays.get("_valid")
     extra = arrays.get("y_extra")
     targets = y if extra is None else jnp.concatenate([y, extra])
@@ -97,7 +98,7 @@ def _mean(values: jax.Array, valid: jax.Array | None) -> jax.Array:
 
 
 def _text_ids(tokens: jax.Array) -> jax.Array:
-    """A 32-bit fingerprint of each row of tokens `[n, length]`."""
+    """Return a 32-bit fingerprint of each row of tokens `[n, length]`."""
     factors = jnp.cumprod(jnp.full(tokens.shape[-1], 1_000_003, jnp.uint32))
     mixed = tokens.astype(jnp.uint32) * jnp.uint32(2_654_435_761)
     return ((mixed ^ (mixed >> 15)) * factors).sum(axis=-1, dtype=jnp.uint32)

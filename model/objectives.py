@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from model.config import ReserveConfig
-from model.reserve import InputError, JointInputs, MerlotReserve, unit_normalize
+from model.reserve import InputError, JointInputs, MerlotReserve, apply_method, unit_normalize
 from shards.tokens import LTOVPOOL, MASK, MASKAUDIO, PADDING
 
 KINDS = ("audio2text", "audio_text_matching", "random_text", "text2audio")
@@ -46,11 +46,11 @@ def pretraining_outputs(
     and `_tokens`. With `config.mask_invalid_pairs` each has `_valid bool [pairs]`. Raises `InputError` for batches that
     do not fit the model.
     """
-    return module.apply({"params": params}, batch, rng, method=_forward)
+    return apply_method(module, params, _forward, batch, rng)
 
 
 def batch_shapes(config: ReserveConfig, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays of a batch of `examples` that `pretraining_outputs` takes (docs/spec/model.md 15.1)."""
+    """Return the arrays of a batch of `examples` that `pretraining_outputs` takes (docs/spec/model.md 15.1)."""
     tokens = {
         "text2audio": (config.groups * config.text2audio_sequences, config.text_length),
         "audio2text": (config.groups * config.audio2text_sequences, config.text_length),
@@ -71,7 +71,7 @@ def batch_shapes(config: ReserveConfig, examples: int) -> dict[str, jax.ShapeDty
 def one_hot_pool(
     do_pool: jax.Array, idx: jax.Array, v: jax.Array, size: int, real_bsize: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Sums `[rows, size, hidden]` of the vectors `v [batch, n, hidden]` that are to be pooled, by their index.
+    """Return sums `[rows, size, hidden]` of the vectors `v [batch, n, hidden]` that are to be pooled, by their index.
 
     Also the one-hot weights `[rows, n', size]`. `real_bsize` first joins the sequences of each example; an index
     outside `0..size-1` is left out (docs/spec/model.md 10).
@@ -188,7 +188,7 @@ def _check_batch(batch: Mapping[str, jax.Array], cfg: ReserveConfig) -> None:
 
 
 def _sequences(model: MerlotReserve, batch: Mapping[str, jax.Array]) -> _Sequences:
-    """All token rows of a batch, embedded together with its text spans in one look-up.
+    """Return all token rows of a batch, embedded together with its text spans in one look-up.
 
     They are joined within their examples, because joining along a split axis would move them between devices.
     """
@@ -214,7 +214,7 @@ def _joint_inputs(
     audio: jax.Array,
     keys: _Keys,
 ) -> dict[str, JointInputs]:
-    """The joint sequences of every kind from pooled images and sounds, rows in the order of examples.
+    """Return the joint sequences of every kind from pooled images and sounds, rows in the order of examples.
 
     See docs/spec/model.md 15.3.
     """
@@ -264,7 +264,7 @@ def _joint_inputs(
 
 
 def _joint_outputs(model: MerlotReserve, inputs: dict[str, JointInputs]) -> dict[str, jax.Array]:
-    """The joint transformer over the rows of all kinds at once, `[examples, rows, n, hidden]` of each kind.
+    """Return the joint transformer over the rows of all kinds at once, `[examples, rows, n, hidden]` of each kind.
 
     Rows are joined within their examples, because joining along a split axis would move them between devices.
     """
@@ -319,16 +319,17 @@ def _span_pairs(
     See docs/spec/model.md 15.7.
     """
     examples, per_example = spans.shape[:2]
-    pooled, counts = 0, []
+    parts: list[jax.Array] = []
+    counts: list[jax.Array] = []
     for kind in SPAN_SOURCES:
         if kind not in sequences.tokens:
             counts.append(jnp.zeros((examples, per_example)))
             continue
         asks = sequences.tokens[kind] == MASK
         x, weights = one_hot_pool(asks, sequences.text_pointers[kind], outputs[kind], per_example, examples)
-        pooled = pooled + x
+        parts.append(x)
         counts.append(weights.sum(axis=1, dtype=jnp.float32))
-    total = sum(counts)
+    pooled, total = reduce(jnp.add, parts), reduce(jnp.add, counts)
     sources = jnp.argmax(jnp.stack([jnp.zeros_like(total), *counts]), axis=0) - 1
     valid = (spans != PADDING).any(axis=-1) & (total > 0)
 
@@ -337,7 +338,7 @@ def _span_pairs(
     chosen = choose(keys, grouped(valid), grouped(counts[0] + counts[1]))
 
     def of_chosen(array: jax.Array) -> jax.Array:
-        """Entries `[pairs, ...]` of `[examples, spans, ...]`; every group looks only among its own."""
+        """Return entries `[pairs, ...]` of `[examples, spans, ...]`; every group looks only among its own."""
         flat = grouped(array).reshape(len(keys), -1, *array.shape[2:])
         places = chosen.reshape(*chosen.shape, *(1,) * (array.ndim - 2))
         return jnp.take_along_axis(flat, places, axis=1).reshape(-1, *array.shape[2:])

@@ -18,7 +18,7 @@ from model import inference
 from model.checkpoints import CheckpointError
 from model.config import ReserveConfig
 from model.inference import Answers, VideoInputs
-from model.reserve import InputError, MerlotReserve
+from model.reserve import InputError, MerlotReserve, apply_method
 from shards import tokenizer_file
 from shards.storage.fetch import TOKENIZER, fetch
 from shards.tokens import AUDIOSPAN, PADDING
@@ -40,12 +40,16 @@ class Pretrained:
     tokenizer_file: str | None = None
     cache_dir: Path | None = None
 
-    @functools.cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
         """The vocabulary of these weights.
 
         Raises `FetchError` if it must be downloaded and cannot, `TokenizerError` if its file is damaged.
         """
+        return self._tokenizer
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
         file = self.tokenizer_file or str(fetch(TOKENIZER, self.cache_dir))
         return tokenizer_file.parse(tokenizer_file.read(file), file)
 
@@ -55,61 +59,61 @@ class Pretrained:
         return MerlotReserve(self.config)
 
     def embed_video(self, images, audio_clips, tokens, subseg_idxs) -> jax.Array:
-        """Unit vectors `[n, hidden]`; see `MerlotReserve.embed_video`. Sound that no token asks for is not encoded."""
+        """Return unit vectors `[n, hidden]`; see `MerlotReserve.embed_video`. Unused sound is not encoded."""
         tokens = self._checked(tokens)
         return self._run("embed_video", images, _needed(audio_clips, tokens), tokens, subseg_idxs)
 
     def batch_embed_video(self, images, audio_clips, tokens, subseg_idxs) -> jax.Array:
-        """Unit vectors `[batch, n, hidden]`; see `MerlotReserve.batch_embed_video`."""
+        """Return unit vectors `[batch, n, hidden]`; see `MerlotReserve.batch_embed_video`."""
         tokens = self._checked(tokens)
         return self._run("batch_embed_video", images, _needed(audio_clips, tokens), tokens, subseg_idxs)
 
     def embed_text_spans_only(self, text_spans) -> jax.Array:
-        """Unit vectors `[batch, hidden]` of short texts `[batch, n]` padded with 0."""
+        """Return unit vectors `[batch, hidden]` of short texts `[batch, n]` padded with 0."""
         return self._run("embed_text_spans_only", self._checked(text_spans))
 
     def embed_audio_only(self, audio_clips) -> jax.Array:
-        """Unit vectors `[..., hidden]` of spectrograms."""
+        """Return unit vectors `[..., hidden]` of spectrograms."""
         return self._run("embed_audio_only", audio_clips)
 
     def embed_images_only(self, imgs) -> jax.Array:
-        """Unit vectors `[..., hidden]` of images as patches."""
+        """Return unit vectors `[..., hidden]` of images as patches."""
         return self._run("embed_images_only", imgs)
 
     def get_imgseq_only(self, imgs) -> jax.Array:
-        """Pooled tokens of images as patches."""
+        """Return pooled tokens of images as patches."""
         return self._run("get_imgseq_only", imgs)
 
     def get_audioseq_only(self, audio_clips) -> jax.Array:
-        """Pooled tokens of spectrograms."""
+        """Return pooled tokens of spectrograms."""
         return self._run("get_audioseq_only", audio_clips)
 
     def embed_singleimg_with_multiimg_prompt(self, images_prompt, images, tokens, subseg_idxs) -> jax.Array:
-        """Unit vectors `[n, hidden]` with pooled images in front of others."""
+        """Return unit vectors `[n, hidden]` with pooled images in front of others."""
         arrays = (images_prompt, images, self._checked(tokens), subseg_idxs)
         return self._run("embed_singleimg_with_multiimg_prompt", *arrays)
 
     def embed_preencoded_noaudio(self, images_enc, tokens, subseg_idxs) -> jax.Array:
-        """Unit vectors `[n, hidden]` beside pooled images."""
+        """Return unit vectors `[n, hidden]` beside pooled images."""
         return self._run("embed_preencoded_noaudio", images_enc, self._checked(tokens), subseg_idxs)
 
     def embed_preencoded_audio(self, images_enc, audio_enc, tokens, subseg_idxs, audio_pointers) -> jax.Array:
-        """Unit vectors `[n, hidden]` beside pooled images and sounds."""
+        """Return unit vectors `[n, hidden]` beside pooled images and sounds."""
         arrays = (images_enc, audio_enc, self._checked(tokens), subseg_idxs, audio_pointers)
         return self._run("embed_preencoded_audio", *arrays)
 
     def batch_embed_preencoded(self, images_enc, audio_enc, tokens, subseg_idxs) -> jax.Array:
-        """Unit vectors `[batch, n, hidden]` beside pooled images and sounds; see `MerlotReserve`."""
+        """Return unit vectors `[batch, n, hidden]` beside pooled images and sounds; see `MerlotReserve`."""
         tokens = self._checked(tokens)
         return self._run("batch_embed_preencoded", images_enc, _needed(audio_enc, tokens), tokens, subseg_idxs)
 
     def prepare_multimodal_inputs(self, tokens, **arguments) -> dict[str, jax.Array]:
-        """One joint sequence from its parts; see `MerlotReserve.assemble`."""
-        variables = {"params": self.params}
-        return self.module.apply(variables, self._checked(tokens), **arguments, method="prepare_multimodal_inputs")
+        """Return one joint sequence from its parts; see `MerlotReserve.assemble`."""
+        tokens = self._checked(tokens)
+        return apply_method(self.module, self.params, "prepare_multimodal_inputs", tokens, **arguments)
 
     def get_label_space(self, options: Sequence[str]) -> jax.Array:
-        """Unit vectors `[options, hidden]` of answer texts; texts over `span_length` tokens are cut with a warning."""
+        """Return unit vectors `[options, hidden]` of texts; those over `span_length` tokens are cut with a warning."""
         if not options:
             raise InputError("there are no options; give at least one text")
         size = self.config.span_length
@@ -122,12 +126,16 @@ class Pretrained:
         return self.embed_text_spans_only(spans)
 
     def answer(self, video: VideoInputs, prompt: str, options: Sequence[str], **choices) -> Answers:
-        """Which option fills the `<|MASK|>` of a prompt about a video; see `model.inference.answer`."""
+        """Return which option fills the `<|MASK|>` of a prompt about a video; see `model.inference.answer`."""
         return inference.answer(self, video, prompt, options, **choices)
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """What answers to texts depend on: the parameters that embed them and the type they are computed in."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         parts = {name: self.params[name] for name in ("token_encoder", "span_encoder") if name in self.params}
         state = hashlib.sha256(self.config.dtype.encode())
         for path, leaf in sorted(traverse_util.flatten_dict(parts, sep="/").items()):
@@ -158,7 +166,7 @@ class Pretrained:
 
 
 def _needed(audio_clips, tokens: np.ndarray):
-    """The clips if any token asks for them, else None."""
+    """Return the clips if any token asks for them, else None."""
     if not (tokens == AUDIOSPAN).any():
         return None
     if audio_clips is None:

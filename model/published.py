@@ -39,7 +39,7 @@ def load(
     dtype: str | None = None,
     progress: Progress | None = None,
 ) -> Pretrained:
-    """A published model by name, or a checkpoint by path or `gs://` or `https://` address.
+    """Return a published model by name, or a checkpoint by path or `gs://` or `https://` address.
 
     Names are `base`, `large`, `vcr_finetune_base` and so on. `grid` picks the checkpoint adapted to it; None takes the
     one that is written beside the checkpoint, else the default. A `config` decides everything, grid and dtype
@@ -83,7 +83,7 @@ def load(
 
 
 def remote_file(name: str, grid: tuple[int, int]) -> RemoteFile | None:
-    """Where a published name or a web address is on the net; None for a path, on a disk or in a bucket."""
+    """Return where a published name or a web address is on the net; None for a path, on a disk or in a bucket."""
     if name in _SIZES:
         file = name if tuple(grid) == BASE.grid else f"{name}_resadapt"
         return RemoteFile(file, f"{_BUCKET}/ckpts/{file}")
@@ -127,7 +127,7 @@ def _logged(name: str) -> Progress:
 
 
 def _file_at(name: str) -> str:
-    """The checkpoint at a path: the file itself, or the newest in a folder."""
+    """Return the checkpoint at a path: the file itself, or the newest in a folder."""
     if steps := steps_in(name):
         return steps[max(steps)]
     if not filesystem.exists(name):

@@ -7,6 +7,8 @@ wraps them for people. Nothing is computed that an output does not need (docs/sp
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -65,8 +67,9 @@ class Head(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (cfg.hidden_size,))
         if counts is None:
             return affine(x, kernel, bias, 1)
-        biases = affine(counts[..., None].astype(cfg.dtype), bias[None], None, 1)
-        return affine(x, kernel, None, 1) + biases
+        biases: jax.Array = affine(counts[..., None].astype(cfg.dtype), bias[None], None, 1)
+        projected: jax.Array = affine(x, kernel, None, 1)
+        return projected + biases
 
 
 class MerlotReserve(nn.Module):
@@ -93,33 +96,33 @@ class MerlotReserve(nn.Module):
         return self.embed_video(images, audio_clips, tokens, subsegments), self.embed_text_spans_only(spans)
 
     def embed_text_spans_only(self, text_spans: jax.Array) -> jax.Array:
-        """Unit vectors `[batch, hidden]` of short texts `[batch, n < 16]`, padded with 0."""
+        """Return unit vectors `[batch, hidden]` of short texts `[batch, n < 16]`, padded with 0."""
         embedded = self.token_encoder({"spans": text_spans})["spans"]
         return unit_normalize(self.span_encoder(embedded, text_spans != PADDING))
 
     def embed_audio_only(self, audio_clips: jax.Array) -> jax.Array:
-        """Unit vectors `[..., hidden]` of spectrograms `[..., frames, bands + 1]`."""
+        """Return unit vectors `[..., hidden]` of spectrograms `[..., frames, bands + 1]`."""
         summary = self.audio_encoder(self._flat_clips(audio_clips)).summary
         return unit_normalize(summary).reshape(*audio_clips.shape[:-2], -1)
 
     def embed_images_only(self, imgs: jax.Array) -> jax.Array:
-        """Unit vectors `[..., hidden]` of images as patches, which pretraining brings near to their sound and words."""
+        """Return unit vectors `[..., hidden]` of images as patches, trained to be near their sound and words."""
         summary = self.vision_encoder(self._flat_images(imgs)).summary
         return unit_normalize(summary).reshape(*imgs.shape[:-2], -1)
 
     def get_imgseq_only(self, imgs: jax.Array) -> jax.Array:
-        """Pooled tokens `[..., tokens, hidden]` of images as patches `[..., patches, values]`."""
+        """Return pooled tokens `[..., tokens, hidden]` of images as patches `[..., patches, values]`."""
         pooled = self.vision_encoder(self._flat_images(imgs)).pooled
         return pooled.reshape(*imgs.shape[:-2], *pooled.shape[1:])
 
     def get_audioseq_only(self, audio_clips: jax.Array) -> jax.Array:
-        """Pooled tokens `[n, tokens, hidden]` of spectrograms; leading axes are joined."""
+        """Return pooled tokens `[n, tokens, hidden]` of spectrograms; leading axes are joined."""
         return self.audio_encoder(self._flat_clips(audio_clips)).pooled
 
     def embed_video(
         self, images: jax.Array, audio_clips: jax.Array | None, tokens: jax.Array, subseg_idxs: jax.Array
     ) -> jax.Array:
-        """Unit vectors `[n, hidden]` of a video's `tokens [n]`, each in its subsegment, -1 for padding.
+        """Return unit vectors `[n, hidden]` of a video's `tokens [n]`, each in its subsegment, -1 for padding.
 
         `images [segments, patches, values]`; `audio_clips [segments * subsegments, frames, bands + 1]`, or None if no
         token is an AUDIOSPAN.
@@ -188,7 +191,7 @@ class MerlotReserve(nn.Module):
         padding_len: int | None = None,
         video_src_idx: jax.Array | None = None,
     ) -> JointInputs:
-        """One joint sequence of text, sound and images for each row (docs/spec/model.md 8).
+        """Return one joint sequence of text, sound and images for each row (docs/spec/model.md 8).
 
         `tokens`, `token_segment_idx`, `audio_pointers [batch, n]`; `token_embs [batch, n, hidden]`; `vision_input
         [batch, images * tokens_per_image, hidden]`; `audio_spans [batch, spans, audio_tokens, hidden]`;
@@ -221,11 +224,11 @@ class MerlotReserve(nn.Module):
         )
 
     def joint(self, inputs: JointInputs) -> jax.Array:
-        """The joint transformer's outputs `[batch, n, hidden]`, before the head; classifiers read these."""
+        """Return the joint transformer's outputs `[batch, n, hidden]`, before the head; classifiers read these."""
         return self.joint_transformer(inputs.x, inputs.coordinates, inputs.segment_ids)[1]
 
     def _embed(self, vision, audio_spans, tokens, subseg_idxs, audio_pointers) -> jax.Array:
-        """Unit vectors `[batch, n, hidden]` of tokens beside pooled images `[batch, segments, tokens, hidden]`."""
+        """Return unit vectors `[batch, n, hidden]` of tokens beside pooled images."""
         segments = vision.shape[1]
         if segments > MAX_SEGMENTS:
             raise InputError(f"a video has {segments} segments; at most {MAX_SEGMENTS} fit, so cut it in windows")
@@ -278,7 +281,7 @@ class MerlotReserve(nn.Module):
 
 
 def _source_of(sources: jax.Array | None, segments: jax.Array | None) -> jax.Array:
-    """The source of each token's segment; negative segments wrap once, others beyond the end are the last."""
+    """Return the source of each token's segment; negative segments wrap once, others beyond the end are the last."""
     if sources is None or segments is None:
         return jnp.int32(0)
     count = sources.shape[1]
@@ -286,13 +289,19 @@ def _source_of(sources: jax.Array | None, segments: jax.Array | None) -> jax.Arr
     return jnp.take_along_axis(sources, segments, axis=1)
 
 
+def apply_method(module: MerlotReserve, params: Mapping, method: Callable | str, *arrays: Any, **named: Any) -> Any:
+    """Return what a method of the network, or a function of a bound one, computes with `params`."""
+    return module.apply({"params": params}, *arrays, method=method, **named)
+
+
 def initial_parameters(config: ReserveConfig, rng: jax.Array) -> dict:
-    """Fresh float32 parameters (docs/spec/model.md 11)."""
-    return MerlotReserve(config).init(rng, *_smallest_inputs(config))["params"]
+    """Return fresh float32 parameters (docs/spec/model.md 11)."""
+    variables: Any = MerlotReserve(config).init(rng, *_smallest_inputs(config))
+    return variables["params"]
 
 
 def parameter_shapes(config: ReserveConfig) -> dict:
-    """The parameter tree as nested dicts of `jax.ShapeDtypeStruct`; nothing is allocated."""
+    """Return the parameter tree as nested dicts of `jax.ShapeDtypeStruct`; nothing is allocated."""
     return jax.tree.map(lambda leaf: leaf, _parameter_shapes(config))
 
 

@@ -89,7 +89,7 @@ def angles(coordinates: jax.Array, rotary_size: int) -> jax.Array:
 
 
 def table(coordinates: jax.Array, rotary_size: int, head_size: int, form: str = "published") -> RotaryTable:
-    """The table of positions with `coordinates [..., n, axes]`; forms are "published", "parity" and "standard".
+    """Return the table of positions with `coordinates [..., n, axes]`; forms are "published", "parity" and "standard".
 
     "published" folds sine and cosine into one factor per channel; "parity" keeps them apart, in the coordinates' dtype,
     so that bfloat16 rounds as it did when the weights were trained (docs/spec/model.md 5.6).

@@ -19,7 +19,7 @@ HEADS_AXIS = "tensor"
 
 
 def on_mesh(mesh: Mesh) -> AbstractContextManager:
-    """A context in which the network is traced for `mesh`, whose axes are `AXES`."""
+    """Return a context in which the network is traced for `mesh`, whose axes are `AXES`."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
@@ -45,7 +45,7 @@ def turns_by_example(x: jax.Array) -> jax.Array:
 
 
 def by_example_and_head(heads: int, between: int = 0, together: int = 1) -> PartitionSpec:
-    """How arrays `[batch, n, ..., heads, head]` lie, with `between` axes before the heads.
+    """Return how arrays `[batch, n, ..., heads, head]` lie, with `between` axes before the heads.
 
     Heads are split only where every device gets whole groups of `together`.
     """
@@ -55,7 +55,7 @@ def by_example_and_head(heads: int, between: int = 0, together: int = 1) -> Part
 
 
 def by_example_if_many(x: jax.Array | None) -> PartitionSpec | None:
-    """How an array lies that has a first axis of examples, or of 1 for all of them."""
+    """Return how an array lies that has a first axis of examples, or of 1 for all of them."""
     return None if x is None else PartitionSpec(BATCH_AXES if x.shape[0] > 1 else None)
 
 

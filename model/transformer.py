@@ -29,22 +29,22 @@ def kernel_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.f
 
 
 def kernel_initializer(config: ReserveConfig) -> nn.initializers.Initializer:
-    """How the dense layers of a new model are drawn; see `ReserveConfig.initialization`."""
+    """Return how the dense layers of a new model are drawn; see `ReserveConfig.initialization`."""
     return kernel_init if config.initialization == "published" else nn.initializers.lecun_normal()
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The sigmoid approximation of GELU."""
+    """Return the sigmoid approximation of GELU."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
 def dense(config: ReserveConfig, name: str, *features: int, axes: int = 1, use_bias: bool = True) -> Dense:
-    """A linear map of the last `axes` dimensions to `features`, in the model's dtype."""
+    """Return a linear map of the last `axes` dimensions to `features`, in the model's dtype."""
     return Dense(features, config.dtype, kernel_initializer(config), axes, use_bias, name=name)
 
 
 def layer_norm(config: ReserveConfig, name: str) -> nn.LayerNorm:
-    """A layer norm with float32 statistics and an output in the model's dtype."""
+    """Return a layer norm with float32 statistics and an output in the model's dtype."""
     return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=config.dtype, name=name)
 
 
@@ -162,7 +162,7 @@ class Transformer(nn.Module):
             one_layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast),
+            in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType] - Flax annotates an int
             length=self.layers,
             unroll=self.layers if self.config.unroll_layers else 1,
         )
@@ -170,7 +170,7 @@ class Transformer(nn.Module):
 
 
 def stack_layers(params: dict) -> dict:
-    """The parameters of an unrolled model as a model with `scan_layers` wants them: each stack's layers joined."""
+    """Return the parameters of an unrolled model for one with `scan_layers`: each stack's layers joined."""
     if not isinstance(params, dict):
         return params
     layers = sorted(name for name in params if name.startswith("layer_"))
@@ -181,7 +181,7 @@ def stack_layers(params: dict) -> dict:
 
 
 def unstack_layers(params: dict) -> dict:
-    """The published parameter tree of a model with `scan_layers`; other trees are returned as they are."""
+    """Return the published parameter tree of a model with `scan_layers`; other trees are returned as they are."""
     if not isinstance(params, dict):
         return params
     rest = {name: unstack_layers(value) for name, value in params.items() if name != _SCANNED}

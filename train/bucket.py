@@ -27,23 +27,23 @@ class BucketPath(PosixGPath):
     """
 
     def exists(self) -> bool:
-        """Whether an object of this name is there, or something under it."""
+        """Return whether an object of this name is there, or something under it."""
         return filesystem.exists(str(self))
 
     def is_dir(self) -> bool:
-        """Whether something lies in it."""
+        """Return whether something lies in it."""
         return next(self.iterdir(), None) is not None
 
     def iterdir(self) -> Iterator[BucketPath]:
-        """What lies directly in it, files first."""
+        """Yield what lies directly in it, files first."""
         yield from map(self._new, filesystem.list_files(str(self)))
         yield from (self / name for name in filesystem.list_folders(str(self)))
 
     def glob(self, pattern: str) -> Iterator[BucketPath]:
-        """What is under it and has names like those of `pattern`, part by part."""
+        """Return what is under it and has names like those of `pattern`, part by part."""
         first, _, rest = pattern.partition("/")
-        found = (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, first))
-        return (deeper for path in found for deeper in path.glob(rest)) if rest else found
+        matches = (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, first))
+        return (deeper for path in matches for deeper in path.glob(rest)) if rest else matches
 
     def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:
         """Refuse what is there already; a folder comes with what is put into it."""
@@ -53,10 +53,10 @@ class BucketPath(PosixGPath):
 
     def rmtree(self, missing_ok: bool = False) -> None:
         """Delete all that is under it, the marks of completeness first."""
-        found = self._files()
-        if not found and not missing_ok:
+        matches = self._files()
+        if not matches and not missing_ok:
             raise FileNotFoundError(f"{str(self)!r} is not there")
-        for path in found:
+        for path in matches:
             filesystem.remove(str(path))
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -66,13 +66,13 @@ class BucketPath(PosixGPath):
         filesystem.remove(str(self))
 
     def read_bytes(self) -> bytes:
-        """The content of an object."""
+        """Return the content of an object."""
         if not self.is_file():
             raise FileNotFoundError(f"{str(self)!r} is not there")
         return filesystem.read_bytes(str(self))
 
     def read_text(self, encoding: str | None = None) -> str:
-        """The content of an object as text."""
+        """Return the content of an object as text."""
         return self.read_bytes().decode(encoding or "utf-8")
 
     def write_bytes(self, data: bytes) -> int:
@@ -98,7 +98,7 @@ class BucketPath(PosixGPath):
         return target
 
     def _files(self) -> list[BucketPath]:
-        """All objects under it, those of a folder before those of the folders in it."""
+        """Return all objects under it, those of a folder before those of the folders in it."""
         folders = [self / name for name in filesystem.list_folders(str(self))]
         here = [self._new(path) for path in filesystem.list_files(str(self))]
         return here + [path for folder in folders for path in folder._files()]

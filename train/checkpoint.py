@@ -1,8 +1,8 @@
 """Checkpoints of a run: parameters, optimizer, step, random key and the reader's position.
 
-Orbax writes them while training goes on and makes each visible only when it is complete. A fingerprint of all bits is
-stored beside the arrays, so that damage is noticed; the newest sound checkpoint is taken then, and the log says so. A
-process that is alone copies its state and leaves all the rest to a thread.
+Orbax writes them during training and makes each visible only when it is complete. A fingerprint of all bits is stored
+beside the arrays, so that damage is detected; then the newest intact checkpoint is restored, and the log names the
+damaged one. A process that is alone copies its state and leaves all the rest to a thread.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Checkpoints:
         self._saving: Future[None] | None = None
 
     def steps(self) -> list[int]:
-        """The steps that complete checkpoints were saved at, oldest first."""
+        """Return the steps that complete checkpoints were saved at, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, reader: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ class Checkpoints:
             raise self._unwritten("the last checkpoint", error) from error
 
     def restore(self, shapes: TrainState, mesh: Mesh) -> Restored | None:
-        """The newest sound checkpoint, laid over the mesh whatever it was saved from; None if there is none at all.
+        """Return the newest intact checkpoint, laid over the mesh whatever it was saved from; None if there is none.
 
         Damaged ones are moved to the folder `damaged` beside this one. Raises `CheckpointError` if no checkpoint is
         sound, and touches nothing then.
@@ -148,16 +148,16 @@ class Checkpoints:
         )
         # What one process cannot read, none may use.
         try:
-            held = self._files(step, template)
+            files = self._files(step, template)
         except _DamagedError:
             hosts.all_agree(False)
             raise
         if not hosts.all_agree(True):
             raise _DamagedError("another host cannot read it")
-        state = TrainState(**held["state"])
-        if int(fingerprint(state)) != held["beside"]["fingerprint"]:
+        state = TrainState(**files["state"])
+        if int(fingerprint(state)) != files["beside"]["fingerprint"]:
             raise _DamagedError("its bits are not those that were saved")
-        return Restored(state, held["beside"]["reader"])
+        return Restored(state, files["beside"]["reader"])
 
     def _files(self, step: int, template: TrainState) -> Mapping[str, Any]:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(_tree(template)), beside=ocp.args.JsonRestore())
@@ -171,8 +171,8 @@ class Checkpoints:
         folder = self.folder.parent / "damaged"
         if hosts.is_first():
             folder.mkdir(parents=True, exist_ok=True)
-            taken = sum(1 for entry in folder.iterdir() if entry.name.split("-")[0] == str(step))
-            (self.folder / str(step)).rename(folder / (f"{step}-{taken}" if taken else str(step)))
+            count = sum(1 for entry in folder.iterdir() if entry.name.split("-")[0] == str(step))
+            (self.folder / str(step)).rename(folder / (f"{step}-{count}" if count else str(step)))
         hosts.wait_for_all(f"checkpoint {step} is out of the way")
         self._manager.reload()
         return folder
@@ -194,7 +194,7 @@ def silence_orbax() -> None:
     usual = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # When one write fails Orbax closes its event loop, and TensorStore's other writes find nobody to report to.
+        # When one write fails Orbax closes its event loop, and TensorStore cannot report its other writes.
         if str(unraisable.exc_value) != _NOBODY_LISTENS:
             usual(unraisable)
 
@@ -203,7 +203,7 @@ def silence_orbax() -> None:
 
 @jax.jit
 def fingerprint(tree: Any) -> jax.Array:
-    """The sum of all bit patterns as uint32, the same on any mesh; one flipped bit changes it."""
+    """Return the sum of all bit patterns as uint32, the same on any mesh; one flipped bit changes it."""
     total = jnp.zeros((), jnp.uint32)
     for leaf in jax.tree.leaves(tree):
         bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
@@ -236,11 +236,11 @@ def export_published(
 
 
 def _copied(tree: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The same arrays on the host, in memory of their own; no device needs room for them."""
+    """Return the same arrays on the host, in memory of their own; no device needs room for them."""
     jax.tree.map(lambda leaf: leaf.copy_to_host_async(), tree)
     return jax.tree.map(np.array, tree)
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
-    """The fields of a state under their names, which is what lies in the files."""
+    """Return the fields of a state under their names, which is what lies in the files."""
     return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}

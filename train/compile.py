@@ -1,4 +1,4 @@
-"""The command that compiles a training step for accelerators that nobody has rented: `python -m train.compile base
+"""The command that compiles a training step for accelerators that are not present: `python -m train.compile base
 --topology v4:4x4x4`.
 
 It needs no TPU or GPU, only their compilers (the extras `tpu` and `gpu`), and prints what the step takes there: memory,

@@ -20,7 +20,7 @@ from shards.reading.config import MAX_SCALE, ReaderConfig, StreamOptions
 from shards.storage.errors import UsageError
 
 UNTRAINED = {"random:tiny": TINY_MODEL, "random:base": BASE_MODEL, "random:large": LARGE_MODEL}
-"""Names for weights that nobody trained, to compare with."""
+"""Names for untrained weights, to compare with."""
 
 _MOST_SEGMENTS_TOGETHER = 8
 _TOKENS_OF_A_SEGMENT = 24
@@ -87,9 +87,9 @@ class OptimizerConfig:
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> OptimizerConfig:
-        """The optimizer of a published configuration, or of its section `optimizer` alone (docs/spec/training.md 1.5).
+        """Return the optimizer of a published configuration or its section `optimizer` (docs/spec/training.md 1.5).
 
-        Raises `UsageError` for keys nobody knows, keys that must be there and are not, and bfloat16 master weights.
+        Raises `UsageError` for unknown keys, for missing ones, and for bfloat16 master weights.
         """
         section = mapping.get("optimizer", mapping)
         if unknown := sorted(set(section) - set(_FROM_PUBLISHED) - _ELSEWHERE):
@@ -98,7 +98,7 @@ class OptimizerConfig:
             raise UsageError(f"section 'optimizer' has no {', '.join(map(repr, missing))}; set them")
         if section.get("use_bfloat16_weights") or section.get("adafactor"):
             raise UsageError("use_bfloat16_weights and adafactor are not implemented; set them to false")
-        values = {ours: section[theirs] for theirs, ours in _FROM_PUBLISHED.items() if theirs in section}
+        values = {name: section[key] for key, name in _FROM_PUBLISHED.items() if key in section}
         moments = "bfloat16" if section.get("use_bfloat16_adam", True) else "float32"
         return cls(**{"eps": 1e-8, **values}, moments=moments)
 
@@ -236,7 +236,7 @@ class TrainConfig(RunConfig):
             _require(value is None or value > 0, name, value, "positive, or none")
 
     def reader(self, cache: CacheOptions | None = None, workers: int | None = None) -> ReaderConfig:
-        """The reader whose arrays fit the model, with the processes of `StreamOptions.workers`.
+        """Return the reader whose arrays fit the model, with the processes of `StreamOptions.workers`.
 
         Raises `UsageError` for sizes that no reader can fill.
         """
@@ -293,7 +293,7 @@ class TrainConfig(RunConfig):
 
 
 def from_json(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration that a work folder holds; keys of its own, beside ours, are left alone."""
+    """Return the configuration stored in a work folder; other keys are ignored."""
     return _filled(TrainConfig, values)
 
 
@@ -335,15 +335,15 @@ def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> Tra
 
 
 def _filled(kind: type, values: Mapping[str, Any]) -> Any:
-    """The dataclass `kind` with its fields taken from JSON values, where lists were tuples."""
+    """Return the dataclass `kind` with its fields taken from JSON values, where lists were tuples."""
     types = get_type_hints(kind)
-    found = {}
+    fields = {}
     for name in types.keys() & values.keys():
         value = values[name]
         if dataclasses.is_dataclass(types[name]):
             value = _filled(types[name], value)
-        found[name] = _tuples(value)
-    return kind(**found)
+        fields[name] = _tuples(value)
+    return kind(**fields)
 
 
 def _tuples(value: Any) -> Any:

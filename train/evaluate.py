@@ -19,7 +19,7 @@ TASKS = {"pretraining": PretrainingEvaluation, "vcr": Vcr, "tvqa": Tvqa, "choice
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     cli, config = tyro.extras.subcommand_cli_from_dict, (tyro.conf.OmitArgPrefixes,)
     options = command_line.parse(cli, TASKS, "train.evaluate", argv, names=TASKS, noun="task", config=config)
     options.check()

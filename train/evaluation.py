@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +104,7 @@ class Evaluator:
             out_shardings=replicated(mesh),
         )
 
-    def __call__(self, params: Mapping[str, Any]) -> Evaluation:
+    def __call__(self, params: dict) -> Evaluation:
         """Evaluate on one pass over the split. Raises `NotFiniteError` for losses that are not finite."""
         losses: dict[str, float] = {}
         tallies: dict[str, list[np.ndarray]] = {}
@@ -138,7 +137,7 @@ class Evaluator:
         )
 
     def _batches(self, rows: int, examples: int | None) -> Pass:
-        """The batches of the split: `rows` on all hosts, of which at most `examples` hold one."""
+        """Return the batches of the split: `rows` on all hosts, of which at most `examples` hold one."""
         hosts = jax.process_count()
         return Pass(
             self._data,
@@ -156,23 +155,23 @@ class Evaluator:
 
 
 def _evaluate_batch(
-    params: Mapping[str, Any], batch: Mapping[str, jax.Array], number: jax.Array, *, config: ReserveConfig, mesh: Mesh
+    params: dict, batch: Mapping[str, jax.Array], number: jax.Array, *, config: ReserveConfig, mesh: Mesh
 ) -> tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
-    """The number of examples, the losses, and for each accuracy the counts of every row, float32 `[rows, 3]`."""
+    """Return the number of examples, the losses, and for each accuracy the counts of every row, float32 `[rows, 3]`."""
     key = jax.random.fold_in(jax.random.key(_SEED), number)
     is_record = batch[IS_RECORD]
     batch = {name: array for name, array in batch.items() if name != IS_RECORD}
     with sharding.on_mesh(mesh):
         outputs = only(global_outputs(config, params, batch, key), is_record, batch, config)
         total, parts = contrastive(outputs, parity=config.parity)
-        given = answers(outputs, batch, config)
+        results = answers(outputs, batch, config)
     rows = len(is_record)
 
-    def by_example_of(given: Answers) -> jax.Array:
-        columns = jnp.stack([given.right, given.asked, given.odds], axis=1).astype(jnp.float32)
-        return jax.ops.segment_sum(columns, given.example, rows)
+    def by_example_of(results: Answers) -> jax.Array:
+        columns = jnp.stack([results.right, results.asked, results.odds], axis=1).astype(jnp.float32)
+        return jax.ops.segment_sum(columns, results.example, rows)
 
-    counts = {name: by_example_of(one) for name, one in given.items()}
+    counts = {name: by_example_of(one) for name, one in results.items()}
     losses = {name: value for name, value in parts.items() if not name.endswith("_invalid")}
     return is_record.sum(), {"loss": total, **losses}, counts
 
@@ -196,22 +195,24 @@ def evaluate_pretraining(options: PretrainingEvaluation) -> int:
         options.cache,
         options.reader_workers,
     )
-    found = evaluator(loaded.params)
+    evaluation = evaluator(loaded.params)
     if options.json:
-        sys.stdout.write(json.dumps(dataclasses.asdict(found)) + "\n")
+        sys.stdout.write(json.dumps(dataclasses.asdict(evaluation)) + "\n")
     else:
-        print_tables(Console(), found, f"{options.checkpoint} on {options.split or 'all'} of {options.data}")
+        print_tables(Console(), evaluation, f"{options.checkpoint} on {options.split or 'all'} of {options.data}")
     return 0
 
 
-def print_tables(console: Console, found: Evaluation, title: str) -> None:
+def print_tables(console: Console, evaluation: Evaluation, title: str) -> None:
     """Losses and accuracies as a person reads them."""
-    damaged = f", {found.damaged} damaged ones left out" if found.damaged else ""
-    losses = Table(title=f"{title}: losses over {found.examples} examples in batches of {found.batch_size}{damaged}")
+    damaged = f", {evaluation.damaged} damaged ones left out" if evaluation.damaged else ""
+    losses = Table(
+        title=f"{title}: losses over {evaluation.examples} examples in batches of {evaluation.batch_size}{damaged}"
+    )
     losses.add_column("loss")
     losses.add_column("value", justify="right")
-    for name, value in found.losses.items():
+    for name, value in evaluation.losses.items():
         losses.add_row(name, f"{value:.4f}")
     console.print(losses)
     title = "accuracy: is the partner the most similar candidate? one of k equal ones counts 1/k"
-    console.print(accuracy_table(title, found.accuracies))
+    console.print(accuracy_table(title, evaluation.accuracies))

@@ -1,6 +1,6 @@
 """The command that finetunes: `python -m train.finetune vcr --data DATA --init base --workdir DIR`.
 
-The same command continues a run that was interrupted in any way; SIGTERM saves first. After every epoch the split `val`
+The same command continues an interrupted run; SIGTERM saves a checkpoint first. After every epoch the split `val`
 is evaluated on all hosts, and the best weights are kept beside the checkpoints.
 """
 
@@ -28,7 +28,7 @@ STORED = ("tokenizer", "model")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     options = parse(argv)
     check(options)
     changes = combinations(options)
@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> FinetuneOptions:
-    """The command line as options: a task's name, then changes to its configuration.
+    """Parse a task's name and changes to its configuration.
 
-    Raises `UsageError` for impossible values.
+    Raises `UsageError` for invalid values.
     """
     missing = (tyro.MISSING, tyro.MISSING, tyro.MISSING)
     presets = {
@@ -63,7 +63,7 @@ def parse(argv: list[str] | None) -> FinetuneOptions:
 
 
 def check(options: FinetuneOptions) -> None:
-    """Raise `UsageError` for inputs on this machine that are not there, and for values that cannot be."""
+    """Raise `UsageError` for missing local inputs and invalid values."""
     options.processes.check()
     command_line.require_data("--data", options.data)
     command_line.require_checkpoint("--init", options.init, (*PUBLISHED_NAMES, *UNTRAINED))
@@ -72,14 +72,14 @@ def check(options: FinetuneOptions) -> None:
 
 
 def combinations(options: FinetuneOptions) -> list[dict[str, Any]]:
-    """The changes of every run of a sweep. Raises `UsageError` for what cannot be swept over."""
+    """Return the changes of every run of a sweep. Raises `UsageError` for what cannot be swept over."""
     fields = {f.name: type(getattr(options.config, f.name)) for f in dataclasses.fields(options.config)}
     axes: dict[str, list[Any]] = {}
     for text in options.sweep:
         short, _, values = text.partition("=")
         name = {"lr": "learning_rate"}.get(short, short)
         if fields.get(name) not in (int, float, str):
-            raise UsageError(f"--sweep {text!r}: {short!r} is no number of the configuration; give lr=1e-5,2e-5")
+            raise UsageError(f"--sweep {text!r}: {short!r} is not a number of the configuration; give lr=1e-5,2e-5")
         try:
             axes[name] = [fields[name](value) for value in values.split(",")]
         except ValueError:

@@ -146,7 +146,8 @@ def run(
             pending = None
         if step % config.log_every == 0 or step == config.steps:
             pending = _Pending(step, metrics, reader.state())
-        evaluates = bool(config.evaluate_every) and (step % (config.evaluate_every or 1) == 0 or step == config.steps)
+        every = config.evaluate_every
+        evaluates = every is not None and (step % every == 0 or step == config.steps)
         saves = step % config.checkpoint_every == 0 and step < config.steps
         if pending is not None and (evaluates or saves):
             # Both wait for the step anyway, and a run that has diverged must not be saved.

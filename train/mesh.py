@@ -40,8 +40,8 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 _SCANNED = "layers"
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of `devices`, by default all of the job's. Raises `UsageError` if the axes do not multiply to them."""
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Return the mesh of `devices`, by default all. Raises `UsageError` if the axes do not multiply to their number."""
     if devices is None:
         # Every host's devices lie together, so that its part of a batch does.
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
@@ -56,7 +56,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 
 def for_mesh(model: ReserveConfig, mesh: Mesh) -> ReserveConfig:
-    """The model with the attention of the mesh's devices, which need not be those of this process."""
+    """Return the model with the attention of the mesh's devices, which need not be those of this process."""
     return dataclasses.replace(model, attention=attention.for_platform(model, mesh.devices.flat[0].platform))
 
 
@@ -98,7 +98,7 @@ def by_example(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, state: Any) -> Any:
-    """The sharding of every leaf of a tree that holds parameters, or arrays of their shapes, under their names."""
+    """Return the sharding of every leaf of a tree of parameters, or of arrays of their shapes, by name."""
 
     def placed(path: tuple, leaf: jax.Array) -> NamedSharding:
         return NamedSharding(mesh, partition(mesh, [key.key for key in path if hasattr(key, "key")], leaf.shape))
@@ -107,7 +107,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
 
 
 def partition(mesh: Mesh, path: Sequence[str], shape: tuple[int, ...]) -> PartitionSpec:
-    """Where a parameter of this path is, by `RULES`."""
+    """Return where a parameter of this path is, by `RULES`."""
     name = "/".join(map(str, path))
     stacked = (None,) if _SCANNED in path else ()
     for pattern, axes in RULES:
@@ -120,7 +120,7 @@ def partition(mesh: Mesh, path: Sequence[str], shape: tuple[int, ...]) -> Partit
 
 
 def to_devices(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The global batch from every host's part of it, parts in the order of the hosts."""
+    """Return the global batch from every host's part of it, parts in the order of the hosts."""
     sharding = by_example(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 

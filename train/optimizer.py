@@ -7,7 +7,7 @@ is a plain optax transform, so the state shards and saves like any other tree.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ _SCANNED = "layers"
 class CompactAdamState(NamedTuple):
     """Adam's state in bfloat16; `nu` is in the code of `encode_second_moment`."""
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride] - the name that optax gives it
     mu: optax.Updates
     nu: optax.Updates
 
@@ -42,7 +42,7 @@ class OriginState(NamedTuple):
 
 
 def encode_second_moment(v: jax.Array) -> jax.Array:
-    """The cube of `v`, float32, in bfloat16, with the better of two multipliers in its sign.
+    """Return the cube of `v`, float32, in bfloat16, with the better of two multipliers in its sign.
 
     See docs/spec/training.md 1.2.
     """
@@ -54,7 +54,7 @@ def encode_second_moment(v: jax.Array) -> jax.Array:
 
 
 def decode_second_moment(code: jax.Array) -> jax.Array:
-    """The float32 second moment of a code; a round trip is off by at most 1.3e-3 of the value."""
+    """Return the float32 second moment of a code; a round trip is off by at most 1.3e-3 of the value."""
     wide = code.astype(jnp.float32)
     return jnp.cbrt(jnp.abs(wide) * jnp.where(wide >= 0, 1.0, SIGN_STEP))
 
@@ -73,17 +73,17 @@ def scale_by_compact_adam(
 
         return CompactAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
-    def update(gradients: optax.Updates, state: CompactAdamState, params: optax.Params | None = None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, CompactAdamState]:
         del params
-        count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda g, m: (1 - beta_1) * g + beta_1 * m.astype(jnp.float32), gradients, state.mu)
-        nu = jax.tree.map(lambda g, n: (1 - beta_2) * g**2 + beta_2 * decode_second_moment(n), gradients, state.nu)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = jax.tree.map(lambda g, m: (1 - beta_1) * g + beta_1 * m.astype(jnp.float32), updates, state.mu)
+        nu = jax.tree.map(lambda g, n: (1 - beta_2) * g**2 + beta_2 * decode_second_moment(n), updates, state.nu)
         mean, square = mu, nu
         if bias_correction:
             mean, square = (_corrected(m, b, count) for m, b in ((mu, beta_1), (nu, beta_2)))
-        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
+        scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
         stored = jax.tree.map(lambda m: m.astype(jnp.bfloat16), mu), jax.tree.map(encode_second_moment, nu)
-        return updates, CompactAdamState(count, *stored)
+        return scaled, CompactAdamState(count, *stored)
 
     return optax.GradientTransformation(init, update)
 
@@ -95,20 +95,20 @@ def scale_by_float32_adam(
     if bias_correction:
         return optax.scale_by_adam(beta_1, beta_2, eps)
 
-    def update(gradients: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
         del params
-        mu = optax.tree.update_moment(gradients, state.mu, beta_1, 1)
-        nu = optax.tree.update_moment(gradients, state.nu, beta_2, 2)
-        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
-        return updates, optax.ScaleByAdamState(optax.safe_increment(state.count), mu, nu)
+        mu = optax.tree.update_moment(updates, state.mu, beta_1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, beta_2, 2)
+        scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+        return scaled, optax.ScaleByAdamState(optax.safe_increment(state.count), mu, nu)
 
     return optax.GradientTransformation(optax.scale_by_adam(beta_1, beta_2, eps).init, update)
 
 
 def cosine_schedule(warmup_steps: int, total_steps: int, final_scale: float) -> optax.Schedule:
-    """Scale of the learning rate in pretraining, from 0 to 1 and down to `final_scale` (docs/spec/training.md 1.4)."""
+    """Return the scale of the learning rate in pretraining, down to `final_scale` (docs/spec/training.md 1.4)."""
 
-    def scale(step: jax.Array) -> jax.Array:
+    def scale(step: Any) -> jax.Array:
         cosine = (1 - jnp.cos(math.pi * _progress(step, warmup_steps, total_steps))) / 2
         return _warmed_up(step, warmup_steps, final_scale + (1 - final_scale) * (1 - cosine))
 
@@ -116,12 +116,12 @@ def cosine_schedule(warmup_steps: int, total_steps: int, final_scale: float) -> 
 
 
 def linear_schedule(warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Scale of the learning rate in finetuning, from 0 to 1 and down to 0 (docs/spec/training.md 1.4)."""
+    """Return the scale of the learning rate in finetuning, from 0 to 1 and down to 0 (docs/spec/training.md 1.4)."""
     return lambda step: _warmed_up(step, warmup_steps, 1 - _progress(step, warmup_steps, total_steps))
 
 
 def pretraining_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """The schedule of `pretraining_optimizer`, a scale of the peak rate."""
+    """Return the schedule of `pretraining_optimizer`, a scale of the peak rate."""
     return cosine_schedule(config.warmup_steps, config.total_steps, config.final_scale)
 
 
@@ -167,7 +167,7 @@ def decay_toward(initial_params: optax.Params, rate: float) -> optax.GradientTra
         start = jax.tree.map(lambda p, m: p.astype(jnp.bfloat16) if m else jnp.zeros(()), initial_params, mask)
         return OriginState(start)
 
-    def update(updates: optax.Updates, state: OriginState, params: optax.Params | None = None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, OriginState]:
         def pulled(u: jax.Array, p: jax.Array, origin: jax.Array, decayed: bool) -> jax.Array:
             return u - rate * origin.astype(jnp.float32) + rate * p if decayed else u
 
@@ -186,16 +186,16 @@ def _corrected(moment: optax.Updates, decay: float, count: jax.Array) -> optax.U
     return jax.tree.map(lambda leaf: leaf / correction, moment)
 
 
-def _progress(step: jax.Array, warmup_steps: int, total_steps: int) -> jax.Array:
+def _progress(step: Any, warmup_steps: int, total_steps: int) -> jax.Array:
     return jnp.minimum((step - warmup_steps) / (total_steps - warmup_steps + 1), 1.0)
 
 
-def _warmed_up(step: jax.Array, warmup_steps: int, after: jax.Array) -> jax.Array:
+def _warmed_up(step: Any, warmup_steps: int, after: jax.Array) -> jax.Array:
     return jnp.where(step < warmup_steps, step / max(warmup_steps, 1), after)
 
 
 def _by_layer_shape(params: optax.Params, rule) -> optax.Params:
-    """A rule on the shape of every leaf, taken without the axis of stacked layers."""
+    """Return a rule on the shape of every leaf, taken without the axis of stacked layers."""
 
     def applied(path: tuple, leaf: jax.Array) -> bool:
         scanned = any(getattr(key, "key", None) == _SCANNED for key in path)

@@ -21,7 +21,7 @@ class PretrainOptions:
     """Pretrain a model on shards, or continue where the run in the work folder stopped."""
 
     data: str
-    """A data folder, or what else the reader takes."""
+    """A data folder, a manifest, a shard or a pattern."""
     workdir: str
     """Where checkpoints, metrics and the exported weights go."""
     preset: tyro.conf.Suppress[str]
@@ -29,13 +29,13 @@ class PretrainOptions:
     init: str | None = None
     """Start from these weights: base, large, or the path of an exported checkpoint."""
     replace_config: bool = False
-    """Go on with the checkpoints of the work folder although the run was another one."""
+    """Continue from the checkpoints of the work folder although its configuration differs."""
     profile: int = 0
-    """Write a profile of so many steps into the work folder."""
+    """Number of steps to profile into the work folder."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """What of shards in a bucket is kept on this host."""
+    """Cache of remote shards on this host."""
     reader_workers: int | None = None
-    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
     processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
     """The other processes of a run on several hosts."""
 
@@ -53,13 +53,13 @@ class FinetuneOptions:
     task: tyro.conf.Suppress[str]
     config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
     sweep: tuple[str, ...] = ()
-    """Run once for every combination, each NAME=VALUE,VALUE (lr is short for learning_rate), and compare them."""
+    """Train once for every combination of NAME=VALUE,VALUE (lr is short for learning_rate), and compare."""
     profile: int = 0
-    """Write a profile of so many steps into the work folder."""
+    """Number of steps to profile into the work folder."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """What of shards in a bucket is kept on this host."""
+    """Cache of remote shards on this host."""
     reader_workers: int | None = None
-    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
     processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
     """The other processes of a run on several hosts."""
 
@@ -69,7 +69,7 @@ class PretrainingEvaluation:
     """Evaluate pretrained weights on shards: losses and the accuracy of every objective."""
 
     data: str
-    """A data folder, or what else the reader takes."""
+    """A data folder, a manifest, a shard or a pattern."""
     checkpoint: str
     """A work folder of train.pretrain, its export, or published weights: base, large, or a path."""
     split: str | None = "val"
@@ -79,12 +79,12 @@ class PretrainingEvaluation:
     json: bool = False
     """Print JSON instead of tables."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """What of shards in a bucket is kept on this host."""
+    """Cache of remote shards on this host."""
     reader_workers: int | None = None
-    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
 
     def check(self) -> None:
-        """Raises `UsageError` for values and paths that cannot be."""
+        """Raise `UsageError` for invalid values and missing paths."""
         _check(self)
 
 
@@ -109,12 +109,12 @@ class QuestionEvaluation:
     json: bool = False
     """Print JSON instead of a table."""
     cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """What of shards in a bucket is kept on this host."""
+    """Cache of remote shards on this host."""
     reader_workers: int | None = None
-    """Processes that read examples, 0 for threads of this one; by default all cores but one, if there are four."""
+    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
 
     def check(self) -> None:
-        """Raises `UsageError` for values and paths that cannot be."""
+        """Raise `UsageError` for invalid values and missing paths."""
         _check(self)
 
 
@@ -139,7 +139,7 @@ class Choices(QuestionEvaluation):
     task = "choices"
 
     def check(self) -> None:
-        """Raises `UsageError` also where a leaderboard file is wanted."""
+        """Raise `UsageError` also for a request of a leaderboard file."""
         if self.submit is not None:
             raise UsageError(f"the task {self.task!r} has no leaderboard; leave --submit out")
         super().check()

@@ -1,7 +1,7 @@
 """The command that pretrains: `python -m train.pretrain tiny --data DATA --workdir DIR`.
 
-The same command continues a run that was interrupted in any way; SIGTERM saves first. What the run is gets settled once
-and stored in the work folder, and a folder of another run is refused.
+The same command continues an interrupted run; SIGTERM saves a checkpoint first. The resolved configuration is stored in
+the work folder, and a run with a different configuration is rejected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STORED = ("tokenizer",)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     options = parse(argv)
     check(options)
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> PretrainOptions:
-    """The command line as options: a preset's name, then changes to it. Raises `UsageError` for impossible values."""
+    """Parse a preset's name and changes to it. Raises `UsageError` for invalid values."""
     missing = (tyro.MISSING, tyro.MISSING)
     presets = {name: (f"The {name} run.", PretrainOptions(*missing, name, config)) for name, config in PRESETS.items()}
     cli = tyro.extras.overridable_config_cli
@@ -43,7 +43,7 @@ def parse(argv: list[str] | None) -> PretrainOptions:
 
 
 def check(options: PretrainOptions) -> None:
-    """Raise `UsageError` for inputs on this machine that are not there, and for values that cannot be."""
+    """Raise `UsageError` for missing local inputs and invalid values."""
     options.processes.check()
     command_line.require_data("--data", options.data)
     if options.init is not None:

@@ -8,7 +8,7 @@ that is not finite, or whose loss or gradient is not, is left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 
 from model import objectives, sharding
 from model.config import ReserveConfig
@@ -31,7 +32,8 @@ from train.metrics import accuracy
 from train.metrics.example_mask import copies, only
 from train.optimizer import pretraining_optimizer, pretraining_schedule
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Any]
+"""Scalars on the device by name."""
 Batch = Mapping[str, jax.Array]
 
 
@@ -52,7 +54,7 @@ class TrainState:
 
 
 def state_shapes(config: TrainConfig) -> TrainState:
-    """The state as a tree of `jax.ShapeDtypeStruct`; nothing is allocated."""
+    """Return the state as a tree of `jax.ShapeDtypeStruct`; nothing is allocated."""
     return jax.eval_shape(lambda: _fresh_state(config, None))
 
 
@@ -63,7 +65,7 @@ def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def initial_state(config: TrainConfig, mesh: Mesh, params: dict | None = None) -> TrainState:
-    """A new run on the mesh, from fresh parameters or from `params`."""
+    """Return a new run on the mesh, from fresh parameters or from `params`."""
     shardings = state_shardings(mesh, state_shapes(config))
     if params is None:
         return jax.jit(lambda: _fresh_state(config, None), out_shardings=shardings)()
@@ -72,8 +74,8 @@ def initial_state(config: TrainConfig, mesh: Mesh, params: dict | None = None) -
     return jax.jit(lambda params: _fresh_state(config, params), out_shardings=shardings)(params)
 
 
-def make_step(config: TrainConfig, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The compiled step; it takes over the state and returns the next one with float32 metrics.
+def make_step(config: TrainConfig, mesh: Mesh) -> Wrapped:
+    """Return the jitted step, from a state, which it donates, and a batch to the next state and its metrics.
 
     A batch has the reader's arrays for `config.reader()`: of records that are in it twice the second copies are left
     out of the loss. Raises `UsageError` if the batch cannot be split over the mesh.
@@ -109,7 +111,7 @@ def global_outputs(config: ReserveConfig, params: dict, batch: Batch, key: jax.A
         return sharding.turns_by_example(split.reshape(microbatches, -1, *array.shape[1:]))
 
     def in_order(array: jax.Array) -> jax.Array:
-        """The results of all turns in the order of the batch."""
+        """Return the results of all turns in the order of the batch."""
         split = array.reshape(microbatches, parts, -1, *array.shape[2:]).swapaxes(0, 1)
         return sharding.by_example(split.reshape(-1, *array.shape[2:]))
 

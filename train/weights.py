@@ -41,18 +41,18 @@ class Weights:
     def check_vocabulary(self, data: str, split: str | None) -> Vocabulary:
         """Return the vocabulary of the data. Raises `UsageError` if it is not that of the weights."""
         opened = dataset.open_data(data, split)
-        held = of_data(opened.folder, opened.manifest)
-        if self.vocabulary not in (None, held.digest):
+        vocabulary = of_data(opened.folder, opened.manifest)
+        if self.vocabulary not in (None, vocabulary.digest):
             raise UsageError(
-                f"{data!r} was written with the vocabulary {held.digest[:12]} and the weights were trained with"
+                f"{data!r} was written with the vocabulary {vocabulary.digest[:12]} and the weights were trained with"
                 f" {self.vocabulary[:12]}; evaluate on data of the same vocabulary"
             )
-        if held.size != self.config.model.vocabulary_size:
+        if vocabulary.size != self.config.model.vocabulary_size:
             raise UsageError(
-                f"{data!r} has a vocabulary of {held.size} tokens and the weights one of"
+                f"{data!r} has a vocabulary of {vocabulary.size} tokens and the weights one of"
                 f" {self.config.model.vocabulary_size}; evaluate on data of the same vocabulary"
             )
-        return held
+        return vocabulary
 
 
 def load(checkpoint: str) -> Weights:

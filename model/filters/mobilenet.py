@@ -90,15 +90,15 @@ class MobileNetV2(nn.Module):
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """The variables of the network from the published `.pth.tar`.
+    """Return the variables of the network from the published `.pth.tar`.
 
     Raises `MobileNetError` naming a missing weight or one of another shape, such as another number of classes.
     """
     try:
-        held = torch_file.load(path)
+        content = torch_file.load(path)
     except torch_file.TorchFileError as error:
         raise MobileNetError(str(error)) from None
-    state = held.get("state_dict", held) if isinstance(held, dict) else None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise MobileNetError(f"{path} holds no state dict")
     state = {str(name).removeprefix(_PREFIX): value for name, value in state.items()}
@@ -115,7 +115,7 @@ def normalise(pictures: np.ndarray) -> np.ndarray:
 
 
 def torch_name(place: tuple[str, ...]) -> str:
-    """The name in the state dict of a variable at `place`: collection, modules, leaf."""
+    """Return the name in the state dict of a variable at `place`: collection, modules, leaf."""
     _, *modules, leaf = place
     if modules == ["classifier"]:
         return f"classifier.1.{'weight' if leaf == 'kernel' else 'bias'}"

@@ -40,7 +40,7 @@ class Inert:
 
 
 def load(file: io.BytesIO, call: Callable[[str, tuple[Any, ...]], Any], storage: Callable[[Any], Any]) -> Any:
-    """The value of the pickle that starts where `file` is, which is left behind its end.
+    """Return the value of the pickle that starts where `file` is, which is left behind its end.
 
     A call of a global is answered by `call(module.name, arguments)`, a persistent id by `storage(id)`. A global that is
     not called is a `Global`. Raises `PickleError`, and whatever `call` and `storage` raise.
@@ -186,7 +186,7 @@ class _Interpreter:
         self._stack.append(Inert())
 
 
-_METHODS: dict[str, Callable[[_Interpreter], None]] = {
+_METHODS: dict[str, Callable[[_Interpreter], object]] = {
     "TUPLE": _Interpreter._tuple,
     "LIST": _Interpreter._list,
     "DICT": _Interpreter._dict,

@@ -44,7 +44,7 @@ class TorchFileError(ValueError):
 
 
 def load(path: str | Path) -> Any:
-    """What was saved, tensors as NumPy arrays. Raises `TorchFileError`."""
+    """Return what was saved, tensors as NumPy arrays. Raises `TorchFileError`."""
     try:
         size = Path(path).stat().st_size
         if size > MAX_FILE_BYTES:
@@ -57,7 +57,7 @@ def load(path: str | Path) -> Any:
 
 
 def loads(data: bytes) -> Any:
-    """What the bytes of a file hold. Raises `TorchFileError`."""
+    """Return what the bytes of a file hold. Raises `TorchFileError`."""
     try:
         file = io.BytesIO(data)
         return _load_zip(file) if zipfile.is_zipfile(file) else _load_legacy(io.BytesIO(data), len(data))
@@ -92,7 +92,7 @@ def _load_zip(file: io.BytesIO) -> Any:
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    """The content of a member, of which the archive's directory states the size that is read at most."""
+    """Return the content of a member, of which the archive's directory states the size that is read at most."""
     if member.file_size > most:
         raise TorchFileError(f"its part {member.filename[:80]!r} has {member.file_size:,} bytes; {most:,} are allowed")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -155,7 +155,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-    """A tensor, as a view of its storage. All sizes are Python's integers, which do not wrap."""
+    """Return a tensor, as a view of its storage. All sizes are Python's integers, which do not wrap."""
     if not isinstance(storage, np.ndarray) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise TorchFileError("it has a tensor without storage, shape or strides")
     if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:

@@ -87,7 +87,7 @@ def test_a_notice_to_one_process_stops_both_at_one_step_and_one_goes_on(start_pr
     [
         (("--hosts", "2"), "--hosts 2 --host None need --coordinator HOST:PORT"),
         (("--coordinator", "here:1"), "--coordinator here:1 needs --hosts and --host"),
-        (("--coordinator", "here:1", "--hosts", "2", "--host", "2"), "--host 2 is none of 0 to 1"),
+        (("--coordinator", "here:1", "--hosts", "2", "--host", "2"), "--host 2 is not one of 0 to 1"),
         (("--coordinator", "auto", "--host", "0"), "--coordinator auto finds --hosts and --host by itself"),
     ],
 )

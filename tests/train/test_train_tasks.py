@@ -228,8 +228,8 @@ def test_the_tvqa_archives(tmp_path):
     ("files", "sentence"),
     [
         ({"meta.json": {}}, "holds .'meta.json'. instead of"),
-        ({"prediction_val.json": {"a": 1}}, "says 1 for 'a'; numbers and 0 to 4 are taken"),
-        ({"prediction_val.json": {"1": 5}}, "says 5 for '1'"),
+        ({"prediction_val.json": {"a": 1}}, "is 1 for 'a'; it must be a number from 0 to 4"),
+        ({"prediction_val.json": {"1": 5}}, "is 5 for '1'"),
         ({"prediction_test_public.json": {}}, "prediction_test_public.json holds no answers"),
         ({"meta.json": {"model_name": "m"}}, "meta.json must hold model_name, is_ensemble"),
     ],

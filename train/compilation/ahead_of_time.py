@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
-import jax
 from jax.errors import JaxRuntimeError
 from jax.experimental import topologies
 from jax.sharding import Mesh
@@ -86,16 +86,16 @@ class Report:
             "memory bandwidth": self.memory_seconds,
             "network": self.network_seconds,
         }
-        return max(times, key=times.get)
+        return max(times, key=lambda name: times[name])
 
     @property
     def utilisation(self) -> float:
         """The share of the peak that the model's arithmetic can reach at most."""
         known = chip(self.device)
-        return self.model_flops / (self.step_seconds * known.flops)
+        return self.model_flops / (self.step_seconds * known.flops) if known else 0.0
 
 
-def topology_devices(name: str) -> Sequence[jax.Device]:
+def topology_devices(name: str) -> Sequence[Any]:
     """Return the devices of a topology such as `v4:4x4x4` or `h100:8`; the process has `train.compile.ENVIRONMENT`.
 
     Raises `UsageError` for one that the compiler does not know, `UserError` where there is no compiler.
@@ -116,7 +116,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
         raise UserError(_MISSING.format(compiler="TPU", extra="tpu")) from None
 
 
-def _gpus(name: str, target: str, count: str) -> Sequence[jax.Device]:
+def _gpus(name: str, target: str, count: str) -> Sequence[Any]:
     if not count.isdigit() or not int(count) or (int(count) > _GPUS_OF_HOST and int(count) % _GPUS_OF_HOST):
         raise UsageError(
             f"--topology {name}: {count or 'no number'} of GPUs; name up to {_GPUS_OF_HOST}, or whole hosts of them,"
@@ -132,7 +132,7 @@ def _gpus(name: str, target: str, count: str) -> Sequence[jax.Device]:
         raise UserError(_MISSING.format(compiler="GPU", extra="gpu")) from None
 
 
-def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Device]) -> Report:
+def compile_step(config: TrainConfig, topology: str, devices: Sequence[Any]) -> Report:
     """Compile the step of `config` for the devices of a topology, or return what an equal program gave before.
 
     Raises `UsageError` for a mesh or a batch that does not fit the devices, `UserError` for a program that does not fit
@@ -142,10 +142,10 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
     known = chip(devices[0].device_kind)
     if known is None:
         raise UsageError(f"--topology {topology}: nothing is known of the speed of {devices[0].device_kind!r}")
-    begun = time.perf_counter()
+    start = time.perf_counter()
     traced = make_step(config, mesh).trace(state_shapes(config), batch_shapes(config))
     lowered = traced.lower()
-    lower_seconds = time.perf_counter() - begun
+    lower_seconds = time.perf_counter() - start
     path = programs_folder() / "steps" / f"{_digest(lowered.as_text(), topology, mesh)}.json"
     if path.exists():
         return _fitting(_from_json(json.loads(path.read_text())), config, mesh, known.kind)
@@ -153,14 +153,14 @@ def compile_step(config: TrainConfig, topology: str, devices: Sequence[jax.Devic
         Console(stderr=True, highlight=False, soft_wrap=True),
         f"the training step for {len(devices)} devices {known.kind}",
     )
-    begun = time.perf_counter()
+    start = time.perf_counter()
     try:
         # Autotuning would run kernels.
         gpu = devices[0].platform == "gpu"
-        compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": "0"} if gpu else None)
+        compiled: Any = lowered.compile(compiler_options={"xla_gpu_autotune_level": "0"} if gpu else None)
     except JaxRuntimeError as error:
         raise UserError(_refusal(str(error), config, mesh, known.kind)) from None
-    compile_seconds = time.perf_counter() - begun
+    compile_seconds = time.perf_counter() - start
     memory, cost = compiled.memory_analysis(), analyse(compiled.as_text())
     flops = matmul_flops(traced.jaxpr) / mesh.size
     report = Report(
@@ -223,7 +223,7 @@ def print_report(report: Report, as_json: bool) -> None:
 
 
 def _figure(value: float) -> str:
-    """A figure with three digits."""
+    """Return a figure with three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -14,10 +14,10 @@ def keep_programs(workdir: str) -> None:
     """Keep compiled programs in a work folder in a bucket, unless JAX was told to keep them elsewhere.
 
     The disk of a container or a TPU host goes with it, and the next start would compile everything again. JAX reads
-    and writes the objects through the paths of `train.bucket`, and goes on without them where that fails. It asks for
-    the place once, so this comes before anything is compiled.
+    and writes the objects through the paths of `train.bucket`, and continues without them where that fails. It reads
+    the setting once, so this comes before the first compilation.
     """
-    if not filesystem.is_remote(workdir) or jax.config.jax_compilation_cache_dir:
+    if not filesystem.is_remote(workdir) or jax.config.values["jax_compilation_cache_dir"]:
         return
     # A run on a disk needs no client of a bucket.
     from train import bucket

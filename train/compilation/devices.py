@@ -1,4 +1,4 @@
-"""What is known of accelerators, and how much memory a run has taken.
+"""Peak rates of accelerators, and the memory that a run has used.
 
 Figures are the makers', for one JAX device, which is a chip except on TPU v3, where it is one of a chip's two cores.
 """
@@ -56,7 +56,7 @@ def utilisation(flops_per_second: float) -> float | None:
 
 
 def memory() -> dict[str, float]:
-    """The most memory so far in GiB: of this process, and of its first device where that counts."""
+    """Return the most memory so far in GiB: of this process, and of its first device where that counts."""
     # Linux counts in KiB.
     figures = {"host_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB}
     stats = jax.local_devices()[0].memory_stats() or {}

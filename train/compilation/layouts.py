@@ -1,4 +1,4 @@
-"""How the published models are laid over devices: what is split, recomputed and taken in turns, by model and chip.
+"""Layouts of the published models on devices: sharding, recomputation and microbatches, by model and accelerator.
 
 Chosen from compiled programs (`python -m train.compile`, docs/performance.md). A layout decides speed and memory and
 never numbers, so a run may move to other devices.
@@ -10,13 +10,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.config import BASE, LARGE, Remat, RematPolicy, ReserveConfig
 from train.config import MeshConfig, TrainConfig
 
 if TYPE_CHECKING:
-    import jax
+    pass
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ LAYOUTS = {
 """By hidden size of the model and the start of the device's kind; the first that fits counts."""
 
 
-def for_devices(config: TrainConfig, devices: Sequence[jax.Device]) -> TrainConfig:
-    """The run with the layout of its model on these devices; unchanged where `config.layout` is "given" or unknown.
+def for_devices(config: TrainConfig, devices: Sequence[Any]) -> TrainConfig:
+    """Return the run with the layout of its model on these devices; unchanged for `layout="given"` and unknown devices.
 
     Axes of the mesh are only chosen where the configuration leaves them alone, and so are turns.
     """
@@ -73,7 +73,7 @@ def for_devices(config: TrainConfig, devices: Sequence[jax.Device]) -> TrainConf
 def _layout(model: ReserveConfig, kind: str) -> Layout | None:
     if model.hidden_size not in (BASE.hidden_size, LARGE.hidden_size):
         return None
-    found = (
+    layouts = (
         layout for (size, start), layout in LAYOUTS.items() if size == model.hidden_size and kind.startswith(start)
     )
-    return next(found, None)
+    return next(layouts, None)

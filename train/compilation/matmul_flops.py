@@ -27,13 +27,17 @@ def _of_jaxpr(jaxpr: Jaxpr) -> float:
     return sum(map(_of_equation, jaxpr.eqns))
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _of_equation(equation: JaxprEqn) -> float:
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
-        left = equation.invars[0].aval.shape
-        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+        left = _shape(equation.invars[0])
+        return 2.0 * math.prod(_shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
     if (products := _CUDNN_PRODUCTS.get(equation.primitive.name)) is not None:
-        query, key = (variable.aval.shape for variable in equation.invars[:2])
+        query, key = (_shape(variable) for variable in equation.invars[:2])
         return 2.0 * products * math.prod(query) * key[1]
     times = 1.0
     if equation.primitive.name == "scan":

@@ -73,9 +73,10 @@ class _Instruction:
     operands: tuple[str, ...]
     attributes: str
 
-    def called(self, attribute: str) -> str | None:
-        found = re.search(rf"\b{attribute}=%([\w.-]+)", self.attributes)
-        return found and found[1]
+    def called(self, attribute: str) -> str:
+        """Return the computation that an attribute names, "" if there is no such attribute."""
+        match = re.search(rf"\b{attribute}=%([\w.-]+)", self.attributes)
+        return match[1] if match else ""
 
     @cached_property
     def part(self) -> str:
@@ -151,7 +152,7 @@ def _instruction(line: str) -> _Instruction | None:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Where the parenthesis that opens at `opening` is closed."""
+    """Return where the parenthesis that opens at `opening` is closed."""
     depth = 0
     for index in range(opening, len(text)):
         depth += {"(": 1, ")": -1}.get(text[index], 0)
@@ -163,7 +164,7 @@ def _closing(text: str, opening: int) -> int:
 def _executed(
     computations: Mapping[str, _Computation], name: str, times: int
 ) -> Iterator[tuple[_Computation, _Instruction, int]]:
-    """Every instruction outside fusions that a computation runs, and how often."""
+    """Yield every instruction outside fusions that a computation runs, and how often."""
     computation = computations[name]
     for instruction in computation.instructions.values():
         yield computation, instruction, times
@@ -179,13 +180,13 @@ def _executed(
 
 
 def _trips(computations: Mapping[str, _Computation], loop: _Instruction) -> int:
-    """How often a loop runs: what its condition compares its counter with."""
+    """Return how often a loop runs: what its condition compares its counter with."""
     known = re.search(r'known_trip_count[^\d]*"?n"?[^\d]*(\d+)', loop.attributes)
     if known:
         return int(known[1])
     condition = computations[loop.called("condition")]
     bounds = [i.attributes for i in condition.instructions.values() if i.opcode == "constant" and "s32" in i.type]
-    numbers = [int(found[0]) for bound in bounds if (found := re.match(r"\d+", bound))]
+    numbers = [int(match[0]) for bound in bounds if (match := re.match(r"\d+", bound))]
     return max(numbers, default=1)
 
 
@@ -293,7 +294,7 @@ def _written(computation: _Computation, fusion: _Instruction) -> float:
 def _sendings(
     computations: Mapping[str, _Computation], inside: _Computation, instruction: _Instruction
 ) -> Iterator[tuple[str, float]]:
-    """The kind and the bytes of the collectives that an instruction is or, as a fusion, contains."""
+    """Yield the kind and the bytes of the collectives that an instruction is or, as a fusion, contains."""
     if instruction.opcode == "fusion":
         fused = computations[instruction.called("calls")]
         for inner in fused.instructions.values():
@@ -320,7 +321,7 @@ def _sent(kind: str, instruction: _Instruction, inside: _Computation) -> float:
 
 
 def _group(attributes: str) -> int:
-    """The devices of one group of a collective, from any of XLA's notations."""
+    """Return the devices of one group of a collective, from any of XLA's notations."""
     if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", mesh[2]))

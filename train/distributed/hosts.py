@@ -21,7 +21,7 @@ from shards.storage.errors import UsageError, UserError
 from train.distributed.peer_monitor import Place
 from train.distributed.processes import AUTO, Hosts
 
-_ADDRESS_KEY = "reservoir/lifeline"
+_ADDRESS_KEY = "reservoir/monitor"
 _ADDRESS_MILLISECONDS = 60_000
 
 
@@ -32,7 +32,7 @@ class HostsError(UserError):
 def join(given: Hosts, address: str) -> Place:
     """Connect to the other processes of the run; must come before anything asks for devices.
 
-    `address` is the port and the token of this process's `Lifeline`; the place names those of process 0. Raises
+    `address` is the port and the token of this process's `PeerMonitor`; the place names those of process 0. Raises
     `UsageError` for impossible numbers, `HostsError` if the others do not come.
     """
     given.check()
@@ -41,19 +41,22 @@ def join(given: Hosts, address: str) -> Place:
             jax.distributed.initialize()
         else:
             jax.distributed.initialize(given.coordinator, given.hosts, given.host)
+        client, coordinator = global_state.client, global_state.coordinator_address
+        if client is None or coordinator is None:
+            raise HostsError(f"could not connect to the coordinator {given.coordinator}")
         if global_state.process_id == 0:
-            global_state.client.key_value_set(_ADDRESS_KEY, address)
-        first = global_state.client.blocking_key_value_get(_ADDRESS_KEY, _ADDRESS_MILLISECONDS)
+            client.key_value_set(_ADDRESS_KEY, address)
+        first = client.blocking_key_value_get(_ADDRESS_KEY, _ADDRESS_MILLISECONDS)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise HostsError(f"could not connect to the coordinator {given.coordinator}: {reason}") from error
-    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+    host = coordinator.rpartition(":")[0].strip("[]")
     port, token = first.split()
     return Place(global_state.process_id, global_state.num_processes, host, int(port), token)
 
 
 def is_first() -> bool:
-    """Whether this process writes what is written once."""
+    """Return whether this process writes what is written once."""
     return jax.process_index() == 0
 
 
@@ -64,7 +67,7 @@ def wait_for_all(where: str) -> None:
 
 
 def all_agree(holds: bool) -> bool:
-    """Whether something holds on every process; all must ask."""
+    """Return whether something holds on every process; all must ask."""
     if jax.process_count() == 1:
         return holds
     return bool(multihost_utils.process_allgather(np.array(holds)).all())
@@ -81,7 +84,7 @@ def check_same(what: bytes) -> None:
 
 
 def whole(tree: Any) -> Any:
-    """The arrays of a tree in full, as NumPy arrays on every process, wherever their parts lie; all must ask."""
+    """Return the arrays of a tree in full, as NumPy arrays on every process, wherever their parts lie; all must ask."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
     return jax.tree.map(lambda leaf: np.asarray(multihost_utils.process_allgather(leaf, tiled=True)), tree)

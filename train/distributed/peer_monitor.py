@@ -37,21 +37,21 @@ class Place:
     """What a connection must present, so that nothing else on the network counts as a process of the run."""
 
     def name(self, process: int) -> str:
-        """A process as messages name it."""
+        """Return a process as messages name it."""
         return f"process {process} of {self.processes}"
 
 
-class Lifeline:
+class PeerMonitor:
     """The connections of one process, watched through a selector whose keys hold functions to call.
 
-    Every process listens from the start, because which one is process 0 may be known only when they have met.
+    Every process listens from the start, because which one is process 0 may be known only when they are connected.
     """
 
     def __init__(self, selector: selectors.BaseSelector):
         self.news: str | None = None
         """What is known of a process that ended before the run did."""
         self._selector = selector
-        self._place: Place | None = None
+        self._place = Place(0, 1, "", 0, "")
         self._peers: dict[socket.socket, int] = {}
         self._partial: dict[socket.socket, bytes] = {}
         dual = socket.has_dualstack_ipv6()
@@ -80,7 +80,7 @@ class Lifeline:
         _send(connection, {"token": place.token, "process": place.process})
 
     def close(self, failure: str | None = None) -> None:
-        """Tell the others that this process has finished, or why the run cannot go on, and disconnect."""
+        """Tell the others that this process has finished, or why the run has failed, and disconnect."""
         for connection in list(self._partial):
             if connection in self._peers:
                 _send(connection, {"failure": failure} if failure else {"finished": True})

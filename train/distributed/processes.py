@@ -30,7 +30,7 @@ class Hosts:
         elif self.coordinator == AUTO:
             if numbers != (None, None):
                 raise UsageError("--coordinator auto finds --hosts and --host by itself; leave them out")
-        elif None in numbers:
+        elif self.hosts is None or self.host is None:
             raise UsageError(f"--coordinator {self.coordinator} needs --hosts and --host")
         elif not 0 <= self.host < self.hosts:
             raise UsageError(f"--host {self.host} is not one of 0 to {self.hosts - 1}, the processes of --hosts")

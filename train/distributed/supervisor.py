@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from shards.storage.errors import UsageError, UserError
-from train.distributed.peer_monitor import Lifeline, Place
+from train.distributed.peer_monitor import PeerMonitor, Place
 from train.distributed.processes import Hosts
 
 FAILED = 1
-"""The exit status of every process of a run that one process could not go on with."""
+"""The exit status of every process of a run that has failed in one of them."""
 _GRACE_SECONDS = 2.0
 """How long the work may take to end by itself after another process has ended: often it fails for the same reason."""
 _NEWS_SECONDS = 1.0
@@ -64,8 +64,8 @@ def supervised(given: Hosts, work: Callable[[], int]) -> int:
     if given.coordinator is None:
         return work()
     with selectors.DefaultSelector() as selector:
-        lifeline = Lifeline(selector)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        monitor = PeerMonitor(selector)
+        parent_end, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         native, native_end = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -73,23 +73,23 @@ def supervised(given: Hosts, work: Callable[[], int]) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         child = os.fork()
         if child == 0:
-            ours.close()
+            parent_end.close()
             os.close(native)
-            lifeline.release()
+            monitor.release()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-            _work(given, work, lifeline.address, theirs, native_end)
-        theirs.close()
+            _work(given, work, monitor.address, child_end, native_end)
+        child_end.close()
         os.close(native_end)
-        return _Supervisor(child, selector, lifeline, ours, native).run()
+        return _Supervisor(child, selector, monitor, parent_end, native).run()
 
 
 class _Supervisor:
     """The parent of the process that works."""
 
     def __init__(
-        self, child: int, selector: selectors.BaseSelector, lifeline: Lifeline, reports: socket.socket, native: int
+        self, child: int, selector: selectors.BaseSelector, monitor: PeerMonitor, reports: socket.socket, native: int
     ):
-        self._child, self._selector, self._lifeline = child, selector, lifeline
+        self._child, self._selector, self._monitor = child, selector, monitor
         self._reports, self._native = reports, native
         self._place: Place | None = None
         self._report: _Report | None = None
@@ -109,11 +109,11 @@ class _Supervisor:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, interrupt)
         if status == 0:
-            self._lifeline.close()
+            self._monitor.close()
             self._relay(0.0)
             return 0
         if self._report.consequence if self._report else status == -signal.SIGABRT:
-            self._turn_until(lambda: self._lifeline.news, _NEWS_SECONDS)
+            self._turn_until(lambda: self._monitor.news, _NEWS_SECONDS)
         return self._explain(status)
 
     def _forward(self, number: int, frame: object) -> None:
@@ -122,7 +122,7 @@ class _Supervisor:
             os.kill(self._child, number)
 
     def _wait(self) -> int:
-        """The exit status of the child, negative for a signal."""
+        """Return the exit status of the child, negative for a signal."""
         deadline = None
         while True:
             self._turn(0.1)
@@ -132,7 +132,7 @@ class _Supervisor:
                 while self._turn(0.0):
                     pass
                 return os.waitstatus_to_exitcode(status)
-            if self._lifeline.news and deadline is None:
+            if self._monitor.news and deadline is None:
                 deadline = time.monotonic() + _GRACE_SECONDS
             if deadline is not None and time.monotonic() > deadline:
                 # It may be in a collective that never ends, where it takes no other signal.
@@ -140,23 +140,23 @@ class _Supervisor:
 
     def _explain(self, status: int) -> int:
         """Say why the work ended and tell the others; returns the exit status."""
-        name, news, report = self._name(), self._lifeline.news, self._report
+        name, news, report = self._name(), self._monitor.news, self._report
         if report is not None and (report.status != FAILED or news is None):
             self._relay(0.0)
             if report.text:
                 sys.stderr.write(report.text)
-            self._lifeline.close(f"{name} failed: {report.summary}")
+            self._monitor.close(f"{name} failed: {report.summary}")
             return report.status
         aborted = any(_ABORTED_BY_JAX in text for _, text in self._kept)
         if news is None and aborted:
             news = "another process of the run died, or cannot be reached"
         if news is not None:
-            self._lifeline.close(news)
+            self._monitor.close(news)
             sys.stderr.write(f"error: {news}, so {name} ends too; {_CONTINUE}\n")
             return FAILED
         self._relay(0.0)
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        self._lifeline.close(f"{name} {how}")
+        self._monitor.close(f"{name} {how}")
         sys.stderr.write(f"error: the work of {name} {how}; {_CONTINUE}\n")
         return FAILED
 
@@ -184,7 +184,7 @@ class _Supervisor:
         if "place" in fields:
             self._place = Place(**fields["place"])
             try:
-                self._lifeline.connect(self._place)
+                self._monitor.connect(self._place)
             except OSError as error:
                 sys.stderr.write(
                     f"{self._name()} cannot reach {self._place.host}:{self._place.port} ({error}); open the ports"
@@ -192,9 +192,9 @@ class _Supervisor:
                 )
         else:
             self._report = _Report(**fields["report"])
-            if not self._report.consequence and self._lifeline.news is None:
+            if not self._report.consequence and self._monitor.news is None:
                 # Before the collectives of the others fail for it.
-                self._lifeline.close(f"{self._name()} failed: {self._report.summary}")
+                self._monitor.close(f"{self._name()} failed: {self._report.summary}")
 
     def _read_native(self) -> None:
         data = os.read(self._native, 1 << 16)
@@ -243,7 +243,7 @@ def _work(given: Hosts, work: Callable[[], int], address: str, reports: socket.s
 
 
 def _may_follow(error: BaseException | None) -> bool:
-    """Whether something that XLA's runtime raised, as when a collective fails, is among the causes of an error."""
+    """Return whether an error was caused by XLA's runtime, as when a collective fails."""
     while error is not None:
         if type(error).__name__ == "JaxRuntimeError":
             return True
@@ -252,7 +252,7 @@ def _may_follow(error: BaseException | None) -> bool:
 
 
 def _end_with_parent(reports: socket.socket) -> None:
-    """End at once when the parent is gone: without it, nobody would learn how this process ended."""
+    """End at once when the parent is gone, because no other process reports how this one ends."""
     with contextlib.suppress(OSError):
         reports.recv(1)
     os._exit(FAILED)

@@ -29,7 +29,7 @@ class Answers(NamedTuple):
     """The outcome of the queries of one objective, each array `[queries]`.
 
     `right` is float32, 1/k for a partner among k equally similar ones; `asked` is bool; `odds` is the chance to guess
-    right, 0 for queries that are not asked; `example` is the row of the batch that the query belongs to.
+    right, 0 for queries that do not count; `example` is the row of the batch that the query belongs to.
     """
 
     right: jax.Array
@@ -44,14 +44,15 @@ def answers(
     config: ReserveConfig,
     rows_per_block: int = ROWS_PER_BLOCK,
 ) -> dict[str, Answers]:
-    """Whether each query `x` finds its partner, from the pairs of a whole batch, in the order of examples.
+    """Return whether each query `x` finds its partner, from the pairs of a whole batch, in the order of examples.
 
-    Keys are `accuracy/OBJECTIVE` and `accuracy_within_video/OBJECTIVE`. Invalid pairs are neither asked nor candidates;
-    web text has no video and is left out within it. The similarities of `rows_per_block` queries exist at once.
+    Keys are `accuracy/OBJECTIVE` and `accuracy_within_video/OBJECTIVE`. Invalid pairs are neither queries nor
+    candidates; web text has no video and is left out within it. The similarities of `rows_per_block` queries exist at
+    once.
     """
     videos = _videos(outputs, batch, config)
     asking = pair_examples(outputs, batch, config)
-    found = {}
+    results = {}
     for objective in OBJECTIVES:
         arrays = outputs[objective]
         x, keys = arrays["x"], arrays["y"]
@@ -68,8 +69,8 @@ def answers(
         ):
             right = jnp.where(asked, credit[:, i], 0)
             odds = jnp.where(asked, 1 / jnp.maximum(candidates[:, i], 1), 0)
-            found[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
-    return found
+            results[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
+    return results
 
 
 def _of_rows(
@@ -98,18 +99,18 @@ def accuracies(
     rows_per_block: int = ROWS_PER_BLOCK,
 ) -> dict[str, jax.Array]:
     """Shares of right answers under the keys of `answers`, and what guessing gives under the same with `chance`."""
-    found = {}
+    results = {}
     for name, given in answers(outputs, batch, config, rows_per_block).items():
         count = jnp.maximum(given.asked.sum(), 1)
-        found[name] = given.right.sum() / count
-        found[name.replace("accuracy", "chance")] = given.odds.sum() / count
-    return found
+        results[name] = given.right.sum() / count
+        results[name.replace("accuracy", "chance")] = given.odds.sum() / count
+    return results
 
 
 def _videos(
     outputs: Outputs, batch: Mapping[str, jax.Array], config: ReserveConfig
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """The video of every query and of every candidate, a number that no other example has."""
+    """Return the video of every query and of every candidate, a number that no other example has."""
     examples = batch["images"].shape[0]
     distinct = batch["video_src_index"].max() + 1
     videos = batch["video_src_index"] + distinct * jnp.arange(examples)[:, None]
@@ -126,7 +127,7 @@ def _videos(
 
 
 def _sounds_in_order(batch: Mapping[str, jax.Array], config: ReserveConfig) -> jax.Array:
-    """The sounds of every example, those asked for first (docs/spec/model.md 15.6), int32 `[examples, sounds]`."""
+    """Return the sounds of every example, the targets first (docs/spec/model.md 15.6), int32 `[examples, sounds]`."""
     asks = batch["text2audio"] == MASKAUDIO
     sounds = jnp.arange(config.audio_spans)
     hits = asks[..., None] & (batch["text2audio/audio_ptr"][..., None] == sounds)
@@ -134,7 +135,7 @@ def _sounds_in_order(batch: Mapping[str, jax.Array], config: ReserveConfig) -> j
 
 
 def _videos_of_spans(batch: Mapping[str, jax.Array], of_sounds: jax.Array) -> jax.Array:
-    """The video that each text span was spoken in, int32 `[examples, spans]`; -1 for web text."""
+    """Return the video that each text span was spoken in, int32 `[examples, spans]`; -1 for web text."""
     rows = jnp.arange(batch["text_spans"].shape[1])
     sound = jnp.full((len(of_sounds), len(rows)), -1)
     for kind in ("text2audio", "audio2text"):

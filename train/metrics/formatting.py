@@ -1,6 +1,6 @@
 """The figures of a run: one JSON line for the file, one short line for the terminal.
 
-After a restart the lines beyond the restored step are dropped, so that the file always tells one uninterrupted story.
+After a restart the lines beyond the restored step are dropped, so that the file is that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MetricsLog:
     def lines(self) -> list[dict[str, Any]]:
         """Read all complete lines, oldest first.
 
-        A line that a killed process left unfinished is passed over. Raises `MetricsError` for other damage.
+        A line that a killed process did not finish is skipped. Raises `MetricsError` for other damage.
         """
         if not filesystem.exists(self.path):
             return []
@@ -57,21 +57,23 @@ class MetricsLog:
         filesystem.append_line(self.path, json.dumps(finite).encode())
 
     def drop_after(self, step: int) -> None:
-        """Forget what came after a step."""
+        """Remove the lines after a step."""
         kept = [line for line in self.lines() if line["step"] <= step]
         if filesystem.exists(self.path):
             filesystem.write_bytes(self.path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
 
 
 def console_line(metrics: Mapping[str, float], steps: int) -> str:
-    """The figures of a line of training or of evaluation that a person wants to see go by."""
+    """Return a line of metrics, of training or evaluation, as one short line for the console."""
     if "val/loss" in metrics:
-        found = (
+        accuracies = (
             f"{name.rpartition('/')[2]} {metrics[name]:.1%} (chance {metrics[name.replace('accuracy', 'chance')]:.1%})"
             for name in metrics
             if name.startswith("val/accuracy/")
         )
-        return f"step {metrics['step']:.0f}/{steps}  val loss {metrics['val/loss']:.4f}  accuracy {', '.join(found)}"
+        return (
+            f"step {metrics['step']:.0f}/{steps}  val loss {metrics['val/loss']:.4f}  accuracy {', '.join(accuracies)}"
+        )
     seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]
     line = (
         f"step {metrics['step']:.0f}/{steps}  loss {metrics['loss']:.4f}"

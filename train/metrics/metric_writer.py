@@ -114,7 +114,7 @@ def _wandb_run(workdir: str, config: Mapping[str, Any]) -> Any:
         raise UsageError(
             f"{_PROJECT} is {os.environ[_PROJECT]!r} but wandb is not installed; install it or unset {_PROJECT}"
         )
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports] - not among the locked packages
 
     name, run_id = _run_name(workdir)
     run_id = os.environ.get("WANDB_RUN_ID", run_id)

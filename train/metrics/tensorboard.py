@@ -31,7 +31,7 @@ class EventFiles:
     """Write the events of a run from a step on into a folder. Raises `StorageError` if they cannot be written."""
 
     def __init__(self, folder: str, step: int):
-        """Start a file; `step` is where the run goes on, and later steps in other files of the folder are void."""
+        """Start a file; `step` is where the run continues; later steps in other files of the folder are void."""
         # Nanoseconds: a process in a container has the same number at every start, and replaces nothing that way.
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         kind = _Objects if filesystem.is_remote(folder) else _LocalFile

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def credited(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether the highest of `logits [..., n]` is the label's, float32 `[...]`: 1/k if it is one of k equal ones.
+    """Return whether the label has the highest of `logits [..., n]`, float32 `[...]`: 1/k if k are equally high.
 
     An option of -inf does not take part. A row with NaN or an infinite highest score gets 0.
     """

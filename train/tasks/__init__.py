@@ -41,7 +41,8 @@ class Task:
 
     name: str
     reader: QuestionConfig
-    parser: Callable[[QuestionConfig], RecordParser]
+    parser: Callable[[Any], RecordParser]
+    """Makes the parser of records from the configuration of `reader`'s class."""
     dropped: tuple[str, ...]
     """Parts of a pretrained model that the task has no use for."""
     logits: Callable[[MerlotReserve, dict, Batch], Logits]
@@ -49,7 +50,7 @@ class Task:
     right: Callable[[Logits, Batch], dict[str, jax.Array]]
     labels: Callable[[Batch], dict[str, jax.Array]]
     best: str
-    fit: Callable[[QuestionConfig, bytes], QuestionConfig] | None = None
+    fit: Callable[[Any, bytes], QuestionConfig] | None = None
     """Takes the sizes of the task from its first record; None where the task fixes them."""
     submit: Callable[[Mapping[str, Predictions], str], list[str]] | None = None
     submitted_splits: tuple[str, ...] = ()

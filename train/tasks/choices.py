@@ -6,11 +6,13 @@ encoded once for all rows (docs/spec/training.md 10).
 
 from __future__ import annotations
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 
 from model.checkpoints import DROPPED_BY_TASK
-from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve
+from model.reserve import PADDING_SEGMENT, JointInputs, MerlotReserve, apply_method
 from shards.records.choices import ClipParser, fit
 from shards.tokens import AUDIOSPAN
 from train.metrics.tie_credit import credited
@@ -23,9 +25,9 @@ Scores = dict[str, jax.Array]
 
 
 def logits(module: MerlotReserve, params: dict, batch: Batch) -> Scores:
-    """Scores of the options."""
+    """Return scores of the options."""
     arrays = {name: array for name, array in batch.items() if name in _READ}
-    return module.apply({"params": params}, arrays, params["proj"]["kernel"], method=_scores)
+    return apply_method(module, params, _scores, arrays, params["proj"]["kernel"])
 
 
 _READ = ("images", "audio_clips", "textonly_seqs", "audio_seqs", "is_segment")
@@ -49,13 +51,13 @@ def _scores(model: MerlotReserve, batch: Batch, kernel: jax.Array) -> Scores:
     rows["text"] = _rows(model, batch["textonly_seqs"], vision, None, shown)
 
     def joined(*parts: jax.Array) -> jax.Array:
-        """The rows of a question side by side, because joining whole batches would move rows between devices."""
+        """Return the rows of a question side by side, because joining whole batches would move rows between devices."""
         grouped = [part.reshape(questions, options, *part.shape[1:]) for part in parts]
         return jnp.concatenate(grouped, axis=1).reshape(-1, *parts[0].shape[1:])
 
     tokens, inputs = jax.tree.map(joined, *rows.values())
-    found = scores_at_mask(model, inputs, tokens, kernel).reshape(questions, len(rows), options)
-    return {name: found[:, index] for index, name in enumerate(rows)}
+    rows_of_scores = scores_at_mask(model, inputs, tokens, kernel).reshape(questions, len(rows), options)
+    return {name: rows_of_scores[:, index] for index, name in enumerate(rows)}
 
 
 def _rows(
@@ -79,26 +81,26 @@ def _rows(
     return tokens, joint
 
 
-def losses(found: Scores, batch: Batch) -> dict[str, jax.Array]:
-    """The cross-entropy beside the sound and beside the subtitles; their sum is trained on."""
-    return {f"loss_{name}": cross_entropy(scores, batch["labels"]) for name, scores in found.items()}
+def losses(scores: Scores, batch: Batch) -> dict[str, jax.Array]:
+    """Return the cross-entropy beside the sound and beside the subtitles; their sum is trained on."""
+    return {f"loss_{name}": cross_entropy(one, batch["labels"]) for name, one in scores.items()}
 
 
-def right(found: Scores, batch: Batch) -> dict[str, jax.Array]:
+def right(scores: Scores, batch: Batch) -> dict[str, jax.Array]:
     """Credit for the choice beside subtitles, beside the sound, and for that of both together."""
-    hits = {name: credited(scores, batch["labels"]) for name, scores in found.items()}
-    return hits | {"joint": credited(joint_probabilities(found), batch["labels"])}
+    hits = {name: credited(one, batch["labels"]) for name, one in scores.items()}
+    return hits | {"joint": credited(joint_probabilities(scores), batch["labels"])}
 
 
 def labels(batch: Batch) -> dict[str, jax.Array]:
-    """The right option behind each metric."""
+    """Return the right option behind each metric."""
     names = ("audio", "text", "joint") if "audio_seqs" in batch else ("text", "joint")
     return dict.fromkeys(names, batch["labels"][:, None])
 
 
-def joint_probabilities(found: Scores) -> jax.Array:
-    """The sum of the soft-max outputs beside sound and subtitles `[batch, options]`."""
-    return sum(jax.nn.softmax(jnp.asarray(scores)) for scores in found.values())
+def joint_probabilities(scores: Scores) -> jax.Array:
+    """Return the sum of the soft-max outputs beside sound and subtitles `[batch, options]`."""
+    return reduce(jnp.add, (jax.nn.softmax(jnp.asarray(one)) for one in scores.values()))
 
 
 TASK = Task(

@@ -1,6 +1,6 @@
 """How well a classifier answers a split, and what it answers: accuracies with counts, predictions, leaderboard files.
 
-Every question is asked once, also the last ones that fill no batch, and all hosts take part.
+Every question counts once, also those of a last batch that is not full, and all hosts take part.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ def check_finite(ids: Sequence[str], logits: Logits) -> None:
         )
 
 
-def accuracies(found: Predictions) -> dict[str, Accuracy]:
+def accuracies(predictions: Predictions) -> dict[str, Accuracy]:
     """Compute the accuracy of each metric from predictions whose questions have labels."""
-    options = jax.tree.leaves(found.logits)[0].shape[-1]
+    options = jax.tree.leaves(predictions.logits)[0].shape[-1]
     results = {}
-    for name, right in found.right.items():
-        labels = found.labels[name]
+    for name, right in predictions.right.items():
+        labels = predictions.labels[name]
         chance = options ** -labels.shape[1]
         total, asked = float(right.sum(dtype=np.float64)), len(right)
         interval = wilson(total / asked, asked)
@@ -134,21 +134,21 @@ def evaluate(options: QuestionEvaluation) -> int:
     predictions = evaluator(classifier.params, options.data, options.split)
     if options.predictions is not None:
         write_predictions(predictions, options.predictions)
-    found = accuracies(predictions)
+    results = accuracies(predictions)
     if options.json:
-        figures = {name: dataclasses.asdict(one) | {"share": one.share} for name, one in found.items()}
+        figures = {name: dataclasses.asdict(one) | {"share": one.share} for name, one in results.items()}
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         title = f"{options.checkpoint} on {options.split} of {options.data}; one of k equal scores counts 1/k"
-        Console().print(accuracy_table(title, found))
+        Console().print(accuracy_table(title, results))
     return 0
 
 
-def write_predictions(found: Predictions, path: str) -> None:
+def write_predictions(predictions: Predictions, path: str) -> None:
     """Write a line of JSON for each question: `id`, `scores` as the task computes them, `labels` and `credit`."""
     lines = []
-    for row, name in enumerate(found.ids):
-        values = {"scores": found.logits, "labels": dict(found.labels), "credit": dict(found.right)}
+    for row, name in enumerate(predictions.ids):
+        values = {"scores": predictions.logits, "labels": dict(predictions.labels), "credit": dict(predictions.right)}
         lines.append({"id": name} | jax.tree.map(lambda array, row=row: array[row].tolist(), values))
     filesystem.write_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
@@ -165,9 +165,9 @@ def submit(task: Task, evaluator: Evaluator, classifier: Classifier, data: str, 
     return task.submit(predictions, folder)
 
 
-def metrics(found: dict[str, Accuracy]) -> dict[str, Any]:
+def metrics(results: dict[str, Accuracy]) -> dict[str, Any]:
     """Flatten accuracies to the figures of a line of metrics."""
-    figures: dict[str, Any] = {f"val/{name}": one.share for name, one in found.items()}
-    figures |= {f"val/chance/{name}": one.chance for name, one in found.items()}
-    figures |= {f"val/majority/{name}": one.majority for name, one in found.items()}
-    return figures | {"val/questions": max((one.asked for one in found.values()), default=0)}
+    figures: dict[str, Any] = {f"val/{name}": one.share for name, one in results.items()}
+    figures |= {f"val/chance/{name}": one.chance for name, one in results.items()}
+    figures |= {f"val/majority/{name}": one.majority for name, one in results.items()}
+    return figures | {"val/questions": max((one.asked for one in results.values()), default=0)}

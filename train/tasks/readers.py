@@ -1,4 +1,4 @@
-"""What the reader makes of the questions of each task unless told otherwise, by the task's name."""
+"""The default configuration of the reader for each task."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ PROJECTION_SCALE = 0.01
 
 
 def fresh_projection(hidden_size: int, key: jax.Array) -> dict[str, jax.Array]:
-    """The parameters of the new map: `kernel float32 [hidden, 1]`."""
+    """Return the parameters of the new map: `kernel float32 [hidden, 1]`."""
     return {"kernel": PROJECTION_SCALE * jax.random.normal(key, (hidden_size, 1), jnp.float32)}
 
 
 def scores_at_mask(model: MerlotReserve, inputs: JointInputs, tokens: jax.Array, kernel: jax.Array) -> jax.Array:
-    """One score for every row `[rows]`, float32, from the joint output at its first MASK."""
+    """Return one score for every row `[rows]`, float32, from the joint output at its first MASK."""
     hidden = model.joint(inputs)
     first = jnp.argmax(tokens == MASK, axis=1)
     at_mask = jnp.take_along_axis(hidden, first[:, None, None], axis=1)[:, 0].astype(jnp.float32)

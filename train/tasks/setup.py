@@ -6,6 +6,7 @@ A checkpoint of the wrong kind, grid or vocabulary is refused with the reason be
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 from model import published
 from model.checkpoint_location import Location, locate
 from model.checkpoints import CheckpointError
-from model.config import DEFAULT_GRID, ConfigError, Remat, ReserveConfig
+from model.config import DEFAULT_GRID, ConfigError, Remat, RematPolicy, ReserveConfig
 from model.pretrained import Pretrained
 from model.reserve import InputError, initial_parameters
 from model.transformer import stack_layers
@@ -52,15 +53,14 @@ class QuestionSet:
 
 
 def open_questions(data: str, split: str | None) -> QuestionSet:
-    """What is known of the data before a record is read. Raises `UsageError` if there is none."""
+    """Return what is known of the data before a record is read. Raises `UsageError` if there is none."""
     opened = dataset.open_data(data, split)
-    beside = filesystem.join(opened.folder, TOKENIZER_NAME)
-    held = filesystem.read_bytes(beside) if filesystem.exists(beside) else None
-    return QuestionSet(of_data(opened.folder, opened.manifest), held)
+    path = filesystem.join(opened.folder, TOKENIZER_NAME)
+    return QuestionSet(of_data(opened.folder, opened.manifest), filesystem.read_existing(path))
 
 
 def fitted(task: Task, reader: QuestionConfig, data: str, split: str | None) -> QuestionConfig:
-    """The reader with the sizes of the data's first record, for a task that does not fix them.
+    """Return the reader with the sizes of the data's first record, for a task that does not fix them.
 
     Raises `UsageError` if it is a record of another kind.
     """
@@ -74,7 +74,7 @@ def fitted(task: Task, reader: QuestionConfig, data: str, split: str | None) -> 
 
 
 def spelled(reader: QuestionConfig, data: str, vocabulary: Vocabulary) -> QuestionConfig:
-    """The reader with its separators in the data's own vocabulary."""
+    """Return the reader with its separators in the data's own vocabulary."""
     if vocabulary.digest == fetch.TOKENIZER.sha256:
         return reader
     folder = dataset.open_data(data).folder
@@ -90,7 +90,7 @@ def spelled(reader: QuestionConfig, data: str, vocabulary: Vocabulary) -> Questi
 def start(
     task: Task, init: str, grid: tuple[int, int], dtype: str, vocabulary: Vocabulary, seed: int
 ) -> tuple[ReserveConfig, dict]:
-    """The model and the parameters to start from.
+    """Return the model and the parameters to start from.
 
     `init` is what `model.published.load` takes, a work folder of `train.pretrain`, or a key of `UNTRAINED`. Raises
     `UsageError` for weights that this task cannot start from.
@@ -113,15 +113,17 @@ def start(
     return model, {"proj": fresh_projection(model.hidden_size, jax.random.fold_in(key, 1))} | wanted
 
 
-def with_layout(model: ReserveConfig, params: dict, scan_layers: bool, remat: str) -> tuple[ReserveConfig, dict]:
-    """The same network with its layers in one loop, and with what its stacks keep for the backward pass."""
+def with_layout(
+    model: ReserveConfig, params: dict, scan_layers: bool, remat: RematPolicy
+) -> tuple[ReserveConfig, dict]:
+    """Return the same network with its layers in one loop, and with what its stacks keep for the backward pass."""
     policy = Remat(vision=remat, audio=remat, span="none", joint=remat)
     model = dataclasses.replace(model, scan_layers=scan_layers, remat=policy)
     return model, stack_layers(params) if scan_layers else params
 
 
 def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
-    """A finetuned model for the questions in `data`, as its run left it or as it was published.
+    """Return a finetuned model for the questions in `data`, as its run left it or as it was published.
 
     Raises `UsageError` if it is none, or of another vocabulary.
     """
@@ -134,7 +136,7 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
         if stored["task"] != task.name:
             raise UsageError(f"{location} was finetuned on {stored['task']}, not on {task.name}; name its own task")
 
-        def parse(values: dict[str, Any]) -> tuple[QuestionConfig, ReserveConfig]:
+        def parse(values: Mapping[str, Any]) -> tuple[QuestionConfig, ReserveConfig]:
             return reader_from(task, values["input"]), model_from(values["model"])
 
         reader, model = run_config.parsed(location.run, parse, stored)
@@ -151,13 +153,13 @@ def load_classifier(task: Task, checkpoint: str, data: str) -> Classifier:
 
 
 def reader_from(task: Task, stored: dict[str, Any]) -> QuestionConfig:
-    """The reader's configuration behind its JSON."""
+    """Return the reader's configuration behind its JSON."""
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     return dataclasses.replace(task.reader, **plain)
 
 
 def model_from(stored: dict[str, Any]) -> ReserveConfig:
-    """The model's configuration behind its JSON."""
+    """Return the model's configuration behind its JSON."""
     return ReserveConfig(**{**stored, "remat": Remat(**stored["remat"])})
 
 
@@ -169,7 +171,7 @@ def _located(flag: str, name: str) -> Location:
 
 
 def _pretrained_config(location: Location) -> ReserveConfig | None:
-    """The model of the pretraining run that the weights are of, if it is known."""
+    """Return the model of the pretraining run that the weights are of, if it is known."""
     if location.run is None:
         return None
     stored = run_config.read_config(location.run)
@@ -189,9 +191,9 @@ def _load(location: Location, grid: tuple[int, int], dtype: str, config: Reserve
 
 
 def _check_vocabulary(name: str, loaded: Pretrained, vocabulary: Vocabulary) -> None:
-    ours = tokenizer.digest(loaded.tokenizer_file) if loaded.tokenizer_file else fetch.TOKENIZER.sha256
-    if ours != vocabulary.digest or loaded.config.vocabulary_size != vocabulary.size:
+    digest = tokenizer.digest(loaded.tokenizer_file) if loaded.tokenizer_file else fetch.TOKENIZER.sha256
+    if digest != vocabulary.digest or loaded.config.vocabulary_size != vocabulary.size:
         raise UsageError(
             f"the data has the vocabulary {vocabulary.digest[:12]} of {vocabulary.size} tokens and {name} was trained"
-            f" with {ours[:12]} of {loaded.config.vocabulary_size}; prepare the data with --tokenizer of the weights"
+            f" with {digest[:12]} of {loaded.config.vocabulary_size}; prepare the data with --tokenizer of the weights"
         )

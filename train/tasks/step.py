@@ -7,7 +7,7 @@ finetuning began with, which its state carries (docs/spec/training.md 7).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -29,18 +29,18 @@ _NOT_COMPUTED = ("id", IS_RECORD)
 
 
 def task_shapes(task: Task, model: ReserveConfig) -> dict:
-    """The parameters of a classifier as a tree of `jax.ShapeDtypeStruct`."""
+    """Return the parameters of a classifier as a tree of `jax.ShapeDtypeStruct`."""
     shapes = {name: tree for name, tree in parameter_shapes(model).items() if name not in task.dropped}
     return shapes | {"proj": {"kernel": jax.ShapeDtypeStruct((model.hidden_size, 1), jnp.float32)}}
 
 
 def state_shapes(task: Task, model: ReserveConfig, optimizer: OptimizerConfig) -> TrainState:
-    """The state as a tree of `jax.ShapeDtypeStruct`; nothing is allocated."""
+    """Return the state as a tree of `jax.ShapeDtypeStruct`; nothing is allocated."""
     return jax.eval_shape(partial(_fresh_state, optimizer=optimizer), task_shapes(task, model))
 
 
 def initial_state(params: dict, optimizer: OptimizerConfig, mesh: Mesh) -> TrainState:
-    """A new run on the mesh, from and toward `params`."""
+    """Return a new run on the mesh, from and toward `params`."""
     fresh = partial(_fresh_state, optimizer=optimizer)
     shardings = state_shardings(mesh, jax.eval_shape(fresh, params))
     # NumPy arrays, because those of one host's device cannot be spread over others.
@@ -62,7 +62,7 @@ def _fresh_state(params: dict, optimizer: OptimizerConfig) -> TrainState:
 def make_step(
     task: Task, model: ReserveConfig, optimizer: OptimizerConfig, mesh: Mesh, microbatches: int = 1
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The compiled step; it takes over the state and returns the next one with float32 metrics.
+    """Return the compiled step; it takes over the state and returns the next one with float32 metrics.
 
     Each device takes its examples in `microbatches` parts, one after the other; their gradients are averaged in
     float32, so that only memory depends on the number.
@@ -99,7 +99,7 @@ def _step(
         logits = task.logits(module, params, part)
         right = {f"accuracy/{name}": hit for name, hit in task.right(logits, part).items()}
         means = jax.tree.map(lambda each: each.astype(jnp.float32).mean(), task.losses(logits, part) | right)
-        return sum(value for name, value in means.items() if name.startswith("loss")), means
+        return reduce(jnp.add, (value for name, value in means.items() if name.startswith("loss"))), means
 
     examples = {name: array for name, array in batch.items() if name not in _NOT_COMPUTED}
     with sharding.on_mesh(mesh):
@@ -110,8 +110,8 @@ def _step(
             parts = jax.tree.map(in_parts, examples)
 
             def add(total: Any, part: Batch) -> tuple[Any, None]:
-                found = find(state.params, part)
-                return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, found), None
+                part_results = find(state.params, part)
+                return jax.tree.map(lambda t, f: t + f.astype(jnp.float32) / microbatches, total, part_results), None
 
             shapes = jax.eval_shape(find, state.params, {name: part[0] for name, part in parts.items()})
             zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)

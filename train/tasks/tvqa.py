@@ -12,9 +12,9 @@ from train.tasks.readers import READERS
 
 
 def logits(module: MerlotReserve, params: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Scores float32 `[batch, 5]` beside the sound, and beside the subtitles."""
-    found = choices.logits(module, params, batch)
-    return found["audio"], found["text"]
+    """Return scores float32 `[batch, 5]` beside the sound, and beside the subtitles."""
+    scores = choices.logits(module, params, batch)
+    return scores["audio"], scores["text"]
 
 
 TASK = Task(

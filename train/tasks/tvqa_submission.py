@@ -39,7 +39,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def write(predictions: Mapping[str, Predictions], folder: str) -> list[str]:
     """Write `text.zip`, `audio.zip` and `joint.zip` of the splits `val` and `test`, checked; returns their paths."""
-    chosen = {split: _chosen(found) for split, found in predictions.items()}
+    chosen = {split: _chosen(one) for split, one in predictions.items()}
     paths = []
     for variant in VARIANTS:
         path = filesystem.join(folder, f"{variant}.zip")
@@ -51,10 +51,10 @@ def write(predictions: Mapping[str, Predictions], folder: str) -> list[str]:
     return paths
 
 
-def _chosen(found: Predictions) -> dict[str, dict[str, int]]:
+def _chosen(predictions: Predictions) -> dict[str, dict[str, int]]:
     """By variant, the option chosen for each question, keyed by its number with leading zeros."""
-    scores = dict(found.logits) | {"joint": joint_probabilities(found.logits)}
-    keys = [name.partition("~")[0] for name in found.ids]
+    scores = dict(predictions.logits) | {"joint": joint_probabilities(predictions.logits)}
+    keys = [name.partition("~")[0] for name in predictions.ids]
     if len(set(keys)) < len(keys):
         raise SubmissionError("two questions have the same number; the data holds one of them twice")
     options = {variant: np.asarray(scores[variant]).argmax(axis=-1).tolist() for variant in VARIANTS}
@@ -62,7 +62,7 @@ def _chosen(found: Predictions) -> dict[str, dict[str, int]]:
 
 
 def _archive(files: Mapping[str, dict]) -> bytes:
-    """A zip that depends on the content alone."""
+    """Return a zip that depends on the content alone."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
@@ -72,7 +72,7 @@ def _archive(files: Mapping[str, dict]) -> bytes:
 
 
 def check(path: str) -> dict[str, int]:
-    """The number of questions by file of an archive that the leaderboard takes. Raises `SubmissionError`."""
+    """Return the number of questions by file of an archive that the leaderboard takes. Raises `SubmissionError`."""
     return check_bytes(filesystem.read_bytes(path), path)
 
 
@@ -95,5 +95,5 @@ def check_bytes(data: bytes, path: str) -> dict[str, int]:
             raise SubmissionError(f"{path!r}: {name} holds no answers")
         for key, option in chosen.items():
             if not (key.isdecimal() and type(option) is int and 0 <= option < OPTIONS):
-                raise SubmissionError(f"{path!r}: {name} says {option!r} for {key!r}; numbers and 0 to 4 are taken")
+                raise SubmissionError(f"{path!r}: {name} is {option!r} for {key!r}; it must be a number from 0 to 4")
     return {name: len(chosen) for name, chosen in files.items()}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from model.checkpoints import DROPPED_BY_TASK
-from model.reserve import MerlotReserve
+from model.reserve import MerlotReserve, apply_method
 from shards.records.vcr import CHOICES, PREFIXES, VcrParser
 from train.metrics.tie_credit import credited
 from train.tasks import Batch, Task, vcr_submission
@@ -19,9 +19,9 @@ from train.tasks.scoring import cross_entropy, scores_at_mask
 
 
 def logits(module: MerlotReserve, params: dict, batch: Batch) -> jax.Array:
-    """Scores float32 `[batch, 2, 4]` of the answers and of the rationales."""
+    """Return scores float32 `[batch, 2, 4]` of the answers and of the rationales."""
     arrays = (batch["image"], batch["answers"], params["proj"]["kernel"])
-    return module.apply({"params": params}, *arrays, method=_scores)
+    return apply_method(module, params, _scores, *arrays)
 
 
 def _scores(model: MerlotReserve, image: jax.Array, answers: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -32,7 +32,7 @@ def _scores(model: MerlotReserve, image: jax.Array, answers: jax.Array, kernel: 
 
 
 def losses(scores: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-    """The cross-entropy of both choices, half each."""
+    """Return the cross-entropy of both choices, half each."""
     each = cross_entropy(scores, batch["labels"]) / 2
     return {"loss_qa": each[:, 0], "loss_qar": each[:, 1]}
 
@@ -44,7 +44,7 @@ def right(scores: jax.Array, batch: Batch) -> dict[str, jax.Array]:
 
 
 def labels(batch: Batch) -> dict[str, jax.Array]:
-    """The right answer, the right rationale, and both."""
+    """Return the right answer, the right rationale, and both."""
     both = batch["labels"]
     return {"qa": both[:, :1], "qar": both[:, 1:], "q2ar": both}
 

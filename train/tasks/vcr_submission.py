@@ -39,7 +39,7 @@ def write(predictions: Mapping[str, Predictions], folder: str) -> list[str]:
 
 
 def csv_of(test: Predictions) -> str:
-    """The CSV, sorted by the number in the id. Raises `SubmissionError` naming a question that is not complete."""
+    """Return the CSV, sorted by the number in the id. Raises `SubmissionError` for an incomplete question."""
     rows: dict[str, dict[str, float]] = {}
     order: dict[str, int] = {}
     for name, scores in zip(test.ids, np.asarray(test.logits, np.float64), strict=True):
@@ -62,7 +62,7 @@ def csv_of(test: Predictions) -> str:
 
 
 def check(path: str) -> int:
-    """The number of questions in a CSV that the leaderboard takes. Raises `SubmissionError` with what is wrong."""
+    """Return the number of questions in a valid CSV. Raises `SubmissionError` for an invalid one."""
     return check_bytes(filesystem.read_bytes(path), path)
 
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from train.distributed.peer_monitor import Lifeline, Place
+from train.distributed.peer_monitor import PeerMonitor, Place
 
 
 class Process:
@@ -14,10 +14,10 @@ class Process:
 
     def __init__(self, number, first=None):
         self.selector = selectors.DefaultSelector()
-        self.lifeline = Lifeline(self.selector)
-        port, token = (first or self).lifeline.address.split()
+        self.monitor = PeerMonitor(self.selector)
+        port, token = (first or self).monitor.address.split()
         self.port, self.token = int(port), token
-        self.lifeline.connect(Place(number, 3, "localhost", self.port, token))
+        self.monitor.connect(Place(number, 3, "localhost", self.port, token))
 
     def turn(self):
         for key, _ in self.selector.select(0.05):
@@ -27,7 +27,7 @@ class Process:
         """What it knows when it has read all that came."""
         for _ in range(3):
             self.turn()
-        return self.lifeline.news
+        return self.monitor.news
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def three():
     assert all(each.news() is None for each in processes)
     yield processes
     for each in processes:
-        each.lifeline.close()
+        each.monitor.close()
         each.selector.close()
 
 
 def die(process):
     """Close its connections without a word, as the kernel does."""
-    for connection in list(process.lifeline._partial):
-        process.lifeline._drop(connection)
+    for connection in list(process.monitor._partial):
+        process.monitor._drop(connection)
 
 
 def test_all_learn_which_process_died_before_process_0_ends(three):
@@ -64,7 +64,7 @@ def test_the_death_of_process_0_is_noticed_by_all(three):
 
 def test_a_failure_reaches_all_and_the_first_one_counts(three):
     first, second, third = three
-    third.lifeline.close("process 2 of 3 failed: a shard is damaged")
+    third.monitor.close("process 2 of 3 failed: a shard is damaged")
     assert first.news() == second.news() == "process 2 of 3 failed: a shard is damaged"
     die(second)
     assert first.news() == "process 2 of 3 failed: a shard is damaged"
@@ -72,8 +72,8 @@ def test_a_failure_reaches_all_and_the_first_one_counts(three):
 
 def test_processes_that_finish_are_no_news(three):
     first, second, third = three
-    second.lifeline.close()
-    first.lifeline.close()
+    second.monitor.close()
+    first.monitor.close()
     assert first.news() is None
     assert third.news() is None
 
@@ -102,4 +102,4 @@ def test_a_process_that_cannot_reach_process_0_says_so():
         closed.bind(("localhost", 0))
         place = Place(1, 2, "localhost", closed.getsockname()[1], "token")
         with pytest.raises(OSError, match="refused"):
-            Lifeline(selectors.DefaultSelector()).connect(place)
+            PeerMonitor(selectors.DefaultSelector()).connect(place)
