@@ -1,1 +1,1 @@
-"""Files and folders on disks and in buckets, downloads, errors and randomness: what every other package builds on."""
+"""Files and folders on disks and in buckets, downloads, error classes and keyed randomness."""

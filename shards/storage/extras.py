@@ -1,4 +1,4 @@
-"""Packages that only some roles of the toolkit install, and the sentence for a command that lacks one.
+"""Packages that only some roles of the toolkit install, and the error of a command that lacks one.
 
 A role is an extra of the distribution: `worker` for Beam jobs, `train`, `ask`, and `view` for pages and drawings.
 """
@@ -39,13 +39,13 @@ EXTRAS = {
     "yt_dlp": ("worker",),
     "zstandard": ("worker",),
 }
-"""The extras that a package is part of, by the name under which it is imported; a test compares pyproject.toml."""
+"""The extras that contain a package, by import name; a test compares this table with pyproject.toml."""
 
 
 def installed_roles() -> list[str]:
-    """The roles whose packages are all installed."""
-    found = {package for package in EXTRAS if importlib.util.find_spec(package) is not None}
-    return [role for role in ROLES if all(package in found for package, extras in EXTRAS.items() if role in extras)]
+    """Return the roles whose packages are all installed."""
+    installed = {package for package in EXTRAS if importlib.util.find_spec(package) is not None}
+    return [role for role in ROLES if all(package in installed for package, extras in EXTRAS.items() if role in extras)]
 
 
 class MissingPackageError(UsageError):
@@ -53,7 +53,7 @@ class MissingPackageError(UsageError):
 
 
 def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
-    """The error for a user if the module that was not found belongs to an extra, `None` otherwise."""
+    """Return the error to report if the missing module belongs to an extra, else `None`."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None

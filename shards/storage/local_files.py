@@ -1,7 +1,7 @@
 """The file layer on local disks; `shards.storage.filesystem` chooses it for paths without a scheme.
 
-A file is written beside its place under a temporary name, flushed to the disk and renamed. A killed process leaves at
-most a file that starts with `TEMPORARY_PREFIX`, which `remove_temporary_files` sweeps away.
+A file is written under a temporary name in the same folder, flushed to the disk and renamed. A killed process leaves at
+most a file that starts with `TEMPORARY_PREFIX`, which `remove_temporary_files` removes.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ TEMPORARY_PREFIX = ".incomplete-"
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder is there. Raises `StorageError` for what cannot be a path."""
+    """Return whether a file or folder exists. Raises `StorageError` for a string that cannot be a path."""
     with _named(path):
         return Path(path).exists()
 
 
 def size(path: str) -> int:
-    """Bytes of a file. Raises `StorageError` when it is not there."""
+    """Return the size of a file in bytes. Raises `StorageError` if it does not exist."""
     with _named(path):
         return Path(path).stat().st_size
 
 
 def open_read(path: str) -> BinaryIO:
-    """A file opened for reading bytes. Raises `StorageError` with the path and the cause."""
+    """Open a file for reading bytes. Raises `StorageError` with the path and the cause."""
     with _named(path):
         return Path(path).open("rb")
 
 
 def read_bytes(path: str, start: int, length: int | None) -> bytes:
-    """The bytes `[start, start + length)` of a file, or all from `start`."""
+    """Return the bytes `[start, start + length)` of a file, or all from `start`."""
     with open_read(path) as file, _named(path):
         file.seek(start)
         return file.read() if length is None else file.read(length)
 
 
 def read_end(path: str, length: int) -> bytes | None:
-    """The last `length` bytes of a file, all of it if it is shorter; `None` if there is no file."""
+    """Return the last `length` bytes of a file, or the whole file if it is shorter; `None` if it does not exist."""
     with _named(path):
         try:
             with Path(path).open("rb") as file:
@@ -58,7 +58,7 @@ def read_end(path: str, length: int) -> bytes | None:
 
 
 def copy_to(path: str, target: Path) -> bool:
-    """Copy a file; whether there is one."""
+    """Copy a file and return whether it exists."""
     with _named(path):
         try:
             shutil.copyfile(path, target)
@@ -68,7 +68,7 @@ def copy_to(path: str, target: Path) -> bool:
 
 
 def list_files(folder: str, suffix: str) -> list[str]:
-    """Sorted paths of the finished files directly in `folder` that end in `suffix`; empty if there is no folder."""
+    """Return the sorted paths of the finished files directly in `folder` that end in `suffix`."""
     if not _is_folder(folder):
         return []
     with _named(folder):
@@ -79,7 +79,7 @@ def list_files(folder: str, suffix: str) -> list[str]:
 
 
 def list_versions(folder: str) -> list[tuple[str, str]]:
-    """The files that `list_files` lists, each with what changes when its content does: its size and time."""
+    """Return the files that `list_files` lists, each with its version: size and modification time."""
     if not _is_folder(folder):
         return []
     start = folder.rstrip("/") or "/"
@@ -88,7 +88,7 @@ def list_versions(folder: str) -> list[tuple[str, str]]:
         for entry in os.scandir(folder):
             if entry.name.startswith(TEMPORARY_PREFIX) or not entry.is_file():
                 continue
-            # A file that goes while the folder is listed is not there.
+            # A file that is removed while the folder is listed counts as removed.
             with contextlib.suppress(FileNotFoundError):
                 versions.append((f"{start}/{entry.name}", _version(entry.stat())))
     return sorted(versions)
@@ -100,18 +100,18 @@ def _is_folder(folder: str) -> bool:
 
 
 def version(path: str) -> str:
-    """What `list_versions` gives for a file; empty if there is none."""
+    """Return the version of a file as `list_versions` does; empty if the file does not exist."""
     with contextlib.suppress(OSError):
         return _version(Path(path).stat())
     return ""
 
 
-def _version(about: os.stat_result) -> str:
-    return f"{about.st_size}-{about.st_mtime_ns}"
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def list_folders(folder: str) -> list[str]:
-    """Sorted names of the folders directly in `folder`; empty if there is none."""
+    """Return the sorted names of the folders directly in `folder`; empty if it does not exist."""
     with _named(folder):
         return sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir()) if exists(folder) else []
 
@@ -119,24 +119,24 @@ def list_folders(folder: str) -> list[str]:
 def create(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     """Write a file that appears under its name only if the block ends without an exception.
 
-    Parent folders are made. An existing file is replaced in one step.
+    Creates parent folders. An existing file is replaced atomically.
     """
     return _written(path, lambda temporary, target: temporary.replace(target))
 
 
 put = create
-"""On a disk a writer never sees another: the last one to finish counts."""
+"""On a disk writers do not detect each other: the last one to finish wins."""
 
 
 def create_new(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Write a file as `create` does, if there is none. Raises `ExistsError` if there is one when the block ends."""
+    """Write a new file as `create` does. Raises `ExistsError` if the file exists when the block ends."""
 
     def place(temporary: Path, target: Path) -> None:
         try:
-            # Unlike a rename, a link is refused where there is a file.
+            # Unlike a rename, a link fails where a file exists.
             target.hardlink_to(temporary)
         except FileExistsError:
-            raise ExistsError(f"{path!r} is there already") from None
+            raise ExistsError(f"{path!r} already exists") from None
         temporary.unlink()
 
     return _written(path, place)
@@ -144,7 +144,7 @@ def create_new(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
 
 @contextlib.contextmanager
 def _written(path: str, place: Callable[[Path, Path], object]) -> Iterator[BinaryIO]:
-    """Write a temporary file beside a path, and when it is on the disk, let `place` give it its name."""
+    """Write a temporary file next to a path, flush it to the disk, and publish it with `place(temporary, target)`."""
     target = Path(path)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name[-180:]}")
     with _named(path):
@@ -164,7 +164,7 @@ def _written(path: str, place: Callable[[Path, Path], object]) -> Iterator[Binar
 
 
 def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
-    """Replace a file's content by `change(content)` under a lock of its folder."""
+    """Replace a file's content with `change(content)` under a lock of its folder."""
     folder = Path(path).parent
     with _named(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def append_line(path: str, line: bytes) -> None:
     """Append one line with a single write, so that lines of several processes never mix.
 
     `line` must not contain a line break. A process killed in the middle leaves a last line without one; the next call
-    closes it first, so the torn line stays alone and a reader can drop it.
+    terminates it first, so the torn line stays on a line of its own and a reader can drop it.
     """
     target = Path(path)
     with _named(path):
@@ -200,7 +200,7 @@ def append_line(path: str, line: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file if it is there, and its folder if that is empty now."""
+    """Remove a file if it exists, and its folder if that is empty now."""
     target = Path(path)
     with _named(path):
         target.unlink(missing_ok=True)
@@ -209,13 +209,13 @@ def remove(path: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder with all that is in it, if it is there."""
+    """Remove a folder with its content, if it exists."""
     with _named(folder), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
 
 
 def remove_temporary_files(folder: str) -> int:
-    """Sweep the files and folders that killed processes left unfinished under `folder`; returns how many went."""
+    """Remove the unfinished files and folders of killed processes under `folder` and return their number."""
     if not _is_folder(folder):
         return 0
     leftovers = list(Path(folder).rglob(f"{TEMPORARY_PREFIX}*"))
@@ -228,11 +228,10 @@ def remove_temporary_files(folder: str) -> int:
 
 
 def make_folder(folder: str) -> None:
-    """Make sure a folder is there and can be written to. Raises `StorageError`."""
-    place = Path(folder)
+    """Create a folder if necessary and check that it is writable. Raises `StorageError`."""
     with _named(folder):
-        place.mkdir(parents=True, exist_ok=True)
-        if not os.access(place, os.W_OK):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
             raise StorageError(f"cannot write to the folder {folder!r}: permission denied")
 
 
@@ -240,7 +239,7 @@ def make_folder(folder: str) -> None:
 def exclusive(path: str, watch: bool) -> Iterator[None]:
     """Hold a lock file for the duration of the block. Raises `BusyError` at once if another process holds it.
 
-    The kernel drops the lock with the process, however it ends, so there is nothing to `watch`.
+    The kernel releases the lock with the process, so `watch` (see `object_store.exclusive`) has no effect.
     """
     del watch
     target = Path(path)
@@ -269,7 +268,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _named(path: str, file: BinaryIO | None = None) -> Iterator[None]:
-    """Turn a bare OSError into one sentence that names the path, and what a full disk lacks for `file`."""
+    """Turn an `OSError` into a `StorageError` that names the path and, on a full disk, the size of `file`."""
     try:
         yield
     except StorageError:
@@ -286,5 +285,5 @@ def _no_space(path: str, file: BinaryIO) -> str:
     written = 0 if file.closed else file.tell()
     return (
         f"cannot write {path!r}: no space left on its disk; the file has more than {written / 1e3:,.0f} kB, and"
-        f" {free / 1e3:,.0f} kB are free; make room and run the same command again"
+        f" {free / 1e3:,.0f} kB are free; free some space and run the same command again"
     )

@@ -1,7 +1,7 @@
-"""Randomness as a function of names.
+"""Random generators keyed by a seed and names.
 
-Every random choice in the project comes from a generator keyed by a seed and the names of what it decides about, so
-that no clock, no global state and no order of workers can change a result.
+Every random choice in the project comes from a generator keyed by a seed and the names of the items it is about, so
+that results do not depend on a clock, global state or the order of workers.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 
 
 def digest(seed: int, *names: str | int) -> bytes:
-    """16 bytes that depend on the seed and the names alone."""
+    """Return 16 bytes that depend on the seed and the names alone."""
     text = "\x1f".join([str(seed), *map(str, names)])
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A counter-based generator keyed by (seed, names)."""
+    """Return a counter-based generator keyed by (seed, names)."""
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(seed, *names), "little")))

@@ -1,4 +1,4 @@
-"""The configuration stored in a folder: read as data, and compared by the names of what differs."""
+"""The configuration stored in a folder: parsed as data and compared key by key."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ def parse(content: bytes, path: str) -> dict[str, Any]:
     return values
 
 
-def differences(ours: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the names in `ours` whose values, as JSON, differ in `stored`, with both values."""
-    for name, mine in ours.items():
+def differences(
+    current: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, current value, stored value) for each key of `current` whose JSON value differs in `stored`."""
+    for name, value in current.items():
         other = stored.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            yield from differences(mine, other, f"{prefix}{name}.")
-        elif json.loads(json.dumps(mine)) != other:
-            yield f"{prefix}{name}", mine, other
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from differences(value, other, f"{prefix}{name}.")
+        elif json.loads(json.dumps(value)) != other:
+            yield f"{prefix}{name}", value, other

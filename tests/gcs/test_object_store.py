@@ -156,7 +156,7 @@ def test_a_lease_keeps_others_out_and_expires(bucket, monkeypatch):
         pass
     # A job that was killed gives nothing back; its lease only ends, and the next one waits for that.
     monkeypatch.setattr(object_store, "LEASE_SECONDS", 3.0)
-    object_store._Lease(lock).take(watch=True)
+    object_store._Lease(lock).acquire(watch=True)
     started = time.monotonic()
     with filesystem.exclusive(lock):
         assert time.monotonic() - started > 1
