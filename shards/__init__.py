@@ -1,12 +1,13 @@
-"""The ground floor: record formats, vocabulary, writing, manifest and ledger.
+"""Record formats, vocabulary, shard writer, manifest, ledger and reader.
 
-`records` holds the formats, `reading` what `shards.reader` is made of, `inspection` what people look at.
+`records` has the formats, `dataset` the files of a data folder, `reading` the parts of `shards.reader`, `inspection`
+statistics, verification and reports.
 """
 
 import os
 
-# TensorFlow and XLA read these when they are loaded, so every package whose commands load them imports this one first.
-# What they report there as errors also reaches Python as an exception; oneDNN announces itself at any level, and
-# tf.data makes no use of it. A value that the user has set wins.
+# TensorFlow and XLA read these variables when they are loaded, so every package that loads them imports this one first.
+# Errors that they log also reach Python as exceptions; oneDNN logs at any level, and tf.data does not use it. A value
+# that the user has set is kept.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -1,4 +1,4 @@
-"""The command line of the shards: `python -m shards stats|show|report|card|export|verify|merge|remove|...`."""
+"""Commands on data sets: `python -m shards stats|show|report|card|export|verify|merge|remove|train-tokenizer`."""
 
 from __future__ import annotations
 
@@ -25,24 +25,28 @@ from shards.storage.errors import UsageError, UserError
 if TYPE_CHECKING:
     from shards.inspection.verify import Finding
 
-Data = Annotated[str, tyro.conf.Positional]
+Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+Number = Annotated[int, tyro.conf.arg(metavar="N")]
+Split = Annotated[str | None, tyro.conf.arg(metavar="SPLIT")]
+File = tyro.conf.arg(metavar="FILE")
+Folder = tyro.conf.arg(metavar="FOLDER")
 CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What the data set holds, in numbers, from the statistics that its jobs left."""
+    """Print the statistics of a data set: counts, histograms, outcomes, outliers."""
 
     data: Data
-    """A data folder, a pattern, or a list with commas."""
-    split: str | None = None
-    """Only this split."""
+    """A data folder, a pattern, or a comma-separated list of these."""
+    split: Split = None
+    """Use only this split."""
     json: bool = False
     """Print JSON instead of tables."""
     recompute: bool = False
-    """Read the shards instead of the statistics."""
-    processes: int = CORES
-    """Shards read at the same time with --recompute."""
+    """Read the shards instead of the stored statistics."""
+    processes: Number = CORES
+    """Number of shards to read in parallel with --recompute."""
 
     def run(self, console: Console) -> int:
         """Print the statistics."""
@@ -57,12 +61,12 @@ class Stats:
         else:
             sums, problems = stats.sums_of(opened, self.split), []
         summary = stats.summary_of(sums, opened.manifest, self.split)
-        found = outliers.outliers(sums)
+        unusual = outliers.outliers(sums)
         if self.json:
-            lists = {"outliers": [dataclasses.asdict(outlier) for outlier in found], "problems": problems}
+            lists = {"outliers": [dataclasses.asdict(outlier) for outlier in unusual], "problems": problems}
             console.print_json(json.dumps(dataclasses.asdict(summary) | lists))
             return 1 if problems else 0
-        for table in stats_tables.tables(summary, found):
+        for table in stats_tables.tables(summary, unusual):
             console.print(table)
         for problem in problems:
             console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)
@@ -71,27 +75,27 @@ class Stats:
 
 @dataclass(frozen=True)
 class Show:
-    """The segments of one example with their words, pictures and sounds."""
+    """Show the segments of one example with their words, frames and spectrograms."""
 
     data: Data
-    """A data folder, a shard, a pattern, or a list with commas."""
-    example: int = 0
-    """The example's number."""
-    video: str | None = None
-    """Instead, the first example that holds the video with this id."""
+    """A data folder, a shard, a pattern, or a comma-separated list of these."""
+    example: Number = 0
+    """Number of the example, counting from 0 through all shards."""
+    video: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
+    """Show the first example with the video of this id instead."""
     random: bool = False
-    """Instead, any example."""
-    out: str | None = None
-    """Write a page (NAME.html) or a picture (NAME.png) instead of drawing in the terminal."""
-    play: str | None = None
-    """Also write the sound that the spectrograms stand for, as NAME.wav."""
-    split: str | None = None
-    """Only this split."""
-    tokenizer: str | None = None
-    """The vocabulary; by default the data folder's, else the published one."""
+    """Show a random example instead."""
+    out: Annotated[str | None, File] = None
+    """Write an HTML page (NAME.html) or an image (NAME.png) instead of printing to the terminal."""
+    play: Annotated[str | None, File] = None
+    """Also write the sound, reconstructed from the spectrograms, to this WAV file."""
+    split: Split = None
+    """Use only this split."""
+    tokenizer: Annotated[str | None, File] = None
+    """The tokenizer file; default: the one in the data folder, or else the published one."""
 
     def run(self, console: Console) -> int:
-        """Show one example."""
+        """Print or write one example."""
         if self.out and not self.out.endswith((".html", ".png")):
             raise UsageError(f"--out is {self.out!r}; its name must end in .html or .png")
         command_line.require_file("--tokenizer", self.tokenizer)
@@ -133,21 +137,21 @@ class Show:
 
 @dataclass(frozen=True)
 class Report:
-    """One page that shows the data set: numbers, charts, examples with their masks, every shard."""
+    """Write one HTML page about a data set: statistics, charts, examples with masks, a table of the shards."""
 
     data: Data
-    """A data folder, a shard, a pattern, or a list with commas."""
-    out: str = "report"
-    """Folder for index.html, which needs no server and no network."""
-    examples: int = 200
-    """Examples in the gallery."""
-    split: str | None = None
-    """Only this split."""
-    processes: int = CORES
-    """Shards without a sidecar read at the same time."""
+    """A data folder, a shard, a pattern, or a comma-separated list of these."""
+    out: Annotated[str, Folder] = "report"
+    """Output folder for index.html, a self-contained page."""
+    examples: Number = 200
+    """Number of examples in the gallery."""
+    split: Split = None
+    """Use only this split."""
+    processes: Number = CORES
+    """Number of shards without a sidecar to read in parallel."""
 
     def run(self, console: Console) -> int:
-        """Write the page and say where it is."""
+        """Write the page and print its path."""
         from shards.inspection import report
 
         opened = dataset.open_data(self.data, self.split)
@@ -158,13 +162,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Card:
-    """Write the data card, CARD.md, beside the manifest: counts, sources, licences, rules, digests."""
+    """Write the data card, CARD.md, next to the manifest: counts, sources, licences, settings, digests."""
 
     data: Data
     """A data folder."""
 
     def run(self, console: Console) -> int:
-        """Write the card and say where it is."""
+        """Write the card and print its path."""
         from shards.inspection import card
 
         console.print(card.write(dataset.open_data(self.data)), highlight=False, soft_wrap=True, markup=False)
@@ -173,19 +177,19 @@ class Card:
 
 @dataclass(frozen=True)
 class Export:
-    """Write the shards for other toolkits: WebDataset tar files, or Parquet tables."""
+    """Export the shards to other formats: WebDataset tar files or Parquet tables."""
 
     data: Data
-    """A data folder, a shard, a pattern, or a list with commas."""
+    """A data folder, a shard, a pattern, or a comma-separated list of these."""
     to: Literal["webdataset", "parquet"]
-    """The form."""
-    out: str
-    """Folder for one file a shard."""
-    split: str | None = None
-    """Only this split."""
+    """The output format."""
+    out: Annotated[str, Folder]
+    """Output folder; one file per shard is written to it."""
+    split: Split = None
+    """Use only this split."""
 
     def run(self, console: Console) -> int:
-        """Write the files and name each when it is complete."""
+        """Write the files and print the path of each when it is complete."""
         from shards.inspection import export
 
         for path in export.export(dataset.open_data(self.data, self.split), self.out, self.to):
@@ -195,40 +199,40 @@ class Export:
 
 @dataclass(frozen=True)
 class Verify:
-    """Read everything and check every claim; exit status 1 if anything is wrong."""
+    """Read every byte of a data set and check it against manifest, index and schema; exit status 1 on any error."""
 
     data: Data
-    """A data folder, a shard, a pattern, or a list with commas."""
-    split: str | None = None
-    """Only this split."""
-    processes: int = CORES
-    """Shards checked at the same time."""
+    """A data folder, a shard, a pattern, or a comma-separated list of these."""
+    split: Split = None
+    """Use only this split."""
+    processes: Number = CORES
+    """Number of shards to check in parallel."""
     repair: bool = False
-    """Write damaged shards again from segments that were kept (--keep-segments), then check again."""
+    """Rewrite damaged shards from the per-video store (--keep-segments), then check again."""
     reader: bool = False
-    """Also make the training arrays of every example and check what must hold of them."""
+    """Also compute the training arrays of every example and check their invariants."""
 
     def run(self, console: Console) -> int:
-        """Print what is wrong, or that nothing is."""
+        """Print the errors and a summary."""
         opened = dataset.open_data(self.data, self.split)
         damaged = self._check(opened, console)
         if damaged and self.repair:
             from shards.dataset import repair
 
             for name in repair.repair(opened, damaged):
-                console.print(f"{name} was written again")
+                console.print(f"{name} was rewritten")
             damaged = self._check(opened, console)
         return 1 if damaged else 0
 
     def _check(self, opened: dataset.DataSet, console: Console) -> set[str]:
-        """The paths of the shards (or other files) that something is wrong with."""
+        """Print the errors and return the paths of the shards (or other files) that have one."""
         from shards.inspection import verify
 
         damaged: set[str] = set()
-        examples = size = wrong = 0
+        examples = size = errors = 0
         for report in verify.verify(opened, self.processes):
             examples, size = examples + report.examples, size + report.bytes
-            wrong += len(report.findings)
+            errors += len(report.findings)
             print_findings(console, report.findings)
             damaged |= {_shard_of(finding.file) for finding in report.findings}
         if self.reader:
@@ -236,25 +240,25 @@ class Verify:
 
             splits = [self.split] if self.split or not opened.manifest else opened.manifest.splits()
             findings = [finding for split in splits for finding in invariants.check_data(self.data, split)]
-            wrong += len(findings)
+            errors += len(findings)
             damaged |= {_shard_of(finding.file) for finding in findings}
             print_findings(console, findings)
-        verdict = f"{wrong} problems" if wrong else "nothing is wrong"
+        verdict = f"{errors} errors" if errors else "no errors"
         console.print(f"{len(opened.shards)} shards, {examples} examples, {size / 1e6:.1f} MB: {verdict}")
         return damaged
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Make several data folders one: write a manifest that refers to their shards where they are."""
+    """Merge data folders: write a manifest that refers to their shards in place."""
 
-    out: Data
-    """The folder for the manifest; it is written again if it was merged before."""
-    data: tyro.conf.Positional[tuple[str, ...]]
-    """Data folders, or patterns of them, in the order in which they are read."""
+    out: Annotated[str, tyro.conf.Positional, Folder]
+    """Output folder for the manifest; the manifest of an earlier merge is replaced."""
+    data: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA ...")]
+    """Data folders, or patterns of them, in reading order."""
 
     def run(self, console: Console) -> int:
-        """Write the manifest and say what it holds."""
+        """Write the manifest and print its counts."""
         from shards.dataset import merging
 
         folders = [folder for data in self.data for folder in dataset.data_folders(data)]
@@ -266,29 +270,29 @@ class Merge:
 
 @dataclass(frozen=True)
 class Remove:
-    """Take videos out of a data set, for good."""
+    """Remove videos from a data set permanently."""
 
     data: Data
     """A data folder."""
-    ids: str
-    """A list as for `pipelines.preprocess --ids`, or one id or address."""
+    ids: Annotated[str, File]
+    """A list of ids as for `pipelines.preprocess --ids`, or a single id or URL."""
 
     def run(self, console: Console) -> int:
-        """Write the shards concerned again and print what went."""
+        """Rewrite the affected shards and print what was removed."""
         # Lists of ids are read by `ingest`, which this package does not import.
         return importlib.import_module("pipelines.maintenance.removal").run(self.data, self.ids, console)
 
 
 @dataclass(frozen=True)
 class TrainTokenizer:
-    """Train a vocabulary with the published pipeline on text files."""
+    """Train a vocabulary on text files with the published tokenization pipeline."""
 
-    text: tyro.conf.Positional[tuple[str, ...]]
-    """UTF-8 text files, one sentence or transcript a line."""
-    out: str
-    """Where the tokenizer file goes."""
-    vocabulary_size: int = 32_768
-    """How many tokens, the ten special ones and 256 bytes included."""
+    text: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE ...")]
+    """UTF-8 text files with one sentence or transcript per line."""
+    out: Annotated[str, File]
+    """Output path of the tokenizer file."""
+    vocabulary_size: Number = 32_768
+    """Number of tokens, including the ten special tokens and 256 bytes."""
 
     def run(self, console: Console) -> int:
         """Train and write the vocabulary."""
@@ -304,13 +308,13 @@ class TrainTokenizer:
 
 
 def _shard_of(file: str) -> str:
-    """The shard's path, for a finding in it or in one of its companions."""
+    """Return the path of the shard that a file (the shard, its index or its sidecar) belongs to."""
     name = file.removesuffix(".index").removesuffix(".stats.json")
     return name if name.endswith(dataset.SUFFIX) else name + dataset.SUFFIX
 
 
 def print_findings(console: Console, findings: list[Finding]) -> None:
-    """One line per finding."""
+    """Print one line per finding."""
     for finding in findings:
         console.print(f"{finding.file}: {finding.problem}", style="red", highlight=False, soft_wrap=True)
 
@@ -329,7 +333,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command in `argv` and return its exit status."""
     cli = tyro.extras.subcommand_cli_from_dict
     command = command_line.parse(cli, COMMANDS, "shards", argv, names=COMMANDS)
     for data in command.data if isinstance(command, Merge) else [getattr(command, "data", None)]:

@@ -1,6 +1,6 @@
-"""The command line of every command: parsing, `--version`, `--config`, suggestions for misspelt words, checks of paths.
+"""Command-line parsing for every command: `--version`, `--config`, suggestions for misspelt flags, checks of paths.
 
-Commands parse and check before they import what does the work, so nothing here imports more than tyro does.
+Commands parse and check their arguments before they import heavy packages, so this module imports no more than tyro.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PROGRAM: ContextVar[str | None] = ContextVar("program", default=None)
 _FLAG = re.compile(r"--[A-Za-z][\w.-]*")
 _HELP_FLAG = re.compile(r"^\W*(?:-\w, )?(--[a-z][\w.-]*\w)", re.MULTILINE)
 _ALTERNATIVE = re.compile(r"--no-[\w.-]+")
-_NEAR = 0.6
-"""Least similarity of a suggestion, as difflib measures it."""
+_MIN_SIMILARITY = 0.6
+"""Minimum similarity ratio of a suggestion (`difflib`)."""
 
 
 def parse(
@@ -44,12 +44,12 @@ def parse(
     stored: Collection[str] = (),
     **settings: Any,
 ) -> Any:
-    """Parse `argv` with `cli`, a function of tyro, into the options that `target` describes.
+    """Parse `argv` with `cli`, a function of tyro, into an instance of `target`.
 
-    `command` is the module after `python -m`. `names` are its subcommands, one of which the first word must be, and
-    `noun` is what they are called. `foreign` are flags of another parser that are accepted too: then the unknown words
-    are returned beside the options, as tyro returns them. `--config FILE` sets the flags that the command line does
-    not; `stored` are keys of a stored configuration that are no flags. Exits with status 0 after `--help` and
+    `command` is the module after `python -m`. If `names` lists subcommands, the first word must be one of them; `noun`
+    describes them in error messages. `foreign` are flags of another parser that are accepted too: then the unparsed
+    words are returned next to the options, as tyro returns them. `--config FILE` sets flags that are not on the command
+    line; `stored` are keys of a stored configuration that are not flags. Exits with status 0 after `--help` and
     `--version`. Raises `UsageError` for an unknown flag or subcommand; for other mistakes tyro prints its message and
     exits with status 2.
     """
@@ -94,13 +94,13 @@ def _with_config(words: list[str], names: Sequence[str], noun: str, stored: Coll
 
 
 class _KnownFlags:
-    """The flags that a command's help lists, read only when a flag is not recognised."""
+    """The flags in a command's help, which is rendered only if a flag may be unknown."""
 
     def __init__(self, cli: Callable[..., Any], target: Any, subcommand: list[str], settings: dict[str, Any]):
         self._cli, self._target, self._subcommand, self._settings = cli, target, subcommand, settings
 
     def require(self, words: Iterable[str], foreign: Collection[str]) -> None:
-        """Raise `UsageError` for the first word that looks like a flag and is neither listed nor foreign."""
+        """Raise `UsageError` for the first word that looks like a flag and is neither in the help nor foreign."""
         flags = {word: word.partition("=")[0] for word in words if _FLAG.fullmatch(word.partition("=")[0])}
         unknown = {word: flag for word, flag in flags.items() if flag not in foreign}
         known = self._listed() if unknown else set()
@@ -109,7 +109,7 @@ class _KnownFlags:
                 raise UsageError(f"unknown argument {word!r}{suggestion(flag, known | set(foreign)) or '; see --help'}")
 
     def _listed(self) -> set[str]:
-        """Every flag in the help of the command, and of its subcommand if one is given."""
+        """Return every flag in the help of the command and of its subcommand, if any."""
         known = {"--help", "--version", config_file.FLAG}
         for words in ([], self._subcommand) if self._subcommand else ([],):
             text = io.StringIO()
@@ -124,42 +124,42 @@ def flags_in(text: str) -> set[str]:
     return set(_HELP_FLAG.findall(text)) | set(_ALTERNATIVE.findall(text))
 
 
-def suggestion(given: str, known: Iterable[str]) -> str:
-    """`; did you mean 'X'?` with the known name that is most like the given one, or nothing if none is."""
-    by_form = {name.replace("_", "-"): name for name in known}
-    near = difflib.get_close_matches(given.replace("_", "-"), by_form, 1, _NEAR)
-    return f"; did you mean {by_form[near[0]]!r}?" if near else ""
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'X'?` with the known name most similar to `name`, or an empty string if none is."""
+    by_form = {other.replace("_", "-"): other for other in known}
+    matches = difflib.get_close_matches(name.replace("_", "-"), by_form, 1, _MIN_SIMILARITY)
+    return f"; did you mean {by_form[matches[0]]!r}?" if matches else ""
 
 
-def require_name(kind: str, given: str, known: Iterable[str]) -> None:
-    """Raise `UsageError` unless `given` is one of the known names, in which `-` and `_` are the same."""
+def require_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise `UsageError` unless `name` is one of the known names; `-` and `_` are equivalent."""
     names = tuple(known)
-    if given.replace("_", "-") not in {name.replace("_", "-") for name in names}:
-        hint = suggestion(given, names)
-        raise UsageError(f"{given!r} is not a {kind}{hint or '; give one of ' + ', '.join(names)}")
+    if name.replace("_", "-") not in {other.replace("_", "-") for other in names}:
+        hint = suggestion(name, names)
+        raise UsageError(f"{name!r} is not a {kind}{hint or '; give one of ' + ', '.join(names)}")
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is on this machine: not an address, and not in a bucket."""
+    """Return whether a path is on this machine: neither a URL nor in a bucket."""
     return "://" not in path
 
 
 def require_file(flag: str, path: str | None) -> None:
-    """Raise `UsageError` if a path on this machine is given and is not a file; pipes and devices count as files."""
+    """Raise `UsageError` if a local path is not an existing file; pipes and devices count as files."""
     if path is not None and is_local(path) and (not Path(path).exists() or Path(path).is_dir()):
         raise UsageError(f"there is no file {path!r}; {flag} needs one that exists")
 
 
 def require_folder(flag: str, path: str | None) -> None:
-    """Raise `UsageError` if a path on this machine is given and is not a folder."""
+    """Raise `UsageError` if a local path is not an existing folder."""
     if path is not None and is_local(path) and not Path(path).is_dir():
         raise UsageError(f"there is no folder {path!r}; {flag} needs one that exists")
 
 
 def require_data(flag: str, path: str) -> None:
-    """Raise `UsageError` if data on this machine is not there: folders or files, separated by commas.
+    """Raise `UsageError` if local data (files or folders, separated by commas) does not exist.
 
-    Patterns are not resolved.
+    Patterns are not expanded.
     """
     for one in [path] if Path(path).exists() else path.split(","):
         if is_local(one) and not any(mark in one for mark in "*?[{") and not Path(one).exists():
@@ -167,23 +167,23 @@ def require_data(flag: str, path: str) -> None:
 
 
 def require_not_negative(flag: str, number: int | None) -> None:
-    """Raise `UsageError` for a number below 0."""
+    """Raise `UsageError` for a negative number."""
     if number is not None and number < 0:
         raise UsageError(f"{flag} {number} must not be negative")
 
 
-def require_checkpoint(flag: str, given: str, names: Iterable[str]) -> None:
-    """Raise `UsageError` unless a checkpoint is a published name, an address, or a path that exists."""
+def require_checkpoint(flag: str, checkpoint: str, names: Iterable[str]) -> None:
+    """Raise `UsageError` unless a checkpoint is a published name, a URL, or an existing path."""
     names = tuple(names)
-    if given not in names and is_local(given) and not Path(given).exists():
-        hint = suggestion(given, names) or f"; published names are {', '.join(names)}"
-        raise UsageError(f"{flag} {given!r} is neither a file or folder nor a published name{hint}")
+    if checkpoint not in names and is_local(checkpoint) and not Path(checkpoint).exists():
+        hint = suggestion(checkpoint, names) or f"; published names are {', '.join(names)}"
+        raise UsageError(f"{flag} {checkpoint!r} is neither a file or folder nor a published name{hint}")
 
 
 def run_command(main: Callable[[], int]) -> int:
     """Run a command and return its exit status: 1 or 2 after printing a `UserError`, 130 if interrupted.
 
-    A package that is not installed because it belongs to another role is a usage error, which names the extra.
+    A package of a role that is not installed is a usage error; the message names the extra.
     """
     try:
         return main()
@@ -196,7 +196,7 @@ def run_command(main: Callable[[], int]) -> int:
     except UserError as error:
         return _print_error(error, 1)
     except BrokenPipeError:
-        # The reader of the output is gone (`... | head`).
+        # The reader of the output has closed the pipe (`... | head`).
         sys.stderr.close()
         return 1
     except KeyboardInterrupt:

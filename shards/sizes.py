@@ -1,6 +1,6 @@
 """The sizes that the record format fixes, and the range of the random zoom.
 
-Standard library only, so that configurations can name them at no cost.
+Standard library only, so that configurations can import them at no cost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONG_SIDE = 512
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a training image is zoomed: a factor drawn from [low, high) of the target size (docs/spec/shards.md 6.4)."""
+    """Random zoom of a training image: a factor in [low, high) of the target size (docs/spec/shards.md 6.4)."""
 
     low: float = 1.05
     high: float = 1.1

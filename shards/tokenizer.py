@@ -1,6 +1,6 @@
-"""The vocabulary: the published byte-level BPE, loaded by digest or from a file, or one trained on the user's own text.
+"""Load the published byte-level BPE vocabulary or one from a file, or train one on text.
 
-`tokenizers` is imported only when a vocabulary is really needed.
+`tokenizers` is imported only when a vocabulary is needed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 PUBLISHED = "published"
 SMALLEST_VOCABULARY = FIRST_TEXT_ID + 256
-"""Special tokens and every byte."""
+"""The special tokens and one token per byte."""
 
 
 def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
-    """The vocabulary in the file `path`, or the published one.
+    """Return the vocabulary in the file `path`, or the published one for `None`.
 
-    Raises `TokenizerError` if the file is none or its special tokens have other ids, `FetchError` if the published one
-    cannot be downloaded.
+    Raises `TokenizerError` if the file is not a vocabulary or its special tokens have other ids, `FetchError` if the
+    published one cannot be downloaded.
     """
     return parse(content(path), PUBLISHED if path is None else str(path))
 
 
 def parse(data: bytes, file: str) -> Tokenizer:
-    """The vocabulary in the bytes of `file`.
+    """Return the vocabulary in the bytes of `file`.
 
-    Raises `TokenizerError` if they are none or its special tokens have other ids.
+    Raises `TokenizerError` if they are not a vocabulary or its special tokens have other ids.
     """
     tokenizer = tokenizer_file.parse(data, file)
     _check(tokenizer, file)
@@ -44,7 +44,10 @@ def parse(data: bytes, file: str) -> Tokenizer:
 
 
 def content(path: str | Path | None = None) -> bytes:
-    """The bytes of a vocabulary: `None` or `published` downloads the published one. Raises `TokenizerError`."""
+    """Return the bytes of a vocabulary file; `None` or `published` downloads the published one.
+
+    Raises `TokenizerError` if the file cannot be read.
+    """
     if path is None or str(path) == PUBLISHED:
         return fetch.fetch(fetch.TOKENIZER, flag="--tokenizer").read_bytes()
     try:
@@ -54,12 +57,12 @@ def content(path: str | Path | None = None) -> bytes:
 
 
 def digest(path: str | Path | None = None) -> str:
-    """SHA-256 of a vocabulary's file, the name by which data and checkpoints know it."""
+    """Return the SHA-256 of a vocabulary file, which identifies it in data folders and checkpoints."""
     return hashlib.sha256(content(path)).hexdigest()
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
-    """A byte-level BPE with the published pipeline and special tokens, trained on `texts`."""
+    """Train a byte-level BPE with the published pipeline and special tokens on `texts`."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     if vocabulary_size < SMALLEST_VOCABULARY:
@@ -81,9 +84,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
 
 def encode_words(tokenizer: Tokenizer, words: list[str]) -> list[list[int]]:
-    """The ids of each word encoded apart, so that every word starts with its space marker.
+    """Return the ids of each word, encoded separately so that every word starts with its space marker.
 
-    Raises `TokenizerError` for a word that the vocabulary fails on.
+    Raises `TokenizerError` for a word that the vocabulary cannot encode.
     """
     try:
         return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
@@ -97,6 +100,6 @@ def _check(tokenizer: Tokenizer, file: str) -> None:
     for expected, token in enumerate(SPECIAL_TOKENS):
         if tokenizer.token_to_id(token) != expected:
             raise TokenizerError(
-                f"{file} is not a vocabulary of this project: {token} has id {tokenizer.token_to_id(token)} instead of"
+                f"{file} is not a vocabulary of Reservoir: {token} has id {tokenizer.token_to_id(token)} instead of"
                 f" {expected}; train one with 'python -m shards train-tokenizer'"
             )

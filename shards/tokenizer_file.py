@@ -1,4 +1,4 @@
-"""What a `tokenizer.json` may say: checked before the library, whose faults can end the process, sees the file."""
+"""Validation of `tokenizer.json` files before the tokenizers library, which can abort the process, parses them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER_NAME = "tokenizer.json"
-"""The tokenizer of a data folder or a checkpoint, in that folder."""
+"""File name of the tokenizer of a data folder or a checkpoint."""
 
 MAX_BYTES = 64 << 20
-"""A larger file is refused; the published one has under a megabyte."""
+"""Maximum size of a tokenizer file; the published one has under a megabyte."""
 
 MAX_TOKENS = 1 << 20
 
@@ -26,7 +26,7 @@ _PARTS = {
     "decoder": ("ByteLevel",),
     "model": ("BPE",),
 }
-"""Parts that encode in a time and memory that grow with the text alone: none with a pattern or a text of its own."""
+"""Supported parts: time and memory of encoding depend on the text alone; none has a pattern or text of its own."""
 
 _LISTS = ("normalizers", "pretokenizers")
 _AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix", "unk_token")
@@ -35,29 +35,29 @@ _MAX_TOKEN = 4096
 
 
 class TokenizerError(UserError):
-    """A file is not a vocabulary this project can use; the message says why."""
+    """A file is not a supported vocabulary; the message says why."""
 
 
 def read(path: str) -> bytes:
-    """The bytes of a tokenizer file. Raises `TokenizerError` if it is too large, or `StorageError`."""
+    """Return the bytes of a tokenizer file. Raises `TokenizerError` if it is too large, or `StorageError`."""
     if (size := filesystem.size(path)) > MAX_BYTES:
         raise TokenizerError(f"{path} is not a tokenizer file: it has {size:,} bytes, more than {MAX_BYTES:,}")
     return filesystem.read_bytes(path)
 
 
 def parse(data: bytes, file: str) -> Tokenizer:
-    """The tokenizer in the bytes of `file`, without padding and truncation. Raises `TokenizerError`."""
+    """Return the tokenizer in the bytes of `file`, without padding and truncation. Raises `TokenizerError`."""
     from tokenizers import Tokenizer
 
     try:
         text = data.decode()
         _check(json.loads(text))
         tokenizer = Tokenizer.from_str(text)
-        # Texts are padded and cut here, and a length of a damaged file would be allocated.
+        # Our own code pads and truncates texts; the library would allocate a length from a damaged file.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode("a b", add_special_tokens=False)
-    # The library raises exceptions without a type of their own for bad files, and its panics are no `Exception`.
+    # The library raises plain `Exception`s for bad files, and its panics derive from `BaseException`.
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
@@ -67,12 +67,12 @@ def parse(data: bytes, file: str) -> Tokenizer:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an exception is a panic of a library written in Rust."""
+    """Return whether an exception is a panic of a library written in Rust."""
     return type(error).__module__ == "pyo3_runtime"
 
 
 def _check(values: Any) -> None:
-    """Raise `ValueError` for settings that the library is not given."""
+    """Raise `ValueError` for settings that are not supported."""
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     for setting in ("padding", "truncation"):
@@ -92,11 +92,11 @@ def _check(values: Any) -> None:
 
 
 def _check_lengths(setting: str, values: Any) -> None:
-    """Raise `ValueError` for a length that no text has, in padding or truncation."""
+    """Raise `ValueError` for a padding or truncation length out of range."""
     lengths = [values] if not isinstance(values, dict) else [*values.values()]
     lengths += [inner for value in lengths if isinstance(value, dict) for inner in value.values()]
-    if wrong := [n for n in lengths if isinstance(n, int) and not 0 <= n <= MAX_TOKENS]:
-        raise ValueError(f"its {setting} has the length {str(wrong[0])[:40]}")
+    if invalid := [n for n in lengths if isinstance(n, int) and not 0 <= n <= MAX_TOKENS]:
+        raise ValueError(f"its {setting} has the length {str(invalid[0])[:40]}")
 
 
 def _check_part(part: str, values: Any, known: tuple[str, ...], levels: int) -> None:
@@ -104,13 +104,13 @@ def _check_part(part: str, values: Any, known: tuple[str, ...], levels: int) -> 
         return
     kind = values.get("type", "BPE" if part == "model" else None) if isinstance(values, dict) else None
     if kind not in known or not levels:
-        raise ValueError(f"its {part} is {str(kind)[:40]!r}; known are {', '.join(known)}")
+        raise ValueError(f"its {part} is {str(kind)[:40]!r}; supported are {', '.join(known)}")
     for name in _LISTS:
         inner = values.get(name, [])
         if not isinstance(inner, list) or len(inner) > 16:
             raise ValueError(f"its {part} is not a list of at most 16 parts")
-        for one in inner:
-            _check_part(part, one, known, levels - 1)
+        for component in inner:
+            _check_part(part, component, known, levels - 1)
 
 
 def _check_vocabulary(vocabulary: dict[str, Any], added: Any) -> None:
@@ -120,7 +120,7 @@ def _check_vocabulary(vocabulary: dict[str, Any], added: Any) -> None:
     ids = [*vocabulary.values(), *(token.get("id") for token in added)]
     if len(ids) > MAX_TOKENS:
         raise ValueError(f"it has {len(ids):,} tokens, more than {MAX_TOKENS:,}")
-    if not all(type(one) is int and 0 <= one < MAX_TOKENS for one in ids):
+    if not all(type(token_id) is int and 0 <= token_id < MAX_TOKENS for token_id in ids):
         raise ValueError(f"it has an id that is not a number below {MAX_TOKENS:,}")
     if any(len(str(token)) > _MAX_TOKEN for token in (*vocabulary, *(token.get("content") for token in added))):
         raise ValueError(f"it has a token of more than {_MAX_TOKEN} characters")

@@ -1,6 +1,6 @@
-"""The special token ids every room agrees on, and the ids of the published vocabulary's headers.
+"""The ids of the special tokens, and the ids of the published vocabulary's headers.
 
-Standard library only: the network, the reader and the Beam workers all import this, and nothing here may cost time.
+Standard library only: the network, the reader and the Beam workers all import this module.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SPECIAL_TOKENS = (
     "<|RESETCTX|>",
 )
 FIRST_TEXT_ID = len(SPECIAL_TOKENS)
-"""Ids below this are special; text never contains them."""
+"""Smaller ids are special tokens; text never contains them."""
 
 PUBLISHED_VOCABULARY_SIZE = 32_768
 PUBLISHED_HEADERS = {"title:": (3388, 35), "description:": (2026, 35), "tags:": (10884, 35)}
-"""How the published vocabulary spells the headers of the matching sequence (docs/spec/shards.md 11.1)."""
+"""Token ids of the headers of the matching sequence in the published vocabulary (docs/spec/shards.md 11.1)."""

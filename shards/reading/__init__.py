@@ -1,4 +1,4 @@
-"""What the reader is made of: where records lie and in which order they come, and a record on its way to arrays.
+"""The parts of `shards.reader`: record source, order, masking, batches by threads or worker processes.
 
-The door is `shards.reader`. Nothing in here needs TensorFlow.
+No module here imports TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""Batches made by threads of this process, and what they share with those of worker processes."""
+"""Batches computed by threads of this process, and the memory layout shared with worker processes."""
 
 from __future__ import annotations
 
@@ -9,59 +9,62 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import UInt8
 
-from shards.reading.examples import Examples, Made
+from shards.reading.examples import ExampleInfo, Examples
 from shards.records.parser import Arrays, Spec
 
 ALIGNMENT = 64
-"""TensorFlow and JAX take arrays over without a copy if they start on such a boundary."""
+"""Bytes; TensorFlow and JAX use an array without a copy if it is aligned to this boundary."""
 
 
-class BatchMaker(Protocol):
-    """What makes whole batches, several at the same time."""
+class BatchBuilder(Protocol):
+    """Computes whole batches, several at the same time."""
 
-    ahead: int
-    """How many batches must be in work to keep everyone busy."""
+    parallel: int
+    """Number of batches in progress that keeps all threads or processes busy."""
 
-    def make(self, parser: int, rows: int, position: int, count: int) -> tuple[Arrays, Sequence[Made]]:
-        """Arrays of so many rows, of which the first `count` hold the examples from `position` on.
+    def build(self, parser: int, rows: int, position: int, count: int) -> tuple[Arrays, Sequence[ExampleInfo]]:
+        """Return arrays of `rows` rows, the first `count` of which are the examples from `position` on.
 
-        The other rows hold anything. Raises what the first example that failed raised.
+        The other rows are uninitialised. Raises the exception of the first example that failed.
         """
+        ...
 
     def close(self) -> None:
-        """End threads or processes. No batch may be in work."""
+        """Stop threads or processes. No batch may be in progress."""
+        ...
 
 
 class ThreadBatches:
-    """Batches whose examples are made by threads of this process, as many as it may use cores by default."""
+    """Computes examples with threads of this process, by default one per available core."""
 
-    ahead = 2  # So that no thread waits for the slowest example of a batch.
+    parallel = 2  # So that no thread waits for the slowest example of a batch.
 
     def __init__(self, examples: Examples, threads: int | None = None):
         self._examples = examples
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "reader")
 
-    def make(self, parser: int, rows: int, position: int, count: int) -> tuple[Arrays, Sequence[Made]]:
-        """As in `BatchMaker`."""
+    def build(self, parser: int, rows: int, position: int, count: int) -> tuple[Arrays, Sequence[ExampleInfo]]:
+        """Implement `BatchBuilder.build`."""
         spec = self._examples.parsers[parser].spec()
         batch = {name: aligned_empty((rows, *shape), dtype) for name, (shape, dtype) in spec.items()}
-        make = self._examples.make
-        made = [self._pool.submit(make, parser, position + i, example_rows(batch, i)) for i in range(count)]
-        return batch, [example.result() for example in made]
+        fill = self._examples.fill
+        futures = [self._pool.submit(fill, parser, position + i, example_rows(batch, i)) for i in range(count)]
+        return batch, [future.result() for future in futures]
 
     def close(self) -> None:
-        """As in `BatchMaker`."""
+        """Implement `BatchBuilder.close`."""
         self._pool.shutdown(wait=True)
 
 
 def example_rows(batch: Arrays, i: int) -> Arrays:
-    """The arrays of one example of a batch."""
+    """Return views of the arrays of example `i` of a batch."""
     return {name: array[i, ...] for name, array in batch.items()}
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of anything that starts on the boundary."""
+    """Return an uninitialised array that is aligned to `ALIGNMENT`."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     first = -raw.ctypes.data % ALIGNMENT
@@ -69,12 +72,12 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def batch_bytes(spec: Spec, rows: int) -> int:
-    """The size of a batch in one piece of memory, each array on the boundary."""
+    """Return the bytes of a batch in one block of memory with each array aligned."""
     return sum(_array_bytes(shape, dtype, rows) for shape, dtype in spec.values())
 
 
-def batch_arrays(memory: np.ndarray, spec: Spec, rows: int) -> Arrays:
-    """The arrays of a batch in `memory uint8 [n]`, which starts on the boundary."""
+def batch_arrays(memory: UInt8[np.ndarray, "bytes"], spec: Spec, rows: int) -> Arrays:
+    """Return the arrays of a batch as views of `memory`, which is aligned."""
     arrays, first = {}, 0
     for name, (shape, dtype) in spec.items():
         size = rows * math.prod(shape) * np.dtype(dtype).itemsize

@@ -1,7 +1,7 @@
-"""Pieces of remote shards kept on a disk of the host, so that a second epoch asks the bucket for nothing.
+"""A local disk cache of pieces of remote shards, so that later epochs send no requests to the bucket.
 
-All processes of a host share the folder. Its size is bounded; the pieces that were read longest ago make room. A piece
-is one file, written in one step, so a killed process leaves nothing that could be mistaken for one.
+All processes of a host share the folder. Its size is bounded; the least recently used pieces are evicted. A piece is
+one file, written atomically, so a killed process never leaves a partial one.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ from shards.storage.errors import UsageError
 
 _SUFFIX = ".piece"
 _TOTAL = "total"
-"""The file with the number of bytes kept."""
+"""The file with the number of cached bytes."""
 
-_LEFT_AFTER_CLEARING = 0.9
-"""Share of the bound that stays when room is made, so that this happens now and then only."""
+_KEPT_SHARE = 0.9
+"""Share of the limit that stays cached after an eviction, so that evictions are rare."""
 
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """Where pieces of shards in a bucket are kept, and how many."""
+    """Folder and size of the local cache of shards in a bucket."""
 
     cache_dir: str | None = None
-    """A folder on a disk of this host that keeps what is read from a bucket; nothing is kept by default."""
+    """A local folder that caches data read from a bucket; no cache by default."""
     cache_gb: float = 100.0
-    """The most that it keeps."""
+    """Maximum size of the cache in GB."""
 
     def open(self) -> ShardCache | None:
-        """The cache, if one is wanted. Raises `UsageError` for a folder in a bucket or no room."""
+        """Open the cache, if one is configured. Raises `UsageError` for a remote folder or a size of 0."""
         if self.cache_dir is None:
             return None
         if filesystem.is_remote(self.cache_dir) or self.cache_gb <= 0:
-            raise UsageError(f"--cache-dir {self.cache_dir!r} of {self.cache_gb:g} GB must be a folder here with room")
+            raise UsageError(
+                f"--cache-dir {self.cache_dir!r} of {self.cache_gb:g} GB must be a local folder of a positive size"
+            )
         return ShardCache(self.cache_dir, int(self.cache_gb * 1e9))
 
 
@@ -51,28 +53,28 @@ class ShardCache:
         filesystem.make_folder(folder)
 
     def get(self, name: str, fetch: Callable[[], bytes], start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes `[start, stop)` of the piece `name`, which `fetch` gives as a whole where it is not kept."""
+        """Return the bytes `[start, stop)` of the piece `name`; `fetch` returns the whole piece if it is not cached."""
         path = self._path(name)
-        held = _read(path, start, stop)
-        if held is None:
-            # Threads and processes that want the same piece wait for the one that fetches it.
+        cached = _read(path, start, stop)
+        if cached is None:
+            # Threads and processes that need the same piece wait for the one that fetches it.
             with self._locked(f"fetching-{path.parent.name}"):
-                held = _read(path, start, stop)
-                if held is None:
+                cached = _read(path, start, stop)
+                if cached is None:
                     content = fetch()
-                    self._keep(path, content)
-                    held = content[start:stop]
-        return held
+                    self._store(path, content)
+                    cached = content[start:stop]
+        return cached
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:40]}{_SUFFIX}"
 
-    def _keep(self, path: Path, content: bytes) -> None:
+    def _store(self, path: Path, content: bytes) -> None:
         if len(content) > self.limit:
             return
-        # Counted first and written afterwards: whoever is killed in between leaves a sum that is too large, never one
-        # too small, and the next clearing counts anew.
+        # Counted first and written afterwards: a process killed in between leaves a total that is too large, never one
+        # that is too small, and the next eviction counts again.
         with self._locked(_TOTAL) as file:
             try:
                 total = int(file.read() or 0)
@@ -80,7 +82,7 @@ class ShardCache:
                 total = self.limit
             total += len(content)
             if total > self.limit:
-                total = self._clear(len(content)) + len(content)
+                total = self._evict(len(content)) + len(content)
             file.seek(0)
             file.write(b"%020d" % total)
             file.flush()
@@ -88,32 +90,32 @@ class ShardCache:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[BinaryIO]:
-        """A file of the folder, for one thread of all processes at a time."""
+        """Open a file of the folder under a lock that excludes all other threads and processes."""
         import fcntl
 
         with os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
-    def _clear(self, needed: int) -> int:
-        """Make room for so many bytes; how many are left."""
+    def _evict(self, needed: int) -> int:
+        """Remove pieces until `needed` bytes fit, and return the number of bytes still cached."""
         pieces = []
         for path in self.folder.glob(f"*/*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
-                found = path.stat()
-                pieces.append((found.st_mtime_ns, found.st_size, path))
-        left = sum(size for _, size, _ in pieces)
-        bound = min(_LEFT_AFTER_CLEARING * self.limit, self.limit - needed)
+                status = path.stat()
+                pieces.append((status.st_mtime_ns, status.st_size, path))
+        cached = sum(size for _, size, _ in pieces)
+        bound = min(_KEPT_SHARE * self.limit, self.limit - needed)
         for _, size, path in sorted(pieces, key=lambda piece: piece[0]):
-            if left <= bound:
+            if cached <= bound:
                 break
             path.unlink(missing_ok=True)
-            left -= size
-        return left
+            cached -= size
+        return cached
 
 
 def _read(path: Path, start: int, stop: int | None) -> bytes | None:
-    """A part of a piece, which counts as read now; `None` if it is not kept."""
+    """Return a part of a piece and update its time of last use; `None` if it is not cached."""
     try:
         with path.open("rb") as file:
             os.utime(path)

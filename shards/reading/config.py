@@ -1,7 +1,7 @@
-"""What the reader makes of an example: sizes, rates, budgets and policies, and how a stream of them runs.
+"""Configuration of the reader: sizes, rates, budgets and policies of an example, and options of the stream.
 
-The defaults are the published base model's with the right behaviour where the published reader is known to be wrong;
-`ReaderConfig.with_parity` brings the published behaviour back for comparisons.
+The defaults are those of the published base model, with known defects of the published reader corrected;
+`ReaderConfig.with_parity` restores the published behaviour for comparisons.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FIELDS = {
     "disable_audio_dataloader": "blank_audio",
     "encode_meta": "encode_meta",
 }
-"""Published keys and the fields that hold them."""
+"""Published keys and the corresponding fields."""
 
 _FORMAT = {
     "spec_size": SPECTROGRAM_COLUMNS,
@@ -60,56 +60,58 @@ _ELSEWHERE = {
     *("joint_num_layers", "vit_num_layers", "audio_num_layers", "span_num_layers", "audio_patch_size"),
     *("vit_pooling_ratio", "no_vision", "do_rotary", "_augment_video_src_idx_prob", "ablation"),
 }
-"""Published keys that are not about examples, or that are read apart."""
+"""Published keys that do not affect examples, or that are read separately."""
 
 
 _TOKENS_PER_MASK = 5.5
 
 MAX_SCALE = 100.0
-"""Largest random zoom of an image; beyond it a frame is a single pixel."""
+"""Maximum random zoom of an image; beyond it a frame is a single pixel."""
 
 
 @dataclass(frozen=True)
 class TextShape:
-    """`length` entries of a sequence, of which `limit` may be used; `budget` masked rows; the name of the statistics.
-
-    `parity` lets the masked text run over `limit`, as the published reader did.
-    """
+    """Sizes of a web-text sequence."""
 
     length: int
+    """Entries of the sequence."""
     limit: int
+    """Maximum number of entries that are used."""
     budget: int
+    """Number of masked rows."""
     statistics: str
+    """Key of `random_text.SPAN_LENGTHS`."""
     parity: bool
+    """Allow the masked text to exceed `limit`, as the published reader does."""
 
 
 def default_budget(length: int, mask_rate: float) -> int:
-    """Masked rows of a text of `length` tokens (docs/spec/shards.md 12.2)."""
+    """Return the number of masked rows of a text of `length` tokens (docs/spec/shards.md 12.2)."""
     return int(length / (_TOKENS_PER_MASK / mask_rate - _TOKENS_PER_MASK + 1))
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the records of a data set become a stream of batches."""
+    """Options of a stream of batches."""
 
     training: bool = True
-    """Endless and shuffled with augmentation; otherwise one pass in order, the same every time. On several hosts such a
-    pass leaves out the last records that they cannot share; `shards.reading.evaluation.Pass` fills them up instead."""
+    """Endless and shuffled with augmentation; if false, one deterministic pass in order. On several hosts such a pass
+    drops the last records that do not divide evenly; `shards.reading.evaluation.Pass` pads the last batch instead."""
     split: str | None = None
-    """Which split of a data folder; needed where it has several."""
+    """Split of the data folder; required if it has several."""
     files: int | None = None
     """The number of files of a published pattern such as `train{:05d}of32800.tfrecord`."""
     window: int = 128
-    """Shards whose records are shuffled together."""
+    """Number of shards whose records are shuffled together."""
     bad_records: int = 0
-    """How many damaged records are replaced by others before the reader gives up."""
+    """Maximum number of damaged records, which are replaced by other records, before the reader fails."""
     workers: int | None = None
-    """Processes that make examples; 0 makes them by threads of this one. By default all cores but one, at most 16, on a
-    machine of 4 cores or more, and 0 on a smaller one."""
+    """Number of worker processes; 0 uses threads of this process. Default: all cores but one, at most 16, on a machine
+    with 4 cores or more, and 0 on a smaller one."""
     threads: int | None = None
-    """Threads that make examples without worker processes; as many as there are cores by default."""
+    """Number of threads without worker processes; default: the number of cores."""
     cache: CacheOptions | None = None
-    """What of shards in a bucket is kept on this host; nothing by default."""
+    """Local cache of shards in a bucket; default: no cache."""
 
     def __post_init__(self) -> None:
         _require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 (threads instead) or more")
@@ -119,11 +121,11 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """Everything that decides what the arrays of an example are, besides the record and the seed."""
+    """Everything that determines the arrays of an example besides the record and the seed."""
 
     segments: int = 16
     groups: int = 2
-    """Sequences that the segments of an example are split into for joint attention."""
+    """Number of sequences that the segments of an example are split into for joint attention."""
     subsegments: int = 3
     """Audio spans per segment."""
     audio_frames: int = 60
@@ -134,29 +136,29 @@ class ReaderConfig:
     """Patches per image: rows, columns."""
     patch_size: int = 16
     mask_rate: float = 0.25
-    """Share of the spans that is a target of one sequence."""
+    """Share of the spans that are targets of one sequence."""
     text2audio_sequences: int = 1
     audio2text_sequences: int = 1
     random_text_sequences: int = 1
-    """Sequences of web text per example; 0 where the shards hold none."""
+    """Web-text sequences per example; 0 if the shards contain none."""
     random_text_stored: int = 1
-    """Sequences of a record among which they are chosen."""
+    """Web-text sequences of a record from which they are sampled."""
     text_length: int = 160
-    """Entries of a sequence that is attended to jointly with images."""
+    """Entries of a sequence for joint attention with images."""
     sequence_length: int = 640
     """Entries of a matching or web-text sequence."""
     text_limit: int | None = None
-    """Entries of those that may be used; all of them by default."""
+    """Maximum number of entries of such a sequence that are used; default: all."""
     random_text_spans: int | None = None
-    """Masked spans of a web text; by default from `mask_rate` and the limit."""
+    """Masked spans of a web text; default: computed from `mask_rate` and the limit."""
     span_length: int = 15
     """Tokens kept of a target span."""
     span_statistics: Literal["v1", "v2"] = "v2"
     """Lengths of web-text spans: as in YT-Temporal-180M (v1) or YT-Temporal-1B (v2)."""
     matching_audio_rate: float = 1.0
-    """How often the matching sequence holds sounds instead of words."""
+    """Probability that the matching sequence contains audio instead of words."""
     neighbour_text_rate: float = 0.8
-    """How often a span beside a target is shown as text in audio-to-text."""
+    """Probability that a span next to a target is shown as text in audio-to-text."""
     random_scale: bool = True
     scale_min: float = 1.05
     scale_max: float = 1.1
@@ -165,14 +167,14 @@ class ReaderConfig:
     blank_images: bool = False
     blank_audio: bool = False
     encode_meta: bool = False
-    """Also give the bytes of `meta` and `youtube_id` as numbers."""
+    """Also return the bytes of `meta` and `youtube_id` as integers."""
     record_digest: bool = False
-    """Also give `record_digest int32 [2]`, equal for copies of a record only."""
+    """Also return `record_digest int32 [2]`, which is equal for copies of a record only."""
     image_dtype: Literal["float32", "bfloat16", "uint8"] = "float32"
-    """`uint8` images are 255 times larger; the device divides."""
+    """`uint8` images are in [0, 255] and are divided by 255 on the device; other images are in [0, 1]."""
     audio_dtype: Literal["float32", "bfloat16"] = "float32"
     video_src_mode: Literal["stored", "constant"] = "stored"
-    """Whether the videos of one example are told apart."""
+    """Whether `video_src_index` has the stored numbers of the videos or 1 for all."""
     parity: bool = False
     """Move words across videos, use the first video's header for all, and truncate as the published reader does."""
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -182,8 +184,8 @@ class ReaderConfig:
         divides = 0 < self.groups <= self.segments and self.segments % self.groups == 0
         _require(divides, "groups", self.groups, f"a divisor of the {self.segments} segments")
         _require(self.subsegments > 0, "subsegments", self.subsegments, "positive")
-        room = self.subsegments * self.audio_frames <= SPECTROGRAM_COLUMNS and self.audio_frames > 0
-        _require(room, "audio_frames", self.audio_frames, f"so that all spans fit in {SPECTROGRAM_COLUMNS} columns")
+        fits = self.subsegments * self.audio_frames <= SPECTROGRAM_COLUMNS and self.audio_frames > 0
+        _require(fits, "audio_frames", self.audio_frames, f"so that all spans fit in {SPECTROGRAM_COLUMNS} columns")
         _require(len(self.grid) == 2 and min(self.grid) > 0, "grid", self.grid, "(rows, columns)")
         targets = self.targets * (self.text2audio_sequences + self.audio2text_sequences)
         _require(self.targets > 0 and targets <= self.rows, "mask_rate", self.mask_rate, "such that targets fit")
@@ -192,7 +194,7 @@ class ReaderConfig:
         _require(self.limit <= self.sequence_length, "text_limit", self.text_limit, "at most sequence_length")
         body = self.segments * (1 + self.subsegments * self.audio_tokens)
         fits = self.parity or self.matching_audio_rate == 0 or body <= self.limit
-        _require(fits, "sequence_length", self.limit, f"at least {body}, the sounds of all segments")
+        _require(fits, "sequence_length", self.limit, f"at least {body}, the audio tokens of all segments")
         for name in ("matching_audio_rate", "neighbour_text_rate"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         scales = 0 < self.scale_min <= self.scale_max <= MAX_SCALE
@@ -201,9 +203,9 @@ class ReaderConfig:
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> ReaderConfig:
-        """The configuration behind a published one: its sections `data` and `model`, or their keys side by side.
+        """Return the configuration for a published mapping: with the sections `data` and `model`, or with their keys.
 
-        Raises `UsageError` for a key that is unknown or asks for another record format.
+        Raises `UsageError` for a key that is unknown or that requires another record format.
         """
         sections = [mapping.get(name) for name in ("data", "model")]
         sectioned = any(isinstance(section, Mapping) for section in sections)
@@ -229,12 +231,12 @@ class ReaderConfig:
         return cls(**values, stream=stream)
 
     def with_parity(self) -> ReaderConfig:
-        """The same sizes with the published behaviour throughout, its known defects included."""
+        """Return a copy with the published behaviour, including its known defects."""
         return dataclasses.replace(self, parity=True, video_src_mode="constant")
 
     @property
     def rows(self) -> int:
-        """Audio spans, and so rows of tokens, per example."""
+        """Audio spans per example, which is the number of token rows."""
         return self.segments * self.subsegments
 
     @property
@@ -244,12 +246,12 @@ class ReaderConfig:
 
     @property
     def limit(self) -> int:
-        """Entries of a matching or web-text sequence that may be used."""
+        """Maximum number of entries of a matching or web-text sequence that are used."""
         return self.sequence_length if self.text_limit is None else self.text_limit
 
     @property
     def text_shape(self) -> TextShape:
-        """The shape of a web-text sequence."""
+        """The sizes of a web-text sequence."""
         budget = self.random_text_spans
         if budget is None:
             budget = default_budget(self.limit, self.mask_rate)
@@ -257,7 +259,7 @@ class ReaderConfig:
 
     @property
     def span_rows(self) -> int:
-        """Rows of `text_spans`."""
+        """Number of rows of `text_spans`."""
         spoken = self.targets * (self.text2audio_sequences + self.audio2text_sequences)
         return spoken + self.text_shape.budget * self.random_text_sequences
 

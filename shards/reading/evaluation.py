@@ -1,7 +1,7 @@
-"""One pass over a split for evaluation: every record once, in order, on all hosts together.
+"""A single pass over a split for evaluation: every record once, in order, on all hosts together.
 
-The last batch is filled up with empty rows that a mask tells apart, so that each host has equally many batches of equal
-shape and nothing is left out. No TensorFlow and nothing random.
+The last batch is padded with empty rows and a mask, so that every host has the same number of batches of equal shape
+and no record is dropped. Deterministic and without TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
-from shards.reading.batches import BatchMaker
+from shards.reading.batches import BatchBuilder
 from shards.reading.cache import CacheOptions
 from shards.reading.config import StreamOptions
-from shards.reading.examples import Made
+from shards.reading.examples import ExampleInfo
 from shards.reading.source import Source
 from shards.reading.workers import open_batches
 from shards.records.parser import Arrays, RecordParser, Streams
@@ -25,11 +26,11 @@ from shards.records.question_rows import fixed
 from shards.storage.errors import RecordError, UserError
 
 IS_RECORD = "is_record"
-"""The mask `bool [batch]` among the arrays of a batch: false for rows that fill it up."""
+"""Name of the mask `bool [batch]` among the arrays of a batch: false for padding rows."""
 
 
 class DamagedRecordError(UserError):
-    """A record of an evaluation cannot be read; the message names it."""
+    """A record of an evaluation split is damaged; the message names it."""
 
 
 def _same_for_all(record: str) -> Streams:
@@ -38,7 +39,7 @@ def _same_for_all(record: str) -> Streams:
 
 
 class Pass:
-    """The batches of one split, this host's rows of them."""
+    """An iterable of this host's rows of the batches of one split."""
 
     def __init__(
         self,
@@ -57,9 +58,9 @@ class Pass:
     ):
         """Open the split; `batch_size` is the number of rows on this host, `workers` is as in `StreamOptions`.
 
-        A batch has at most `records_per_batch` records on all hosts together, by default as many as it has rows.
-        `streams` gives the random choices of a record by its name. Up to `bad_records` damaged records are left out
-        and named in `bad`. Raises `UsageError` if there is nothing to read.
+        A batch has at most `records_per_batch` records on all hosts together; default: its number of rows. `streams`
+        returns the random generators of a record by its name. Up to `bad_records` damaged records are skipped and
+        listed in `bad`. Raises `UsageError` if there are no records.
         """
         source = Source(data, split, cache=cache)
         self._examples = _PassExamples(source, [parser], np.cumsum(source.counts), streams)
@@ -69,38 +70,38 @@ class Pass:
         self._bad_records = bad_records
         self.records = int(source.counts.sum())
         self.counts: dict[str, int] = {}
-        """What the parser counted so far."""
+        """Sums of the parser's counts so far."""
         self.bad: list[str] = []
         """The damaged records of this host so far, with their reasons."""
 
     def __iter__(self) -> Iterator[Arrays]:
         """Yield batches with `IS_RECORD`. Raises `DamagedRecordError` for more than `bad_records` damaged records."""
         with (
-            contextlib.closing(open_batches(self._examples, self._size, self._options)) as maker,
-            ThreadPoolExecutor(maker.ahead, "evaluation") as pool,
+            contextlib.closing(open_batches(self._examples, self._size, self._options)) as builder,
+            ThreadPoolExecutor(builder.parallel, "evaluation") as pool,
         ):
-            batches: deque[Future[tuple[Arrays, Sequence[Made]]]] = deque()
+            batches: deque[Future[tuple[Arrays, Sequence[ExampleInfo]]]] = deque()
             for start in range(0, self.records, self._step):
-                batches.append(pool.submit(self._batch, start, maker))
-                if len(batches) > maker.ahead:
+                batches.append(pool.submit(self._batch, start, builder))
+                if len(batches) > builder.parallel:
                     yield self._counted(*batches.popleft().result())
             while batches:
                 yield self._counted(*batches.popleft().result())
 
-    def _batch(self, start: int, maker: BatchMaker) -> tuple[Arrays, Sequence[Made]]:
+    def _batch(self, start: int, builder: BatchBuilder) -> tuple[Arrays, Sequence[ExampleInfo]]:
         before = self._host * self._size
-        here = min(max(min(self.records - start, self._step) - before, 0), self._size)
-        batch, made = maker.make(0, self._size, start + before, here)
+        count = min(max(min(self.records - start, self._step) - before, 0), self._size)
+        batch, infos = builder.build(0, self._size, start + before, count)
         is_record = np.zeros(self._size, bool)
-        is_record[:here] = [not example.bad for example in made]
+        is_record[:count] = [not info.bad for info in infos]
         for array in batch.values():
             array[~is_record] = 0
-        return batch | {IS_RECORD: is_record}, made
+        return batch | {IS_RECORD: is_record}, infos
 
-    def _counted(self, batch: Arrays, made: Sequence[Made]) -> Arrays:
-        for example in made:
-            self.bad += example.bad.values()
-            for name, count in example.counts.items():
+    def _counted(self, batch: Arrays, infos: Sequence[ExampleInfo]) -> Arrays:
+        for info in infos:
+            self.bad += info.bad.values()
+            for name, count in info.counts.items():
                 self.counts[name] = self.counts.get(name, 0) + count
         if len(self.bad) > self._bad_records:
             allowed = f"; {self._bad_records} damaged records are allowed" if self._bad_records else ""
@@ -110,21 +111,21 @@ class Pass:
 
 @dataclass(frozen=True)
 class _PassExamples:
-    """The records of a source in their order; `ends` are the positions after the last record of each shard."""
+    """The records of a source in order; `ends` are the positions after the last record of each shard."""
 
     source: Source
     parsers: Sequence[RecordParser]
-    ends: np.ndarray
+    ends: Int64[np.ndarray, "shards"]
     streams: Callable[[str], Streams]
 
-    def make(self, parser: int, position: int, out: Arrays) -> Made:
-        """Fill the arrays of the record at a position; a damaged one is named in `bad`."""
+    def fill(self, parser: int, position: int, out: Arrays) -> ExampleInfo:
+        """Fill the arrays of the record at a position; a damaged record is listed in `bad`."""
         source = self.source
         shard = int(np.searchsorted(self.ends, position, side="right"))
         record = position - int(self.ends[shard] - source.counts[shard])
         try:
             payload = source.read(shard, record)
             streams = self.streams(source.name(shard, record))
-            return Made(len(payload), self.parsers[parser](payload, streams, out))
+            return ExampleInfo(len(payload), self.parsers[parser](payload, streams, out))
         except RecordError as error:
-            return Made(0, {}, {(0, shard, record): f"{source.where(shard, record)}: {error}"})
+            return ExampleInfo(0, {}, {(0, shard, record): f"{source.where(shard, record)}: {error}"})

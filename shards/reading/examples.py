@@ -1,6 +1,6 @@
-"""What makes one example of a stream, in whatever thread or process it runs.
+"""Compute single examples of a stream, in any thread or process.
 
-`StreamExamples` can be pickled: a worker process gets it once, and then only positions.
+`StreamExamples` can be pickled: a worker process receives it once, and then only positions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from shards.storage.randomness import generator
 
 
 class ReaderError(UserError):
-    """The data, a state or the worker processes do not allow to go on; the message says why."""
+    """The reader cannot continue because of its data, state or worker processes; the message says why."""
 
 
-class Made(NamedTuple):
-    """What is known of an example besides its arrays.
+class ExampleInfo(NamedTuple):
+    """Size and counts of an example whose arrays have been filled.
 
-    `bad` has the reason for each damaged record, by data set, shard and record, that another one replaced.
+    `bad` maps each damaged record that was replaced, as (data set, shard, record), to the reason.
     """
 
     record_bytes: int
@@ -32,20 +32,24 @@ class Made(NamedTuple):
 
 
 class Examples(Protocol):
-    """A stream of examples that can be made in any order."""
+    """A stream of examples with random access."""
 
-    parsers: Sequence[RecordParser]
+    @property
+    def parsers(self) -> Sequence[RecordParser]:
+        """The parsers, by number."""
+        ...
 
-    def make(self, parser: int, position: int, out: Arrays) -> Made:
-        """Fill the arrays of the example at a position by one of the parsers."""
+    def fill(self, parser: int, position: int, out: Arrays) -> ExampleInfo:
+        """Fill the arrays of the example at a position with one of the parsers."""
+        ...
 
 
 @dataclass(frozen=True)
 class StreamExamples:
-    """The examples of one data set, or of several that are mixed.
+    """The examples of one data set, or of a mixture of several.
 
-    `origins` are the positions in each data set that the stream's position 0 stands for; `bad_records` is how many
-    damaged records are replaced by others before an example is given up.
+    `origins` are the positions of each data set at position 0 of the stream; `bad_records` is the maximum number of
+    damaged records that are replaced for one example.
     """
 
     sources: Sequence[Source]
@@ -57,8 +61,8 @@ class StreamExamples:
     training: bool
     bad_records: int
 
-    def make(self, parser: int, position: int, out: Arrays) -> Made:
-        """Fill one example; a damaged record is replaced by another of its data set, the same one every time."""
+    def fill(self, parser: int, position: int, out: Arrays) -> ExampleInfo:
+        """Fill one example; a damaged record is replaced by another one of its data set, deterministically."""
         number, rank = self.mixture.locate(position)
         source = self.sources[number]
         place = self.orders[number].locate(self.origins[number] + rank)
@@ -69,11 +73,11 @@ class StreamExamples:
             try:
                 payload = source.read(shard, record)
                 streams = record_streams(self.seed, epoch, name)
-                return Made(len(payload), self.parsers[parser](payload, streams, out), bad)
+                return ExampleInfo(len(payload), self.parsers[parser](payload, streams, out), bad)
             except RecordError as error:
                 bad[number, shard, record] = f"{source.where(shard, record)}: {error}"
             if len(bad) > self.bad_records:
-                return Made(0, {}, bad)
+                return ExampleInfo(0, {}, bad)
             rng = generator(self.seed, "replacement", epoch, name)
             shard = int(rng.choice(source.counts.size, p=source.counts / source.counts.sum()))
             record = int(rng.integers(source.counts[shard]))

@@ -1,7 +1,7 @@
-"""What the network must guess: rows of tokens per audio span, the targets among them, and the masked sequences.
+"""Masking: rows of tokens per audio span, the target rows, and the masked sequences.
 
-A row is the text spoken during one audio span. Rows never hold tokens themselves; they are lengths over one flat list
-of tokens, so that moving a border moves words without ever losing or reordering one (docs/spec/shards.md 8 to 11).
+A row is the text spoken during one audio span. Rows are stored as lengths over one flat list of tokens, so that moving
+a border moves words without losing or reordering any (docs/spec/shards.md 8 to 11).
 """
 
 from __future__ import annotations
@@ -9,55 +9,69 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
 
 WIDENING_SECONDS = 0.125
-"""How far past a target's sound a word may begin and still be masked with it (docs/spec/shards.md 10.2)."""
+"""Maximum distance of a word from a target's audio to be masked with it (docs/spec/shards.md 10.2)."""
 
-Sequence = np.ndarray
-"""`int32 [n, 3]`: token id, audio pointer, text pointer."""
+Sequence = Int32[np.ndarray, "entries 3"]
+"""Entries of (token id, audio pointer, text pointer)."""
 
 TEXT, TARGET, AUDIO = 0, 1, 2
-"""What stands in a sequence for a row: its tokens, a mask, or its sound."""
+"""How a row is represented in a sequence: by its tokens, a mask, or audio tokens."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The words of an example by audio span.
+    """The words of an example by audio span. Times are seconds from the start of the example."""
 
-    `tokens int32 [n]` in spoken order, `centres float32 [n]` their times on the clock of the example, `lengths int64
-    [rows]`; `starts` and `ends float32 [rows]` are the spans' own times on that clock. `joined bool [rows]` says
-    whether words may move between a row and the one before it.
-    """
+    tokens: Int32[np.ndarray, "tokens"]
+    """All tokens in spoken order."""
+    centres: Float32[np.ndarray, "tokens"]
+    """The middle of each token's word in time."""
+    lengths: Int64[np.ndarray, "rows"]
+    """The number of tokens of each row."""
+    starts: Float32[np.ndarray, "rows"]
+    """The start of each audio span."""
+    ends: Float32[np.ndarray, "rows"]
+    """The end of each audio span."""
+    joined: Bool[np.ndarray, "rows"]
+    """Whether words may move between a row and the one before it."""
 
-    tokens: np.ndarray
-    centres: np.ndarray
-    lengths: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    joined: np.ndarray
-
-    def offsets(self) -> np.ndarray:
-        """Where each row starts in the flat list, and its end: `int64 [rows + 1]`."""
+    def offsets(self) -> Int64[np.ndarray, "rows+1"]:
+        """Return the start of each row in the flat list of tokens, and the end of the last one."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
 
-def assign(centres: np.ndarray, span_centres: np.ndarray) -> np.ndarray:
-    """The span of each token of one segment `int64 [n]`: the nearest one, never stepping back."""
+def assign(
+    centres: Float[np.ndarray, "tokens"], span_centres: Float[np.ndarray, "spans"]
+) -> Int64[np.ndarray, "tokens"]:
+    """Return the span of each token of one segment: the nearest one, but never before that of an earlier token."""
     if not centres.size:
         return np.zeros(0, np.int64)
     return np.maximum.accumulate(np.abs(centres[:, None] - span_centres).argmin(axis=1))
 
 
-def choose_targets(rng: np.random.Generator, rows: int, sequences: int, per_sequence: int) -> list[np.ndarray]:
-    """Disjoint sorted sets of target rows, one per sequence."""
+def choose_targets(
+    rng: np.random.Generator, rows: int, sequences: int, per_sequence: int
+) -> list[Int64[np.ndarray, "targets"]]:
+    """Return disjoint sorted sets of target rows, one per sequence."""
     shuffled = np.argsort(rng.random(rows))
     return [np.sort(shuffled[i * per_sequence : (i + 1) * per_sequence]) for i in range(sequences)]
 
 
-def reassign_empty(lengths: np.ndarray, target: np.ndarray, joined: np.ndarray, right_to_left: bool) -> np.ndarray:
-    """One pass of docs/spec/shards.md 10.1: rows next to an empty target give it a word; the new lengths."""
+def reassign_empty(
+    lengths: Int64[np.ndarray, "rows"],
+    target: Bool[np.ndarray, "rows"],
+    joined: Bool[np.ndarray, "rows"],
+    right_to_left: bool,
+) -> Int64[np.ndarray, "rows"]:
+    """Return the lengths after moving a word from a neighbour to each empty target.
+
+    This is one pass of docs/spec/shards.md 10.1.
+    """
     empty_target = target & (lengths == 0)
     able = ~target & (lengths >= 2)
     gives = np.zeros_like(target)
@@ -68,10 +82,10 @@ def reassign_empty(lengths: np.ndarray, target: np.ndarray, joined: np.ndarray, 
     return _moved(lengths, gives, right_to_left)
 
 
-def widen_targets(rows: Rows, target: np.ndarray, right_to_left: bool) -> np.ndarray:
-    """Targets take a word that touches their sound from a neighbour; the new lengths.
+def widen_targets(rows: Rows, target: Bool[np.ndarray, "rows"], right_to_left: bool) -> Int64[np.ndarray, "rows"]:
+    """Return the lengths after moving a word from a neighbour to each target whose audio it overlaps.
 
-    See docs/spec/shards.md 10.2.
+    This is one pass of docs/spec/shards.md 10.2.
     """
     able = ~target & (rows.lengths >= 2)
     first, last = _extremes(rows)
@@ -83,12 +97,14 @@ def widen_targets(rows: Rows, target: np.ndarray, right_to_left: bool) -> np.nda
     return _moved(rows.lengths, gives, right_to_left)
 
 
-def _moved(lengths: np.ndarray, gives: np.ndarray, right_to_left: bool) -> np.ndarray:
+def _moved(
+    lengths: Int64[np.ndarray, "rows"], gives: Bool[np.ndarray, "rows"], right_to_left: bool
+) -> Int64[np.ndarray, "rows"]:
     return lengths - gives + np.roll(gives, -1 if right_to_left else 1)
 
 
-def _extremes(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The earliest and the latest word of each row; infinite for empty rows."""
+def _extremes(rows: Rows) -> tuple[Float32[np.ndarray, "rows"], Float32[np.ndarray, "rows"]]:
+    """Return the times of the earliest and the latest word of each row; infinite for empty rows."""
     first = np.full(rows.lengths.size, np.inf, np.float32)
     last = np.full(rows.lengths.size, -np.inf, np.float32)
     filled = rows.lengths > 0
@@ -99,10 +115,15 @@ def _extremes(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return first, last
 
 
-def textual_neighbours(target: np.ndarray, same_video: np.ndarray, draws: np.ndarray, probability: float) -> np.ndarray:
-    """Rows beside a target that are shown as text; `draws float [rows]` in [0, 1) decide for each.
+def textual_neighbours(
+    target: Bool[np.ndarray, "rows"],
+    same_video: Bool[np.ndarray, "rows"],
+    draws: Float[np.ndarray, "rows"],
+    probability: float,
+) -> Bool[np.ndarray, "rows"]:
+    """Return which rows next to a target are shown as text: those with `draws`, in [0, 1), below `probability`.
 
-    See docs/spec/shards.md 11.
+    `same_video` is whether a row belongs to the same video as the one before it. See docs/spec/shards.md 11.
     """
     beside = np.zeros_like(target)
     beside[:-1] |= target[1:] & same_video[1:]
@@ -111,9 +132,18 @@ def textual_neighbours(target: np.ndarray, same_video: np.ndarray, draws: np.nda
 
 
 def masked_sequence(
-    tokens: np.ndarray, lengths: np.ndarray, kinds: np.ndarray, base: int, mask: tuple[int, ...], audio_tokens: int
+    tokens: Int32[np.ndarray, "tokens"],
+    lengths: Int64[np.ndarray, "rows"],
+    kinds: Int64[np.ndarray, "rows"],
+    base: int,
+    mask: tuple[int, ...],
+    audio_tokens: int,
 ) -> Sequence:
-    """All rows in order, each as its kind says; targets point to text spans `base`, `base + 1`, ..."""
+    """Return the sequence of all rows in order, each represented by its kind.
+
+    A target becomes the tokens of `mask`; targets point to the text spans `base`, `base + 1`, ... An audio row becomes
+    `audio_tokens` AUDIOSPAN tokens.
+    """
     target, text = kinds == TARGET, kinds == TEXT
     sizes = np.where(text, lengths, np.where(target, len(mask), audio_tokens))
     row = np.repeat(np.arange(kinds.size), sizes)
@@ -127,12 +157,12 @@ def masked_sequence(
 
 
 def text_to_audio(
-    rows: Rows, targets: np.ndarray, base: int, order_draws: np.ndarray
-) -> tuple[Sequence, np.ndarray, list[np.ndarray]]:
-    """Words around masked spans whose sound is asked for (docs/spec/shards.md 10).
+    rows: Rows, targets: Int64[np.ndarray, "targets"], base: int, order_draws: Float[np.ndarray, "2"]
+) -> tuple[Sequence, Int64[np.ndarray, "rows"], list[Int32[np.ndarray, "words"]]]:
+    """Return the sequence of words with masked spans whose audio is predicted (docs/spec/shards.md 10).
 
-    `order_draws float [2]` in [0, 1) choose which pass comes first. Returns the sequence, the lengths of the rows after
-    all moves, and the words of each target.
+    `order_draws` in [0, 1) select which pass comes first. Also returns the lengths of the rows after all moves, and the
+    tokens of each target.
     """
     target = np.zeros(rows.lengths.size, bool)
     target[targets] = True
@@ -148,13 +178,15 @@ def text_to_audio(
 
 
 def audio_to_text(
-    rows: Rows, targets: np.ndarray, base: int, neighbours: np.ndarray, audio_tokens: int
-) -> tuple[Sequence, list[np.ndarray]]:
-    """Sounds around masked spans whose words are predicted; `neighbours bool [rows]` are shown as text.
+    rows: Rows,
+    targets: Int64[np.ndarray, "targets"],
+    base: int,
+    neighbours: Bool[np.ndarray, "rows"],
+    audio_tokens: int,
+) -> tuple[Sequence, list[Int32[np.ndarray, "words"]]]:
+    """Return the sequence of audio with masked spans whose words are predicted (docs/spec/shards.md 11).
 
-    See docs/spec/shards.md 11.
-
-    Returns the sequence and the words of each target.
+    `neighbours` are shown as text. Also returns the tokens of each target.
     """
     kinds = np.where(neighbours, TEXT, AUDIO)
     kinds[targets] = TARGET
@@ -166,20 +198,22 @@ def _passes(draw: float) -> tuple[bool, bool]:
     return (True, False) if draw < 0.5 else (False, True)
 
 
-def row_tokens(tokens: np.ndarray, lengths: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
-    """The tokens of the chosen rows."""
+def row_tokens(
+    tokens: Int[np.ndarray, "tokens"], lengths: Int64[np.ndarray, "rows"], chosen: Int64[np.ndarray, "chosen"]
+) -> list[Int[np.ndarray, "words"]]:
+    """Return the tokens of each chosen row."""
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return [tokens[offsets[row] : offsets[row + 1]] for row in chosen]
 
 
 def split_groups(sequence: Sequence, rows: int, groups: int) -> list[Sequence]:
-    """The parts of a sequence that belong to each group of consecutive rows."""
+    """Split a sequence into the parts of `groups` groups of consecutive rows."""
     borders = np.searchsorted(sequence[:, 1], np.arange(1, groups) * (rows // groups))
     return np.split(sequence, borders)
 
 
 def pad(sequence: Sequence, length: int) -> Sequence:
-    """The sequence cut or padded to `length` entries; padding points nowhere."""
+    """Return the sequence cut or padded to `length` entries; padding has the pointers -1."""
     out = np.empty((length, 3), np.int32)
     used = min(len(sequence), length)
     out[:used] = sequence[:used]
@@ -187,8 +221,11 @@ def pad(sequence: Sequence, length: int) -> Sequence:
     return out
 
 
-def fair_share(sizes: np.ndarray, budget: int) -> np.ndarray:
-    """Sizes cut to a common limit so that their sum stays within the budget; what is over goes to the first ones."""
+def fair_share(sizes: Int[np.ndarray, "n"], budget: int) -> Int[np.ndarray, "n"]:
+    """Return the sizes cut to a common limit so that their sum is at most `budget`.
+
+    The remainder of the budget goes to the first sizes above the limit.
+    """
     if sizes.sum() <= budget:
         return sizes
     sums = np.minimum.outer(np.arange(1, sizes.max() + 1), sizes).sum(axis=1)
@@ -200,12 +237,16 @@ def fair_share(sizes: np.ndarray, budget: int) -> np.ndarray:
 
 
 def matching_body(
-    segments: list[np.ndarray], spans_per_segment: int, audio_tokens: int, with_audio: bool, budget: int | None
+    segments: list[Int[np.ndarray, "words"]],
+    spans_per_segment: int,
+    audio_tokens: int,
+    with_audio: bool,
+    budget: int | None,
 ) -> Sequence:
-    """For each segment a pooling token, then its sound or its words (docs/spec/shards.md 11.1 step 2).
+    """Return a pooling token and the audio tokens or the words of each segment (docs/spec/shards.md 11.1 step 2).
 
-    With a `budget` the words of the longest segments are cut so that every pooling token has room; without one the
-    body may be longer than any sequence.
+    With a `budget`, the words of the longest segments are cut so that every pooling token fits; without one, the body
+    may be longer than the sequence.
     """
     count = len(segments)
     if with_audio:
@@ -226,8 +267,8 @@ def matching_body(
     return np.concatenate(blocks)
 
 
-def header(ids: np.ndarray, room: int) -> Sequence:
-    """The front of a header that fits into `room`, pointing nowhere."""
-    out = np.full((min(ids.size, max(room, 0)), 3), -1, np.int32)
+def header(ids: Int[np.ndarray, "tokens"], length: int) -> Sequence:
+    """Return the first `length` tokens of a header, with the pointers -1."""
+    out = np.full((min(ids.size, max(length, 0)), 3), -1, np.int32)
     out[:, 0] = ids[: len(out)]
     return out

@@ -1,7 +1,7 @@
 """The order of records as a function of (seed, epoch, position).
 
-Every epoch the shards are shuffled, and then the records of each window of shards. Nothing is remembered: where a
-stream stands is one integer, which any number of hosts can share out and any restart can continue from.
+Every epoch shuffles the shards, and then the records of each window of shards. The only state of a stream is its
+position, an integer that any number of hosts can share and any restart can resume from.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Int64
 
 from shards.storage.randomness import generator
 
 _MIXTURE_BLOCK = 4096
-"""Positions over which a mixture keeps its proportions exactly; also the smallest weight's denominator."""
+"""Number of positions over which the shares of a mixture are exact; also the denominator of the smallest weight."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A record in its place in the stream: the epoch, its shard and its number there."""
+    """The record at a position of a stream: epoch, shard, and record number in the shard."""
 
     epoch: int
     shard: int
@@ -32,8 +33,8 @@ class Place:
 class Order:
     """The endless stream of the records of one data set.
 
-    `counts` are the records per shard, `window` the number of shards whose records are shuffled together. Without a
-    seed the records come in the order of the shards, the same in every epoch.
+    `counts` are the records per shard, `window` is the number of shards whose records are shuffled together. Without a
+    seed the records are in the order of the shards in every epoch.
     """
 
     def __init__(self, counts: Sequence[int] | np.ndarray, seed: int | None, window: int, name: str = "order"):
@@ -45,23 +46,25 @@ class Order:
             raise ValueError(f"an order needs records and a window, not {self.records} and {window}")
 
     def locate(self, position: int) -> Place:
-        """The record at a position of the stream."""
-        epoch, left = divmod(position, self.records)
+        """Return the record at a position of the stream."""
+        epoch, offset = divmod(position, self.records)
         shards, starts = _epoch_layout(self._key, self._seed, self._name, epoch)
         if self._seed is not None:
             ends = np.append(starts[self._window :: self._window], self.records)
-            block = int(np.searchsorted(ends, left, side="right"))
+            block = int(np.searchsorted(ends, offset, side="right"))
             first = int(starts[block * self._window])
             size = int(ends[block]) - first
-            left = first + int(_window_permutation(self._seed, self._name, epoch, block, size)[left - first])
-        # The last shard that starts here: the ones before it at the same place are empty.
-        slot = int(np.searchsorted(starts, left, side="right")) - 1
-        return Place(epoch, int(shards[slot]), left - int(starts[slot]))
+            offset = first + int(_window_permutation(self._seed, self._name, epoch, block, size)[offset - first])
+        # The last shard that starts at this offset: earlier ones with the same start are empty.
+        slot = int(np.searchsorted(starts, offset, side="right")) - 1
+        return Place(epoch, int(shards[slot]), offset - int(starts[slot]))
 
 
 @lru_cache(maxsize=8)
-def _epoch_layout(counts: bytes, seed: int | None, name: str, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The shards of an epoch in their order, and the stream position where each starts."""
+def _epoch_layout(
+    counts: bytes, seed: int | None, name: str, epoch: int
+) -> tuple[Int64[np.ndarray, "shards"], Int64[np.ndarray, "shards"]]:
+    """Return the shards of an epoch in their order, and the offset in the epoch where each starts."""
     sizes = np.frombuffer(counts, np.int64)
     shards = np.arange(sizes.size) if seed is None else generator(seed, name, "shards", epoch).permutation(sizes.size)
     ends = np.cumsum(sizes[shards])
@@ -69,12 +72,12 @@ def _epoch_layout(counts: bytes, seed: int | None, name: str, epoch: int) -> tup
 
 
 @lru_cache(maxsize=16)
-def _window_permutation(seed: int, name: str, epoch: int, block: int, size: int) -> np.ndarray:
+def _window_permutation(seed: int, name: str, epoch: int, block: int, size: int) -> Int64[np.ndarray, "records"]:
     return generator(seed, name, "records", epoch, block).permutation(size)
 
 
 class Mixture:
-    """Several streams mixed by weight: which stream a position takes from, and at which of its own positions.
+    """A mixture of streams by weight: maps a position to a stream and a position in that stream.
 
     The shares are exact over every 4096 positions, up to one record.
     """
@@ -87,39 +90,44 @@ class Mixture:
         self._seed = seed
 
     def locate(self, position: int) -> tuple[int, int]:
-        """(stream, position in that stream)."""
+        """Return (stream, position in that stream)."""
         if len(self._shares) == 1:
             return 0, position
-        block, left = divmod(position, _MIXTURE_BLOCK)
-        before = self._taken(block)
+        block, offset = divmod(position, _MIXTURE_BLOCK)
+        before = self._consumed_by_blocks(block)
         stream, rank = self._slots(block)
-        return int(stream[left]), before[stream[left]] + int(rank[left])
+        return int(stream[offset]), before[stream[offset]] + int(rank[offset])
 
-    def taken(self, position: int) -> list[int]:
-        """How many records each stream has given before a position."""
+    def consumed(self, position: int) -> list[int]:
+        """Return the number of records consumed from each stream before a position."""
         if len(self._shares) == 1:
             return [position]
-        block, left = divmod(position, _MIXTURE_BLOCK)
-        inside = np.bincount(self._slots(block)[0][:left], minlength=len(self._shares))
-        return [before + int(n) for before, n in zip(self._taken(block), inside, strict=True)]
+        block, offset = divmod(position, _MIXTURE_BLOCK)
+        inside = np.bincount(self._slots(block)[0][:offset], minlength=len(self._shares))
+        return [before + int(n) for before, n in zip(self._consumed_by_blocks(block), inside, strict=True)]
 
-    def _taken(self, blocks: int) -> list[int]:
-        """Records each stream has given after whole blocks; differences of rounded sums, so that all are exact."""
+    def _consumed_by_blocks(self, blocks: int) -> list[int]:
+        """Return the number of records consumed from each stream by whole blocks.
+
+        These are differences of rounded cumulative sums, so that they add up exactly.
+        """
         sums = [sum(self._shares[: i + 1]) * blocks * _MIXTURE_BLOCK for i in range(len(self._shares))]
         floors = [0, *(int(value) for value in sums)]
         return [b - a for a, b in itertools.pairwise(floors)]
 
-    def _slots(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """The stream of each position of a block, and its rank among that stream's."""
-        counts = [b - a for a, b in zip(self._taken(block), self._taken(block + 1), strict=True)]
-        return _shuffled_slots(tuple(counts), self._seed, block)
+    def _slots(self, block: int) -> tuple[Int64[np.ndarray, "positions"], Int64[np.ndarray, "positions"]]:
+        """Return the stream of each position of a block, and its rank among the positions of that stream."""
+        before, after = self._consumed_by_blocks(block), self._consumed_by_blocks(block + 1)
+        return _shuffled_slots(tuple(b - a for a, b in zip(before, after, strict=True)), self._seed, block)
 
 
 @lru_cache(maxsize=8)
-def _shuffled_slots(counts: tuple[int, ...], seed: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+def _shuffled_slots(
+    counts: tuple[int, ...], seed: int, block: int
+) -> tuple[Int64[np.ndarray, "positions"], Int64[np.ndarray, "positions"]]:
     stream = generator(seed, "mixture", block).permutation(np.repeat(np.arange(len(counts)), counts))
     rank = np.empty_like(stream)
     for i in range(len(counts)):
-        mine = stream == i
-        rank[mine] = np.arange(mine.sum())
+        is_own = stream == i
+        rank[is_own] = np.arange(is_own.sum())
     return stream, rank

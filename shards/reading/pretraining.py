@@ -1,7 +1,7 @@
-"""From the bytes of one record to the arrays that pretraining reads (docs/spec/shards.md 6 to 15).
+"""Parse one record into the arrays of pretraining (docs/spec/shards.md 6 to 15).
 
-Nothing is random that does not come from the streams a caller gives, so the same record, epoch and seed make the same
-arrays wherever and whenever they are made. NumPy and compiled kernels only.
+All randomness comes from the streams that the caller passes, so the arrays depend on the record, the epoch and the seed
+alone. NumPy and compiled kernels only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
+from jaxtyping import Float32, Int, Int32, Shaped, UInt8
 
 from shards.arrays import audio, images
 from shards.arrays.resampling import to_bfloat16
@@ -29,34 +30,34 @@ from shards.tokens import AUDIOSPAN, END, FIRST_TEXT_ID, LTOVPOOL, MASK, MASKAUD
 _META_BYTES = 256
 _ID_BYTES = 11
 _DIGESTED_BYTES = 1 << 16
-"""A record's end is enough to tell records apart, and a hash of the whole would cost a tenth of reading it."""
+"""The end of a record identifies it; a hash of the whole record would cost a tenth of reading it."""
 
 _NOT_IN_TEXT = np.array([PADDING, MASK, MASKAUDIO, AUDIOSPAN, LTOVPOOL])
 
 
 @dataclass(frozen=True)
 class DecodedSegment:
-    """A segment as other models read it: `image uint8 [h, w, 3]`, `log_mel float32 [188, 64]`, words with times."""
+    """A decoded segment for other models. Times are seconds: of the video, and of tokens from the segment's start."""
 
     video_id: str
     start: float
     end: float
     speed: int
-    image: np.ndarray
-    log_mel: np.ndarray
-    tokens: np.ndarray
-    token_starts: np.ndarray
-    token_ends: np.ndarray
+    image: UInt8[np.ndarray, "h w 3"]
+    log_mel: Float32[np.ndarray, "188 64"]
+    tokens: Int[np.ndarray, "tokens"]
+    token_starts: Float32[np.ndarray, "tokens"]
+    token_ends: Float32[np.ndarray, "tokens"]
 
 
 class PretrainingParser:
-    """Makes the arrays of docs/spec/shards.md 15.1 for one record."""
+    """Parses a record into the arrays of docs/spec/shards.md 15.1."""
 
     def __init__(self, config: ReaderConfig, vocabulary: Vocabulary):
         self.config, self.vocabulary = config, vocabulary
 
     def spec(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        """Shape and type of every array of one example."""
+        """Return shape and dtype of every array of one example."""
         c = self.config
         integers = np.dtype(np.int32)
         patches = c.segments * c.grid[0] * c.grid[1]
@@ -87,10 +88,10 @@ class PretrainingParser:
         return sequences
 
     def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> dict[str, int]:
-        """Fill the arrays of one example and count what happened to it.
+        """Fill the arrays of one example and return the number of truncated sequences.
 
-        Raises `RecordError` if the record is damaged, `UsageError` if it is sound but not what the configuration asks
-        for.
+        Raises `RecordError` if the record is damaged, `UsageError` if it is intact but does not match the
+        configuration.
         """
         example = parse_example(payload)
         self._check(example)
@@ -113,30 +114,34 @@ class PretrainingParser:
         c = self.config
         if len(example.segments) != c.segments:
             raise UsageError(
-                f"the shards hold {len(example.segments)} segments per example and the configuration asks for"
-                f" {c.segments}; set segments to {len(example.segments)}"
+                f"the shards have {len(example.segments)} segments per example and the configuration {c.segments}; set"
+                f" segments to {len(example.segments)}"
             )
         if c.random_text_sequences and len(example.random_text) < c.random_text_stored:
             raise UsageError(
-                f"the records hold {len(example.random_text)} web texts and the configuration asks for"
-                f" {c.random_text_stored}; set random_text_sequences to 0 where there are none"
+                f"the records have {len(example.random_text)} web texts and the configuration {c.random_text_stored};"
+                " set random_text_sequences to 0 if the shards contain none"
             )
         for i, placed in enumerate(example.segments):
             segment, tokens = placed.segment, placed.segment.tokens
             if tokens.size and not FIRST_TEXT_ID <= tokens.min() <= tokens.max() < self.vocabulary.size:
-                raise RecordError(f"segment {i} holds token {_stray(tokens, self.vocabulary.size)}, which is no text")
+                raise RecordError(
+                    f"segment {i} contains token {_stray(tokens, self.vocabulary.size)}, which is not text"
+                )
             if not (np.isfinite(segment.magic) and segment.magic > 0):
                 raise RecordError(f"the magic number of segment {i} is {segment.magic}")
             if segment.speed not in (1, 2, 3):
                 raise RecordError(f"the playback speed of segment {i} is {segment.speed}, not 1, 2 or 3")
             for ids in (placed.text.title, placed.text.description, placed.text.tags):
                 if ids and not 0 < min(ids) <= max(ids) < self.vocabulary.size:
-                    raise RecordError(f"the video's text at segment {i} holds tokens outside the vocabulary")
+                    raise RecordError(f"the video's text at segment {i} contains tokens outside the vocabulary")
         for text in example.random_text[: c.random_text_stored if c.random_text_sequences else 0]:
             if np.isin(text, _NOT_IN_TEXT).any() or not 0 <= text.min() <= text.max() < self.vocabulary.size:
-                raise RecordError("a web text holds mask tokens, padding or tokens outside the vocabulary")
+                raise RecordError("a web text contains mask tokens, padding or tokens outside the vocabulary")
 
-    def _write_images(self, example: Example, streams: Streams, out: np.ndarray) -> None:
+    def _write_images(
+        self, example: Example, streams: Streams, out: Shaped[np.ndarray, "segments*patches values"]
+    ) -> None:
         c = self.config
         if c.blank_images:
             out[:] = 0
@@ -148,11 +153,13 @@ class PretrainingParser:
             image = images.decode(placed.segment.image)
             if c.turn_portraits:
                 image = images.turn(image)
-            placement = images.place(*image.shape[:2], target, c.scaling, rng)
+            placement = images.place(image.shape[0], image.shape[1], target, c.scaling, rng)
             images.write_patches(image, placement, c.grid, c.patch_size, patches)
 
-    def _write_audio(self, example: Example, rng: np.random.Generator, out: np.ndarray) -> Rows:
-        """Write the clips; the words of the example, sorted to them."""
+    def _write_audio(
+        self, example: Example, rng: np.random.Generator, out: Shaped[np.ndarray, "rows*frames 65"]
+    ) -> Rows:
+        """Write the audio clips and return the words of the example, assigned to them."""
         c = self.config
         starts = audio.clip_starts(rng.random((c.segments, c.subsegments + 1)), c.audio_frames)
         times = audio.clip_times(starts, c.audio_frames)
@@ -180,7 +187,7 @@ class PretrainingParser:
             tokens.append(segment.tokens.astype(np.int32))
             centres.append(middle + np.float32(clock))
             origins[j] = clock
-            # The published clock counts real seconds although words and spans are timed in played ones.
+            # The published clock counts seconds of the video although words and spans are timed in played seconds.
             clock += segment.end - segment.start if c.parity else audio.SEGMENT_SECONDS
         runs = np.repeat([placed.run for placed in example.segments], c.subsegments)
         joined = np.ones(c.rows, bool)
@@ -190,14 +197,14 @@ class PretrainingParser:
 
     def _write_speech(
         self, example: Example, rows: Rows, streams: Streams, out: Arrays
-    ) -> tuple[list[np.ndarray], int]:
-        """Write the three kinds of sequences of speech; the words of all targets and how many were truncated."""
+    ) -> tuple[list[Int32[np.ndarray, "words"]], int]:
+        """Write the three kinds of speech sequences; return the tokens of all targets and the number of truncations."""
         c, rng = self.config, streams("masking")
         first, second = c.text2audio_sequences, c.audio2text_sequences
         targets = masking.choose_targets(rng, c.rows, first + second, c.targets)
         order, neighbour_draws = rng.random((first, 2)), rng.random((second, c.rows))
         with_audio = bool(rng.random() < c.matching_audio_rate)
-        spans: list[np.ndarray] = []
+        spans: list[Int32[np.ndarray, "words"]] = []
         sequences: dict[str, list[Sequence]] = {"text2audio": [], "audio2text": []}
         for i, chosen in enumerate(targets):
             base = i * c.targets
@@ -225,19 +232,21 @@ class PretrainingParser:
         c = self.config
         words = [placed.segment.tokens for placed in example.segments]
         body = masking.matching_body(words, c.subsegments, c.audio_tokens, with_audio, None if c.parity else c.limit)
-        room = max(c.limit - len(body), 0)
+        length = max(c.limit - len(body), 0)
         firsts = [a for i, a in enumerate(example.segments) if i == 0 or a.run != example.segments[i - 1].run]
         headers = [self._header(placed) for placed in (firsts[:1] if c.parity else firsts)]
-        shares = masking.fair_share(np.array([ids.size for ids in headers]), room)
+        shares = masking.fair_share(np.array([ids.size for ids in headers]), length)
         parts = [masking.header(ids, int(share)) for ids, share in zip(headers, shares, strict=True)]
         return np.concatenate([*parts, body])
 
-    def _header(self, placed: ExampleSegment) -> np.ndarray:
+    def _header(self, placed: ExampleSegment) -> Int32[np.ndarray, "tokens"]:
         text, spelled = placed.text, self.vocabulary.headers
         ids = [START, *spelled["title:"], *text.title, START, *spelled["description:"], *text.description]
         return np.array([*ids, START, *spelled["tags:"], *text.tags, END], np.int32)
 
-    def _write_random_text(self, example: Example, rng: np.random.Generator, out: Arrays) -> list[np.ndarray]:
+    def _write_random_text(
+        self, example: Example, rng: np.random.Generator, out: Arrays
+    ) -> list[Int32[np.ndarray, "words"]]:
         c = self.config
         if not c.random_text_sequences:
             return []
@@ -256,7 +265,7 @@ class PretrainingParser:
 
 
 def decode_example(payload: bytes) -> tuple[list[DecodedSegment], list[np.ndarray]]:
-    """The decoded, unmasked segments of a record, and its web texts. Raises `RecordError`."""
+    """Return the decoded, unmasked segments of a record, and its web texts. Raises `RecordError`."""
     example = parse_example(payload)
     segments = []
     for placed in example.segments:
@@ -275,7 +284,7 @@ def _dtype(name: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
-def _stray(tokens: np.ndarray, size: int) -> int:
+def _stray(tokens: Int[np.ndarray, "tokens"], size: int) -> int:
     return int(tokens[(tokens < FIRST_TEXT_ID) | (tokens >= size)][0])
 
 
@@ -286,20 +295,20 @@ def _write_sequences(name: str, sequences: list[Sequence], out: Arrays) -> None:
             out[name + suffix][i] = padded[:, column]
 
 
-def _write_spans(spans: list[np.ndarray], out: np.ndarray) -> None:
+def _write_spans(spans: list[Int32[np.ndarray, "words"]], out: Int32[np.ndarray, "spans length"]) -> None:
     out[:] = PADDING
     for row, words in zip(out, spans, strict=True):
         kept = words[: row.size]
         row[: kept.size] = kept
 
 
-def _write_bytes(text: bytes, out: np.ndarray) -> None:
+def _write_bytes(text: bytes, out: Int32[np.ndarray, "length"]) -> None:
     out[:] = 0
     kept = np.frombuffer(text[: out.size], np.uint8)
     out[: kept.size] = kept
 
 
-def _digest(payload: bytes) -> np.ndarray:
-    """Two numbers, int32 `[2]`, that tell records apart."""
+def _digest(payload: bytes) -> Int32[np.ndarray, "2"]:
+    """Return two checksums that identify a record."""
     end = payload[-_DIGESTED_BYTES:]
     return np.array([zlib.crc32(end, len(payload)), zlib.adler32(end)], np.uint32).view(np.int32)

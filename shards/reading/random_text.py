@@ -1,8 +1,9 @@
-"""Web text in the shape of speech: spans of spoken lengths, some of them masked (docs/spec/shards.md 12)."""
+"""Web text in the form of speech: spans with the lengths of speech, some of them masked (docs/spec/shards.md 12)."""
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Int32, Int64
 
 from shards.reading.config import TextShape
 from shards.reading.masking import TARGET, TEXT, Sequence, masked_sequence, row_tokens
@@ -18,20 +19,25 @@ SPAN_LENGTHS = {
         + (0.0771088, 0.05364242, 0.0342899, 0.0203823, 0.01177542, 0.00664939, 0.00366406)
     ),
 }
-"""How often a spoken span has 1, 2, ..., 15 tokens, in the two published corpora."""
+"""Probability that a spoken span has 1, 2, ..., 15 tokens, in the two published corpora."""
 
 INVALID_WEIGHT = 0.2
-"""How likely a row with a token that speech does not have is masked, compared with others."""
+"""Relative weight of masking a row with a token that does not occur in speech."""
 
 _SAFETY = 0.85
 
 
 def mask_text(
-    tokens: np.ndarray, valid: np.ndarray, base: int, shape: TextShape, rng: np.random.Generator
-) -> tuple[Sequence, list[np.ndarray]]:
-    """The masked sequence of one text, and the words of each mask without those that speech does not have.
+    tokens: Int32[np.ndarray, "tokens"],
+    valid: Bool[np.ndarray, "vocabulary"],
+    base: int,
+    shape: TextShape,
+    rng: np.random.Generator,
+) -> tuple[Sequence, list[Int32[np.ndarray, "words"]]]:
+    """Return the masked sequence of one text, and the valid tokens of each mask.
 
-    `valid bool [vocabulary]` tells which tokens speech has. A text with too few rows has fewer masks.
+    `valid` are the tokens that occur in speech; masks point to the text spans `base`, `base + 1`, ... A text with too
+    few rows has fewer masks.
     """
     lengths = _span_lengths(tokens.size, shape, rng)
     total = int(lengths.sum())
@@ -49,18 +55,22 @@ def mask_text(
     return sequence[: shape.length], spans
 
 
-def _span_lengths(available: int, shape: TextShape, rng: np.random.Generator) -> np.ndarray:
+def _span_lengths(available: int, shape: TextShape, rng: np.random.Generator) -> Int64[np.ndarray, "rows"]:
     shares = np.array(SPAN_LENGTHS[shape.statistics])
     mean = float((shares * np.arange(1, shares.size + 1)).sum())
-    wanted = min(shape.limit + int((_SAFETY * mean - 1) * shape.budget), available)
-    lengths = 1 + np.searchsorted(np.cumsum(shares)[:-1], rng.random(wanted), side="right")
-    return lengths[np.cumsum(lengths) <= wanted]
+    total = min(shape.limit + int((_SAFETY * mean - 1) * shape.budget), available)
+    lengths = 1 + np.searchsorted(np.cumsum(shares)[:-1], rng.random(total), side="right")
+    return lengths[np.cumsum(lengths) <= total]
 
 
 def _choose_rows(
-    tokens: np.ndarray, lengths: np.ndarray, valid: np.ndarray, budget: int, rng: np.random.Generator
-) -> np.ndarray:
-    """The masked rows, ascending: drawn without replacement in proportion to their weight (Gumbel top-k)."""
+    tokens: Int32[np.ndarray, "tokens"],
+    lengths: Int64[np.ndarray, "rows"],
+    valid: Bool[np.ndarray, "vocabulary"],
+    budget: int,
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, "chosen"]:
+    """Return the masked rows, ascending: drawn without replacement in proportion to their weight (Gumbel top-k)."""
     if not lengths.size:
         return np.zeros(0, np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -69,14 +79,16 @@ def _choose_rows(
     return np.sort(np.argsort(-score, kind="stable")[:budget])
 
 
-def _with_context(body: Sequence, left: np.ndarray, right: np.ndarray, rows: int, limit: int) -> Sequence:
-    need = max(limit - len(body), 0)
-    before = left[left.size - min(left.size, need // 2) :]
-    after = right[: min(right.size, (need + 1) // 2)]
-    return np.concatenate([_unmasked(before, 0), body, _unmasked(after, rows)])
+def _with_context(
+    body: Sequence, before: Int32[np.ndarray, "before"], after: Int32[np.ndarray, "after"], rows: int, limit: int
+) -> Sequence:
+    free = max(limit - len(body), 0)
+    head = before[before.size - min(before.size, free // 2) :]
+    tail = after[: min(after.size, (free + 1) // 2)]
+    return np.concatenate([_unmasked(head, 0), body, _unmasked(tail, rows)])
 
 
-def _unmasked(tokens: np.ndarray, pointer: int) -> Sequence:
+def _unmasked(tokens: Int32[np.ndarray, "tokens"], pointer: int) -> Sequence:
     out = np.empty((tokens.size, 3), np.int32)
     out[:, 0], out[:, 1], out[:, 2] = tokens, pointer, -1
     return out

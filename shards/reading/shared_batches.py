@@ -1,8 +1,8 @@
-"""Memory for batches that several processes see.
+"""Shared memory for batches of several processes.
 
-One file without a name, in memory only, is cut into slots of a batch each. The kernel frees it with the last process
-that holds it, so nothing can be left behind however a process ends. A slot is used again when nothing refers to its
-arrays any more: TensorFlow and JAX take them over without a copy, and only they know how long they need them.
+An anonymous memory file is divided into slots of one batch each. The kernel frees it with the last process that has it
+open, so nothing leaks however a process ends. A slot is reused when nothing refers to its arrays any more: TensorFlow
+and JAX use them without a copy for as long as they need.
 """
 
 from __future__ import annotations
@@ -15,36 +15,37 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from shards.reading.batches import aligned_empty, batch_arrays
 from shards.records.parser import Arrays, Spec
 
 _COPIED_BYTES = 1 << 20
-"""Arrays of up to this size leave a slot as copies, so that keeping the ids of a batch does not keep its images."""
+"""Arrays of up to this size are copied out of a slot, so that keeping the ids of a batch does not keep its images."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The memory of one batch and its number, by which the other processes know it."""
+    """The memory of one batch and its number, which identifies it in other processes."""
 
     number: int
-    memory: np.ndarray
+    memory: UInt8[np.ndarray, "bytes"]
 
 
 class SharedBatches:
-    """Slots of `slot_bytes`. Up to `kept` of them keep their memory while they are free."""
+    """A pool of slots of `slot_bytes` each. Up to `kept` free slots retain their memory."""
 
     def __init__(self, slot_bytes: int, kept: int):
         self.file = os.memfd_create("reader-batches")
         self.slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         self._kept, self._slots, self._closed = kept, 0, False
         self._lock = threading.Lock()
-        # Filled by finalizers, which run anywhere, even where the lock is taken: appending needs none.
+        # Filled by finalizers, which run at any time, even while this thread holds the lock: appending needs no lock.
         self._free: deque[tuple[int, mmap.mmap]] = deque()
         self._emptied: list[tuple[int, mmap.mmap]] = []
 
-    def take(self) -> Slot:
-        """A slot that nobody uses; it is free again when its memory and all arrays in it are gone."""
+    def acquire(self) -> Slot:
+        """Return a free slot; it is free again when its memory and all arrays in it have been deleted."""
         with self._lock:
             while len(self._free) > self._kept:
                 number, memory = self._free.popleft()
@@ -58,18 +59,18 @@ class SharedBatches:
                 number, self._slots = self._slots, self._slots + 1
                 os.ftruncate(self.file, self._slots * self.slot_bytes)
                 memory = mmap.mmap(self.file, self.slot_bytes, offset=number * self.slot_bytes)
-        # All arrays made of this one refer to it.
+        # All views of this array refer to it.
         whole = np.frombuffer(memory, np.uint8)
         weakref.finalize(whole, self._release, number, memory).atexit = False
         return Slot(number, whole)
 
     def arrays(self, slot: Slot, spec: Spec, rows: int) -> Arrays:
-        """The arrays of the batch in a slot; large ones are in its memory."""
+        """Return the arrays of the batch in a slot; large ones are views of its memory."""
         arrays = batch_arrays(slot.memory, spec, rows)
         return {name: _copy(array) if array.nbytes <= _COPIED_BYTES else array for name, array in arrays.items()}
 
     def close(self) -> None:
-        """Give back what nobody uses; batches in use stay as they are."""
+        """Release the free slots; batches in use remain valid."""
         self._closed = True
         os.close(self.file)
         self._free.clear()
@@ -81,14 +82,14 @@ class SharedBatches:
 
 
 class OpenedSlots:
-    """The same slots in another process, by the file's descriptor."""
+    """The same slots in another process, opened by the descriptor of the file."""
 
     def __init__(self, file: int, slot_bytes: int):
         self._file, self._slot_bytes = file, slot_bytes
-        self._memory: dict[int, np.ndarray] = {}
+        self._memory: dict[int, UInt8[np.ndarray, "bytes"]] = {}
 
     def arrays(self, number: int, spec: Spec, rows: int) -> Arrays:
-        """The arrays of the batch in a slot."""
+        """Return the arrays of the batch in a slot as views of its memory."""
         if number not in self._memory:
             memory = mmap.mmap(self._file, self._slot_bytes, offset=number * self._slot_bytes)
             self._memory[number] = np.frombuffer(memory, np.uint8)

@@ -1,7 +1,7 @@
-"""What the reader must know of a vocabulary: how headers are spelled, and which tokens speech can have.
+"""Properties of a vocabulary that the reader needs: the tokens of headers, and the tokens that occur in speech.
 
-For the published vocabulary both are constants, so that published shards are read without downloading anything; for any
-other they follow from the `tokenizer.json` beside the data.
+For the published vocabulary both are constants, so that published shards are read without a download; for any other
+vocabulary they are computed from the `tokenizer.json` of the data folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Bool
 
 from shards import tokenizer
 from shards.dataset.manifest import Manifest
@@ -34,29 +35,31 @@ _PUBLISHED_SPOKEN = (
 
 
 class VocabularyError(UserError):
-    """The data was written with a vocabulary that is not at hand; the message says which."""
+    """The vocabulary of the data is missing or another one; the message names it."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`spoken bool [size]` tells which tokens occur in speech; `headers` spells the words of the matching sequence."""
+    """Size, header tokens, speech tokens and SHA-256 of a vocabulary."""
 
     size: int
     headers: dict[str, tuple[int, ...]]
-    spoken: np.ndarray
+    """Token ids of the headers of the matching sequence."""
+    spoken: Bool[np.ndarray, "size"]
+    """Whether each token can occur in speech."""
     digest: str
 
 
 @lru_cache(maxsize=1)
 def published() -> Vocabulary:
-    """The published vocabulary (docs/spec/shards.md 11.1, 12.3)."""
+    """Return the published vocabulary (docs/spec/shards.md 11.1, 12.3)."""
     bits = np.frombuffer(zlib.decompress(base64.b85decode("".join(_PUBLISHED_SPOKEN))), np.uint8)
     spoken = np.unpackbits(bits)[:PUBLISHED_VOCABULARY_SIZE].astype(bool)
     return Vocabulary(PUBLISHED_VOCABULARY_SIZE, dict(PUBLISHED_HEADERS), spoken, fetch.TOKENIZER.sha256)
 
 
 def from_file(path: str) -> Vocabulary:
-    """The vocabulary in a tokenizer file. Raises `TokenizerError` if it is none."""
+    """Return the vocabulary in a tokenizer file. Raises `TokenizerError` if the file is not valid."""
     trained = tokenizer.load_tokenizer(path)
     size = trained.get_vocab_size()
     spoken = [_is_spoken(i, trained.decode([i])) for i in range(size)]
@@ -65,23 +68,25 @@ def from_file(path: str) -> Vocabulary:
 
 
 def of_data(folder: str, manifest: Manifest | None) -> Vocabulary:
-    """The vocabulary that the shards in a folder were written with.
+    """Return the vocabulary that the shards in a folder were written with.
 
-    Without a `tokenizer.json` it is the published one. Raises `VocabularyError` if the manifest names another.
+    Without a `tokenizer.json` it is the published one. Raises `VocabularyError` if the manifest names another one.
     """
     path = filesystem.join(folder, TOKENIZER_NAME)
     if filesystem.exists(path):
         digest = hashlib.sha256(filesystem.read_bytes(path)).hexdigest()
         if manifest and digest != manifest.tokenizer:
-            raise VocabularyError(f"{path!r} is not the vocabulary that the manifest names; restore the file")
+            raise VocabularyError(f"{path!r} is not the vocabulary in the manifest; restore the file")
         return published() if digest == fetch.TOKENIZER.sha256 else from_file(path)
     if manifest and manifest.tokenizer != fetch.TOKENIZER.sha256:
-        raise VocabularyError(f"{path!r} is missing and the shards use the vocabulary {manifest.tokenizer[:12]}...")
+        raise VocabularyError(
+            f"{path!r} is missing and the shards use the vocabulary {manifest.tokenizer[:12]}...; restore the file"
+        )
     return published()
 
 
 def _is_spoken(token: int, text: str) -> bool:
-    """Letters, digits and apostrophes, but no special token, no "!", and not blanks alone.
+    """Return whether a token has letters, digits and apostrophes only, and is neither special nor blank.
 
     See docs/spec/shards.md 12.3.
     """

@@ -1,6 +1,6 @@
-"""A worker process of the reader, started with file descriptors by `shards.reading.workers`.
+"""The worker process of the reader, started with file descriptors by `shards.reading.workers`.
 
-It makes examples in shared memory until the other end of its channel closes or its parent is gone. It never imports
+It computes examples in shared memory until the other end of its channel closes or its parent exits. It never imports
 TensorFlow or JAX.
 """
 
@@ -13,20 +13,21 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import NamedTuple
 
 from shards.reading.batches import example_rows
-from shards.reading.examples import Examples, Made
+from shards.reading.examples import ExampleInfo, Examples
 from shards.reading.shared_batches import OpenedSlots
 from shards.storage.errors import RecordError, UserError
 
-_SECONDS_BETWEEN_LOOKS = 5.0
-"""How often an idle worker looks for its parent. A dead one's channel closes at once, unless a fork of it lives on."""
+_POLL_SECONDS = 5.0
+"""How often an idle worker checks its parent. The channel of a dead parent closes at once unless a fork has it open."""
 
 
-class Piece(NamedTuple):
-    """Some examples of a batch: `count` of them from `position` on, into the rows from `row` on of the slot's batch."""
+@dataclass(frozen=True)
+class Piece:
+    """Part of a batch: the examples `[position, position + count)`, for the rows from `row` on of the slot's batch."""
 
     slot: int
     parser: int
@@ -37,31 +38,31 @@ class Piece(NamedTuple):
 
 
 def serve(channel: Connection, examples: Examples, slots: OpenedSlots, parent: int) -> None:
-    """Answer every piece with a list of `Made`, or with the error that making it raised."""
-    while (piece := _next(channel, parent)) is not None:
-        channel.send_bytes(pickle.dumps(_make(examples, slots, piece)))
+    """Reply to every piece with a list of `ExampleInfo`, or with the exception that it raised."""
+    while (piece := _receive(channel, parent)) is not None:
+        channel.send_bytes(pickle.dumps(_fill(examples, slots, piece)))
 
 
-def _next(channel: Connection, parent: int) -> Piece | None:
-    while not channel.poll(_SECONDS_BETWEEN_LOOKS):
+def _receive(channel: Connection, parent: int) -> Piece | None:
+    while not channel.poll(_POLL_SECONDS):
         if os.getppid() != parent:
             return None
     return Piece(*pickle.loads(channel.recv_bytes()))
 
 
-def _make(examples: Examples, slots: OpenedSlots, piece: Piece) -> list[Made] | Exception | str:
+def _fill(examples: Examples, slots: OpenedSlots, piece: Piece) -> list[ExampleInfo] | Exception | str:
     try:
         batch = slots.arrays(piece.slot, examples.parsers[piece.parser].spec(), piece.rows)
         return [
-            examples.make(piece.parser, piece.position + i, example_rows(batch, piece.row + i))
+            examples.fill(piece.parser, piece.position + i, example_rows(batch, piece.row + i))
             for i in range(piece.count)
         ]
-    except Exception as error:  # noqa: BLE001 - the reader raises it where the batch is taken
-        return error if _travels(error) else traceback.format_exc()
+    except Exception as error:  # noqa: BLE001 - the reader raises it when the batch is requested
+        return error if _is_picklable(error) else traceback.format_exc()
 
 
-def _travels(error: Exception) -> bool:
-    """Whether an error is one that the reader knows and that survives being pickled, which not every class does."""
+def _is_picklable(error: Exception) -> bool:
+    """Return whether an error is one of ours and survives pickling, which not every class does."""
     if not isinstance(error, (UserError, RecordError)):
         return False
     try:
@@ -71,8 +72,9 @@ def _travels(error: Exception) -> bool:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Open what the descriptors stand for, say that it worked, and serve."""
-    # Ctrl-C and a scheduler's SIGTERM reach the whole group: the training process saves first, and then closes us.
+    """Open the descriptors, report success or the error, and serve."""
+    # Ctrl-C and a scheduler's SIGTERM reach the whole process group: the training process saves a checkpoint first, and
+    # then closes its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel_file, batches_file, examples_file, slot_bytes, parent = map(int, arguments)
@@ -91,5 +93,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        # The parent has closed the channel or is gone.
+        # The parent has closed the channel or exited.
         os._exit(0)

@@ -30,7 +30,7 @@ from model.pretrained import Pretrained
 from pipelines.inference import options as ask_options
 from pipelines.inference import page
 from pipelines.preprocessing import folder_config, status_report
-from shards.reader import ReaderError, _values_of
+from shards.reader import ReaderError, _parse_state
 from shards.storage import stored_config
 from shards.storage.errors import UserError
 from shards.tokenizer import TokenizerError, encode_words, parse, train_tokenizer
@@ -174,7 +174,7 @@ def check_state(data: bytes) -> None:
     except (ValueError, RecursionError):
         return
     with contextlib.suppress(ReaderError):
-        _, position, positions, _ = _values_of(state)
+        _, position, positions, _ = _parse_state(state)
         assert all(type(number) is int and number >= 0 for number in (position, *positions))
 
 

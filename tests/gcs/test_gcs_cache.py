@@ -123,5 +123,5 @@ def test_an_interrupted_write_never_loosens_the_bound(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("options", [CacheOptions("gs://bucket/cache"), CacheOptions("folder", 0.0)])
 def test_a_cache_that_cannot_be_is_refused(options):
-    with pytest.raises(UsageError, match="must be a folder here with room"):
+    with pytest.raises(UsageError, match="must be a local folder of a positive size"):
         options.open()

@@ -43,5 +43,5 @@ def test_a_length_that_looks_like_a_mark_is_a_length():
 def test_other_damage_is_damage(tmp_path):
     path = tmp_path / "a.tfrecord"
     path.write_bytes(b"x" + PLAIN[1:])
-    with pytest.raises(ShardError, match="is damaged or cut short after byte 0"):
+    with pytest.raises(ShardError, match="is damaged or truncated after byte 0"):
         Source(str(path))

@@ -62,19 +62,19 @@ def test_an_order_without_records_is_refused():
 )
 def test_a_mixture_numbers_each_stream_without_gaps(weights, seed, position):
     mixture = Mixture(weights, seed)
-    seen = mixture.taken(position)
+    seen = mixture.consumed(position)
     assert sum(seen) == position
     for i in range(position, position + 200):
         stream, rank = mixture.locate(i)
         assert rank == seen[stream]
         seen[stream] += 1
-    assert seen == mixture.taken(position + 200)
+    assert seen == mixture.consumed(position + 200)
 
 
 def test_a_mixture_keeps_its_proportions():
     mixture = Mixture([0.7, 0.2, 0.1], 5)
-    taken = np.array(mixture.taken(1_000_000)) / 1_000_000
-    assert np.abs(taken - [0.7, 0.2, 0.1]).max() < 0.001
+    shares = np.array(mixture.consumed(1_000_000)) / 1_000_000
+    assert np.abs(shares - [0.7, 0.2, 0.1]).max() < 0.001
     first = Counter(mixture.locate(i)[0] for i in range(500))
     assert set(first) == {0, 1, 2}
 

@@ -202,7 +202,7 @@ def test_a_killed_worker_is_replaced_and_nobody_can_tell(numbers, caplog, which)
     counts = {name: reader.metrics()[name] for name in expected[2]}
     reader.close()
     assert_same((batches, states, counts), expected)
-    assert "a worker process of the reader ended with SIGKILL; another makes examples" in caplog.text
+    assert "a worker process of the reader ended with SIGKILL; another one computes examples" in caplog.text
 
 
 def test_a_worker_that_dies_of_an_example_is_replaced_in_the_middle_of_it(numbers, tmp_path):
@@ -218,7 +218,9 @@ def test_a_worker_that_dies_of_an_example_is_replaced_in_the_middle_of_it(number
 
 def test_workers_that_keep_dying_stop_the_reader_with_one_sentence(numbers):
     reader = Reader(numbers, NumberParser(deadly=(17,)), 5, seed=5, options=StreamOptions(workers=2))
-    with pytest.raises(ReaderError, match=r"^examples \d+ to \d+ have ended 3 worker processes .* SIGKILL; give this"):
+    with pytest.raises(
+        ReaderError, match=r"^3 worker processes .* died on examples \d+ to \d+, the last with SIGKILL; give this"
+    ):
         read(lambda _: reader, 6, 2)
 
 
@@ -230,7 +232,7 @@ def test_what_cannot_be_sent_to_a_worker_is_said(numbers):
 
     with pytest.raises(UsageError, match=r"cannot be sent to worker processes .*Local.*set the workers to 0"):
         next(Reader(numbers, Local(), 4, seed=5, options=options))
-    with pytest.raises(UsageError, match=r"could not load what makes examples \(ImportError: no such thing here\)"):
+    with pytest.raises(UsageError, match=r"could not load the parser \(ImportError: no such thing here\)"):
         next(Reader(numbers, Unloadable(), 4, seed=5, options=options))
     with pytest.raises(UsageError, match="workers is -1; it must be 0"):
         StreamOptions(workers=-1)
@@ -317,7 +319,7 @@ def test_a_slot_is_used_again_when_its_last_array_is_gone_and_the_others_give_up
     slots = SharedBatches(batch_bytes(spec, 2), kept=1)
 
     def batch():
-        slot = slots.take()
+        slot = slots.acquire()
         batch_arrays(slot.memory, spec, 2)["images"][:] = 1
         return slot.number, slots.arrays(slot, spec, 2)
 

@@ -52,7 +52,7 @@ def test_files_that_are_no_vocabulary(tmp_path):
 
     other = Tokenizer(models.BPE())
     wrong.write_text(other.to_str())
-    with pytest.raises(TokenizerError, match="is not a vocabulary of this project"):
+    with pytest.raises(TokenizerError, match="is not a vocabulary of Reservoir"):
         load_tokenizer(wrong)
     with pytest.raises(TokenizerError, match="there is no tokenizer file"):
         load_tokenizer(tmp_path / "absent")
