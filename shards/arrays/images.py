@@ -1,4 +1,4 @@
-"""One frame, from JPEG bytes to the patches that the vision encoder reads (docs/spec/shards.md 6).
+"""Decode a frame and resize it into the patches of the vision encoder (docs/spec/shards.md 6).
 
 NumPy and compiled kernels only: the reader, inference and reports share this code.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
 from numba import njit
 
 from shards.arrays import jpeg as jpeg_pictures
@@ -15,7 +16,7 @@ from shards.arrays.resampling import METHODS, resample_into_patches, taps, to_bf
 from shards.sizes import Scaling
 
 MARKER_COLUMNS = 4
-"""Grey columns on both sides of a picture that was turned."""
+"""Grey columns on both sides of a rotated image."""
 
 _F = np.float32
 _SMALLEST_SIDE = 64
@@ -23,7 +24,7 @@ _SMALLEST_SIDE = 64
 
 @dataclass(frozen=True)
 class Placement:
-    """The size a picture is resized to, the corner where the crop starts, and the method."""
+    """The size after resizing, the top left corner of the crop, and the resizing method."""
 
     height: int
     width: int
@@ -32,13 +33,16 @@ class Placement:
     method: str = "bilinear"
 
 
-def decode(jpeg: bytes) -> np.ndarray:
-    """The picture in JPEG bytes: `uint8 [h, w, 3]` RGB. Raises `RecordError` if it is none or too large."""
+def decode(jpeg: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the RGB image in JPEG bytes. Raises `RecordError` if they are not a JPEG image or it is too large."""
     return jpeg_pictures.rgb(jpeg)
 
 
-def turn(image: np.ndarray) -> np.ndarray:
-    """A portrait turned counter-clockwise between two marker stripes, on the scale of 0 to 255; others as they are."""
+def turn(image: UInt8[np.ndarray, "h w 3"]) -> Shaped[np.ndarray, "h2 w2 3"]:
+    """Return a portrait image rotated counter-clockwise between two marker stripes, as float32 in [0, 255].
+
+    Other images are returned unchanged.
+    """
     height, width = image.shape[:2]
     if 3 * height < 4 * width:
         return image
@@ -48,7 +52,7 @@ def turn(image: np.ndarray) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
-def _turn_between_markers(image: np.ndarray, out: np.ndarray) -> None:
+def _turn_between_markers(image: UInt8[np.ndarray, "h w 3"], out: Float32[np.ndarray, "w h+8 3"]) -> None:
     height, width = image.shape[:2]
     out[:, :MARKER_COLUMNS] = 127.5
     out[:, MARKER_COLUMNS + height :] = 127.5
@@ -61,9 +65,9 @@ def _turn_between_markers(image: np.ndarray, out: np.ndarray) -> None:
 def place(
     height: int, width: int, target: tuple[int, int], scaling: Scaling | None, rng: np.random.Generator | None
 ) -> Placement:
-    """Where a picture of this size goes in the target; without `scaling` it just fits, anchored top-left.
+    """Return the placement of an image of this size in the target; without `scaling` it fits, anchored top left.
 
-    The arithmetic is float32, step by step, because its truncations decide about sizes.
+    Every step of the arithmetic is in float32, because its truncation determines sizes.
     """
     target_height, target_width = target
     fit = (_F(target_width) / _F(width), _F(target_height) / _F(height))
@@ -87,10 +91,16 @@ def _truncate(side: int, scale: np.float32) -> int:
     return max(int(_F(side) * scale), 1)
 
 
-def write_patches(image: np.ndarray, placement: Placement, grid: tuple[int, int], patch: int, out: np.ndarray) -> None:
-    """Write a picture `[h, w, 3]` of 0 to 255 as patches of the grid.
+def write_patches(
+    image: Shaped[np.ndarray, "h w 3"],
+    placement: Placement,
+    grid: tuple[int, int],
+    patch: int,
+    out: Shaped[np.ndarray, "patches values"],
+) -> None:
+    """Write an image in [0, 255] as patches of the grid, each of `patch` x `patch` pixels.
 
-    `out` is `[grid[0] * grid[1], patch * patch * 3]`: float32 in [0, 1], uint8, or bfloat16 as `uint16` bits.
+    The dtype of `out` is float32 (values in [0, 1]), uint8 (in [0, 255]), or uint16 (the bits of bfloat16 in [0, 1]).
     """
     row_first, row_weights = taps(image.shape[0], placement.height, placement.method)
     column_first, column_weights = taps(image.shape[1], placement.width, placement.method)

@@ -1,1 +1,1 @@
-"""A data set on storage: manifest, ledger, per-video store and shards, and how to write, merge and repair them."""
+"""The files of a data set: manifest, ledger, per-video store, shards and sidecars; writing, merging and repair."""

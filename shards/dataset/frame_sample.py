@@ -1,4 +1,4 @@
-"""The names of frames in bounded space: of all names those with the smallest hashes, and how many frames have them."""
+"""A bounded sample of the names of frames: those with the smallest hashes, with the number of frames of each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64, UInt64
 
 from shards.dataset import duplicates
 
 MOST_NAMES = 16_384
-"""Names that are kept; the frames of more are estimated from a sample of this size."""
+"""Maximum size of a sample; counts are exact up to this number of names and estimates beyond it."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _ALL = 1 << 64
@@ -29,39 +30,40 @@ def _no_counts() -> np.ndarray:
 
 @dataclass
 class FrameSample:
-    """Frames by name, for all names whose hash is below `limit`.
+    """Frames by name, for all names whose hash is below `limit`, sorted by hash."""
 
-    `names uint64 [n]` are sorted by hash, `counts int64 [n]` say how many frames have each. `owners uint64 [n]` are the
-    smallest of the digests of their videos, `of_owner int64 [n]` how many of the frames are that video's.
-    """
-
-    names: np.ndarray = field(default_factory=_none)
-    owners: np.ndarray = field(default_factory=_none)
-    counts: np.ndarray = field(default_factory=_no_counts)
-    of_owner: np.ndarray = field(default_factory=_no_counts)
+    names: UInt64[np.ndarray, "n"] = field(default_factory=_none)
+    owners: UInt64[np.ndarray, "n"] = field(default_factory=_none)
+    """For each name the smallest of the digests of the videos that have it."""
+    counts: Int64[np.ndarray, "n"] = field(default_factory=_no_counts)
+    """The number of frames of each name."""
+    of_owner: Int64[np.ndarray, "n"] = field(default_factory=_no_counts)
+    """The number of these frames that belong to the owner."""
     limit: int = _ALL
 
     @classmethod
-    def of(cls, names: np.ndarray, owners: np.ndarray) -> FrameSample:
-        """The sample of some frames; both arrays are `uint64 [frames]`."""
+    def of(cls, names: UInt64[np.ndarray, "frames"], owners: UInt64[np.ndarray, "frames"]) -> FrameSample:
+        """Return the sample of some frames, each with its name and the digest of its video."""
         ones = np.ones(names.size, np.int64)
         return _sampled(names.astype(np.uint64), owners.astype(np.uint64), ones, ones, _ALL)
 
     def merged(self, other: FrameSample) -> FrameSample:
-        """The sample of both."""
+        """Return the sample of the union."""
         if not other.names.size:
             return self
-        joined = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS)
-        return _sampled(*joined, min(self.limit, other.limit))
+        names, owners, counts, of_owner = (
+            np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS
+        )
+        return _sampled(names, owners, counts, of_owner, min(self.limit, other.limit))
 
     @property
     def repeated(self) -> int:
-        """Frames beyond the first of their name, estimated where not all names are kept."""
+        """Number of frames beyond the first of their name; an estimate if the sample is incomplete."""
         return round(int((self.counts - 1).sum()) * self._scale)
 
     @property
     def alike(self) -> int:
-        """Frames that look like one of another video, by names that differ in few bits; an estimate as above."""
+        """Number of near duplicates of frames of other videos, by names that differ in few bits; estimated likewise."""
         order = np.lexsort((self.names, self.owners))
         later = duplicates.near(self.names[order], self.owners[order])
         frames = int((self.counts - self.of_owner).sum()) + int(self.of_owner[order][later].sum())
@@ -72,7 +74,7 @@ class FrameSample:
         return _ALL / max(self.limit, 1)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able values."""
+        """Return JSON-able values."""
         packed = {
             name: base64.b64encode(getattr(self, name).astype(kind).tobytes()).decode()
             for name, kind in _ARRAYS.items()
@@ -81,17 +83,21 @@ class FrameSample:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FrameSample:
-        """The sample behind the values."""
-        arrays = [np.frombuffer(base64.b64decode(values[name]), kind) for name, kind in _ARRAYS.items()]
-        if len({array.size for array in arrays}) != 1 or type(values["limit"]) is not int:
+        """Parse JSON values. Raises `ValueError`, `TypeError` or `LookupError` if they are not valid."""
+        arrays = {name: np.frombuffer(base64.b64decode(values[name]), kind) for name, kind in _ARRAYS.items()}
+        if len({array.size for array in arrays.values()}) != 1 or type(values["limit"]) is not int:
             raise ValueError("the arrays of a sample have different lengths, or its limit is not a number")
-        return cls(*arrays, values["limit"])
+        return cls(**arrays, limit=values["limit"])
 
 
 def _sampled(
-    names: np.ndarray, owners: np.ndarray, counts: np.ndarray, of_owner: np.ndarray, limit: int
+    names: UInt64[np.ndarray, "m"],
+    owners: UInt64[np.ndarray, "m"],
+    counts: Int64[np.ndarray, "m"],
+    of_owner: Int64[np.ndarray, "m"],
+    limit: int,
 ) -> FrameSample:
-    """One entry for each name, and of the names those with the smallest hashes."""
+    """Merge the entries of each name, and keep the names with the smallest hashes."""
     hashes = names * _MIX
     order = np.lexsort((owners, hashes))
     if limit < _ALL:
@@ -100,7 +106,7 @@ def _sampled(
     if not names.size:
         return FrameSample(limit=limit)
     starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
-    # The first entry of a name has its smallest owner.
+    # The first entry of each name has the smallest owner.
     smallest = np.repeat(owners[starts], np.diff(np.append(starts, names.size)))
     counts, of_owner = (np.add.reduceat(a, starts) for a in (counts, np.where(owners == smallest, of_owner, 0)))
     names, owners, hashes = names[starts], owners[starts], hashes[starts]

@@ -1,4 +1,4 @@
-"""Read the sums of one generation or one shard of a data set."""
+"""Read the statistics of one generation or one shard of a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shards.storage.errors import StorageError
 
 
 def read_generation(folder: str, generation: Generation) -> Sums:
-    """The sums of one generation: those that it left, or else those of its sidecars. Raises `ManifestError`."""
+    """Return the sums of one generation from its statistics file, or else from its sidecars. Raises `ManifestError`."""
     path = generation_stats_path(folder, generation)
     content = filesystem.read_existing(path)
     if content is not None:
@@ -27,7 +27,7 @@ def read_generation(folder: str, generation: Generation) -> Sums:
 
 
 def read_sidecar(folder: str, shard: Shard) -> Sums:
-    """The sums of one shard. Raises `ManifestError` naming a sidecar that is missing or damaged."""
+    """Return the sums of one shard. Raises `ManifestError` naming a sidecar that is missing or damaged."""
     path = stats_path(filesystem.join(folder, shard.name))
     try:
         return Sums.of_shard(shard.name, shard.bytes, json.loads(filesystem.read_bytes(path)))

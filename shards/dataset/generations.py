@@ -1,8 +1,8 @@
-"""A data folder grows by generations: what one run makes of videos that no earlier generation holds.
+"""Generations of a data folder: each run adds one generation with the videos that are not in an earlier one.
 
-A generation becomes data when the manifest names it, which is the last thing written. Its ledger says how every video
-of the run ended; segments too few to fill an example stay in the per-video store and come first in the next generation
-of their split.
+A generation becomes data when the manifest, which is written last, names it. Its ledger has the outcome of every video
+of the run. Segments that do not fill an example remain in the per-video store and are packed first in the next
+generation of their split.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _FILE = re.compile(r"[A-Za-z0-9]+-g(\d{4,})-.*\.(?:tfrecord|index|stats\.json|js
 
 
 def waiting_runs(committed: Manifest | None, split: str) -> list[Run]:
-    """The runs of a split that wait to be packed, those of older generations first.
+    """Return the runs of a split that wait to be packed, those of older generations first.
 
-    Raises `UserError` for a manifest that was merged of several folders: no generation can follow there.
+    Raises `UserError` for a merged manifest, to which no generation can be added.
     """
     if committed and committed.folders():
         raise UserError(
-            f"the manifest was merged of {', '.join(committed.folders())}; add videos to one of these folders, then"
+            f"the manifest was merged from {', '.join(committed.folders())}; add videos to one of these folders, then"
             " merge them again"
         )
     return [Run(*run) for g in (committed.waiting(split) if committed else []) for run in g.remainder]
 
 
 def commit(data: str, generation: Generation, segments_per_example: int, config: str, tokenizer: str) -> Manifest:
-    """Make a generation, whose files are all written, part of the data; committing it again changes nothing.
+    """Add a generation, whose files are all written, to the manifest; idempotent.
 
     Raises `UserError` if another job committed other videos under its number.
     """
@@ -41,12 +41,12 @@ def commit(data: str, generation: Generation, segments_per_example: int, config:
     def added(committed: Manifest | None) -> Manifest:
         earlier = committed.generations if committed else []
         same = [g for g in earlier if g.number == generation.number]
-        if same == [generation]:
+        if committed and same == [generation]:
             return committed
         if same:
             raise UserError(
-                f"another job committed generation {generation.number} of {data!r} meanwhile; run the same command"
-                " again, the videos that are extracted are kept"
+                f"another job committed generation {generation.number} of {data!r}; run the same command again, the"
+                " extracted videos are kept"
             )
         ordered = sorted([*earlier, generation], key=lambda g: g.number)
         return Manifest(segments_per_example, config, tokenizer, ordered)
@@ -55,7 +55,7 @@ def commit(data: str, generation: Generation, segments_per_example: int, config:
 
 
 def sweep(data: str, committed: Manifest, number: int) -> None:
-    """Remove files of generations up to a committed number that are not part of them: interrupted jobs left them."""
+    """Remove files of interrupted jobs: those of generations up to `number` that the manifest does not name."""
     paths = [filesystem.join(data, shard.name) for shard in committed.shards()]
     named = {name for path in paths for name in (path, index_path(path), stats_path(path))}
     for generation in committed.generations:

@@ -1,7 +1,7 @@
-"""What a person may give as DATA: a data folder, its manifest, a shard, a pattern, or a list of these.
+"""Resolve the DATA argument of commands: a data folder, its manifest, a shard, a pattern, or a list of these.
 
-Shards of the published system have no manifest; a folder or a pattern of them is read all the same. Several data
-folders are read as one whose manifest is merged in memory (see `shards.dataset.merging`).
+Shards of the published system have no manifest; a folder or a pattern of them is accepted too. Several data folders are
+read as one, with a manifest that is merged in memory (see `shards.dataset.merging`).
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ SUFFIX = ".tfrecord"
 
 @dataclass(frozen=True)
 class DataSet:
-    """The shard files that DATA means, in order, their folder, and the manifest if there is one.
-
-    Of several data folders `folder` is the first, which has the vocabulary of all; `several` is true then.
-    """
+    """The resolved shard files."""
 
     folder: str
+    """The folder of the shards; the first of several data folders, which share one vocabulary."""
     shards: list[str]
+    """The paths of the shards in reading order."""
     manifest: Manifest | None
+    """The manifest, if there is one."""
     several: bool = False
+    """Whether there are several data folders."""
 
     @cached_property
     def claims(self) -> dict[str, Shard]:
-        """What the manifest says of each path, for all splits; empty without one."""
+        """The manifest's entry of each path, for all splits; empty without a manifest."""
         return self.manifest.located(self.folder) if self.manifest else {}
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """A name for each path, different for all shards and the same wherever the folders are.
+        """A unique name of each path that does not depend on the location of the folders.
 
-        The file's name, with the folder's place in the list before it if two folders have files of one name.
+        It is the file name, prefixed with the number of the folder if two folders have files of one name.
         """
         bare = {path: path.rpartition("/")[2] for path in self.shards}
         if len(set(bare.values())) == len(bare):
@@ -49,44 +50,44 @@ class DataSet:
 
 
 def open_data(data: str, split: str | None = None, count: int | None = None) -> DataSet:
-    """The data set behind `data`.
+    """Resolve `data` to a data set.
 
-    This is a data folder, a manifest, a shard, a published pattern with `{:05d}`, a pattern of shards or of data
-    folders, or a list of any of these separated by commas. `count` is the number of files of a published pattern.
-    Raises `UsageError` if nothing is there or folders with and without a manifest are mixed, `ManifestError` if a
-    manifest is damaged, `MergeError` if data folders do not agree.
+    `data` is a data folder, a manifest, a shard, a published pattern with `{:05d}`, a pattern of shards or of data
+    folders, or a comma-separated list of these. `count` is the number of files of a published pattern. Raises
+    `UsageError` if there are no shards or folders with and without a manifest are mixed, `ManifestError` if a manifest
+    is damaged, `MergeError` if data folders are incompatible.
     """
-    pieces = [piece for part in _parts(data) for piece in _pieces(part, split, count)]
-    folders = [piece for piece in pieces if not piece.endswith(SUFFIX)]
-    if not pieces:
-        raise UsageError(f"{data!r} holds no shards: no {manifest.NAME} and no *{SUFFIX} file")
+    paths = [path for part in _parts(data) for path in _resolve(part, split, count)]
+    folders = [path for path in paths if not path.endswith(SUFFIX)]
+    if not paths:
+        raise UsageError(f"{data!r} contains no shards: no {manifest.NAME} and no *{SUFFIX} file")
     if not folders:
-        return DataSet(filesystem.folder_of(pieces[0]), pieces, None)
-    if len(folders) < len(pieces):
+        return DataSet(filesystem.folder_of(paths[0]), paths, None)
+    if len(folders) < len(paths):
         raise UsageError(f"{data!r} mixes data folders such as {folders[0]!r} with shards; give either")
     several = len(folders) > 1
     if several:
         folders = list(map(merging.absolute, folders))
-    held = merging.merge([(f, manifest.load(f)) for f in folders]) if several else manifest.load(folders[0])
-    if split is not None and split not in held.splits():
-        raise UsageError(f"{data!r} has no split {split!r}; it has {', '.join(held.splits()) or 'none'}")
-    return DataSet(folders[0], list(held.located(folders[0], split)), held, several)
+    merged = merging.merge([(f, manifest.load(f)) for f in folders]) if several else manifest.load(folders[0])
+    if split is not None and split not in merged.splits():
+        raise UsageError(f"{data!r} has no split {split!r}; it has {', '.join(merged.splits()) or 'none'}")
+    return DataSet(folders[0], list(merged.located(folders[0], split)), merged, several)
 
 
 def data_folders(data: str) -> list[str]:
-    """The data folders that a folder, a pattern or a list of these means. Raises `UsageError` for anything else."""
-    pieces = [piece for part in _parts(data) for piece in _pieces(part, None, None)]
-    if not pieces or any(piece.endswith(SUFFIX) for piece in pieces):
-        raise UsageError(f"{data!r} is not a data folder with a {manifest.NAME}, nor a pattern or list of such")
-    return pieces
+    """Resolve a folder, a pattern or a list of these to data folders. Raises `UsageError` for anything else."""
+    paths = [path for part in _parts(data) for path in _resolve(part, None, None)]
+    if not paths or any(path.endswith(SUFFIX) for path in paths):
+        raise UsageError(f"{data!r} is not a data folder with a {manifest.NAME}, nor a pattern or list of such folders")
+    return paths
 
 
 def _parts(data: str) -> list[str]:
     return [part for part in data.split(",") if part] if "," in data and not filesystem.exists(data) else [data]
 
 
-def _pieces(data: str, split: str | None, count: int | None) -> list[str]:
-    """The data folders with a manifest that a part of DATA means, or else its shards."""
+def _resolve(data: str, split: str | None, count: int | None) -> list[str]:
+    """Return the data folders with a manifest that a part of DATA matches, or else its shards."""
     if folder := _data_folder(data):
         return [folder]
     if any(field is not None for _, field, _, _ in string.Formatter().parse(data)):
@@ -103,6 +104,6 @@ def _pieces(data: str, split: str | None, count: int | None) -> list[str]:
 
 
 def _data_folder(path: str) -> str:
-    """The data folder behind a folder or a manifest; empty if there is no manifest."""
+    """Return the data folder of a folder or a manifest; empty if there is no manifest."""
     folder = path.removesuffix(f"/{manifest.NAME}")
     return folder if filesystem.exists(filesystem.join(folder, manifest.NAME)) else ""

@@ -1,4 +1,4 @@
-"""What a data set holds: its shards with counts and digests, what they were made with, and their generations.
+"""The manifest of a data set: generations and shards with counts and digests, and the digests of config and tokenizer.
 
 The manifest is written last; a shard that it does not name is not data. Every run that adds videos adds a generation.
 """
@@ -20,13 +20,13 @@ VERSION = 1
 
 
 def shard_name(split: str, generation: int, index: int, count: int, tag: str = "") -> str:
-    """`train-g0000-5b2e61-00000of00001.tfrecord`, without the tag `train-g0000-00000of00001.tfrecord`."""
+    """Return a name such as `train-g0000-5b2e61-00000of00001.tfrecord`, or `train-g0000-00000of00001.tfrecord`."""
     parts = [split, f"g{generation:04d}", *([tag] if tag else []), f"{index:05d}of{count:05d}"]
     return f"{'-'.join(parts)}.tfrecord"
 
 
 def rest_name(split: str, generation: int, index: int, count: int, tag: str) -> str:
-    """A shard of what the others left over: `train-g0000-5b2e61-rest-00000of00001.tfrecord`."""
+    """Return the name of a shard of left-over segments: `train-g0000-5b2e61-rest-00000of00001.tfrecord`."""
     return shard_name(split, generation, index, count, f"{tag}-rest")
 
 
@@ -36,22 +36,22 @@ def lock_path(data: str) -> str:
 
 
 def index_path(shard: str) -> str:
-    """Where a shard's index is: little-endian uint64 offsets of its records, then the file's length."""
+    """Return the path of a shard's index: little-endian uint64 offsets of its records, then the length of the file."""
     return shard.removesuffix(".tfrecord") + ".index"
 
 
 def stats_path(shard: str) -> str:
-    """Where a shard's statistics are."""
+    """Return the path of a shard's sidecar."""
     return shard.removesuffix(".tfrecord") + ".stats.json"
 
 
 def generation_stats_path(data: str, generation: Generation) -> str:
-    """Where the statistics of a whole generation are."""
+    """Return the path of the statistics of a generation."""
     return filesystem.join(generation_folder(data, generation), f"{generation.stem}.stats.json")
 
 
 def generation_folder(data: str, generation: Generation) -> str:
-    """Where the files of a generation are: the folder of the manifest, or the one that a merged manifest names."""
+    """Return the folder of a generation's files: that of the manifest, or the one that a merged manifest names."""
     folder = generation.folder
     if not folder or folder.startswith("/") or "://" in folder:
         return folder or data
@@ -59,12 +59,12 @@ def generation_folder(data: str, generation: Generation) -> str:
 
 
 class ManifestError(UserError):
-    """A folder holds no readable manifest; the message says which and why."""
+    """A folder has no manifest or a damaged one; the message names the folder and the reason."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard file: its name beside the manifest, records, bytes and the SHA-256 of its bytes."""
+    """One shard file: its name in the folder of the generation, number of records, size and SHA-256."""
 
     name: str
     examples: int
@@ -74,36 +74,36 @@ class Shard:
 
 @dataclass(frozen=True)
 class Generation:
-    """The shards that one run added to a split, and how many videos and segments are in them.
-
-    `took` are the numbers of the generations whose left-over segments it packed, `remainder` the runs of segments, as
-    (video, first, stop), that it leaves over itself. `text` counts the sequences that its examples took from each
-    source of text, `ledger` is the number of files that say how its videos ended, `tag` what tells its ledger and its
-    statistics from those of a job of other videos that lost the race for its number. `folder` is where its files are,
-    in a manifest that was merged of several: absolute, in a bucket, or relative to the manifest's folder. Its number is
-    the one that it has there, so a generation is named by folder and number.
-    """
+    """The shards that one run added to a split. It is identified by folder and number."""
 
     number: int
     split: str
     videos: int
+    """Number of videos in the shards."""
     segments: int
+    """Number of segments in the shards."""
     shards: list[Shard]
     took: list[int] = field(default_factory=list)
+    """Numbers of the generations whose left-over segments this one packed."""
     text: dict[str, int] = field(default_factory=dict)
+    """Number of text sequences in the examples by source."""
     remainder: list[list[Any]] = field(default_factory=list)
+    """Runs of segments, as (video, first, stop), that did not fill an example."""
     ledger: int = 0
+    """Number of files of the ledger."""
     tag: str = ""
+    """Distinguishes the files of concurrent jobs that compete for one generation number."""
     folder: str = ""
+    """Folder of the files in a merged manifest: absolute, in a bucket, or relative to the manifest; else empty."""
 
     @property
     def stem(self) -> str:
-        """How the names of its ledger and its statistics begin."""
+        """Common prefix of the names of the ledger and the statistics."""
         return f"{self.split}-g{self.number:04d}{f'-{self.tag}' if self.tag else ''}"
 
     @property
     def examples(self) -> int:
-        """Records in all shards of the generation."""
+        """Number of records in all shards of the generation."""
         return sum(shard.examples for shard in self.shards)
 
 
@@ -117,40 +117,40 @@ class Manifest:
     generations: list[Generation] = field(default_factory=list)
 
     def shards(self, split: str | None = None) -> list[Shard]:
-        """The shards of a split (all of them without one), oldest generation first."""
+        """Return the shards of a split, or of all splits, oldest generation first."""
         return [s for g in self.generations if split in (None, g.split) for s in g.shards]
 
     def located(self, data: str, split: str | None = None) -> dict[str, Shard]:
-        """The shards of a split by path, in the order of `shards`; `data` is the folder of the manifest."""
+        """Return the shards of a split by path, in the order of `shards`; `data` is the folder of the manifest."""
         listed = [(generation_folder(data, g), g) for g in self.generations if split in (None, g.split)]
         return {filesystem.join(folder, shard.name): shard for folder, g in listed for shard in g.shards}
 
     def folders(self) -> list[str]:
-        """The folders that a merged manifest refers to; empty for one that names the shards beside it."""
+        """Return the folders that a merged manifest refers to; empty for the manifest of a single folder."""
         return list(dict.fromkeys(g.folder for g in self.generations if g.folder))
 
     def waiting(self, split: str) -> list[Generation]:
-        """The generations of a split whose left-over segments no other took up."""
-        ours = [g for g in self.generations if g.split == split]
-        taken = {(g.folder, number) for g in ours for number in g.took}
-        return [g for g in ours if (g.folder, g.number) not in taken]
+        """Return the generations of a split whose left-over segments have not been packed by a later one."""
+        candidates = [g for g in self.generations if g.split == split]
+        packed = {(g.folder, number) for g in candidates for number in g.took}
+        return [g for g in candidates if (g.folder, g.number) not in packed]
 
     def next_number(self) -> int:
-        """The number of a generation after all others."""
+        """Return the number of the next generation."""
         return max((g.number for g in self.generations), default=-1) + 1
 
     def splits(self) -> list[str]:
-        """The names of the splits, in order of appearance."""
+        """Return the names of the splits, in order of appearance."""
         return list(dict.fromkeys(g.split for g in self.generations))
 
     def to_json(self) -> str:
-        """Readable JSON that depends on the content alone."""
+        """Return indented JSON that depends on the content alone."""
         head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         return json.dumps(head | dataclasses.asdict(self), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The manifest behind the JSON. Raises `ManifestError` with what is wrong."""
+        """Parse a manifest. Raises `ManifestError` with the reason if it is not valid."""
         try:
             values = json.loads(text)
             if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
@@ -182,14 +182,14 @@ def _are_runs(value: object) -> bool:
 def _checked_generation(values: dict[str, Any]) -> Generation:
     generation = Generation(**{**values, "shards": [_checked_shard(s) for s in values["shards"]]})
     if not isinstance(generation.split, str) or "/" in generation.split:
-        raise ManifestError(f"{generation.split!r} is not the name of a split")
+        raise ManifestError(f"{generation.split!r} is not a valid name of a split")
     if not all(map(_is_count, (generation.number, generation.videos, generation.segments))):
         raise ManifestError(f"the counts of a generation of {generation.split!r} are not numbers")
     if not isinstance(generation.took, list) or not all(map(_is_count, generation.took)):
-        raise ManifestError(f"the generations that generation {generation.number} took up are not numbers")
+        raise ManifestError(f"the field 'took' of generation {generation.number} is not a list of numbers")
     named = isinstance(generation.tag, str) and "/" not in generation.tag
     if not (_is_count(generation.ledger) and named and _are_runs(generation.remainder)):
-        raise ManifestError(f"what generation {generation.number} leaves over, or its ledger, cannot be read")
+        raise ManifestError(f"the remainder, the ledger or the tag of generation {generation.number} is not valid")
     if not isinstance(generation.folder, str):
         raise ManifestError(f"the folder of generation {generation.number} is {generation.folder!r}, not text")
     if not isinstance(generation.text, dict) or not all(map(_is_count, generation.text.values())):
@@ -200,22 +200,25 @@ def _checked_generation(values: dict[str, Any]) -> Generation:
 def _checked_shard(values: dict[str, Any]) -> Shard:
     shard = Shard(**values)
     if not (isinstance(shard.name, str) and isinstance(shard.sha256, str)) or "/" in shard.name:
-        raise ManifestError(f"{shard.name!r} is not the name of a shard beside the manifest")
+        raise ManifestError(f"{shard.name!r} is not a valid name of a shard")
     if not all(map(_is_count, (shard.examples, shard.bytes))):
         raise ManifestError(f"the counts of {shard.name!r} are not numbers")
     return shard
 
 
 def load(data: str) -> Manifest:
-    """The manifest of a data folder. Raises `ManifestError` if there is none or it is damaged."""
-    found = find(data)
-    if found is None:
-        raise ManifestError(f"{data!r} holds no {NAME}: it is not a finished data set")
-    return found
+    """Return the manifest of a data folder. Raises `ManifestError` if there is none or it is damaged."""
+    existing = find(data)
+    if existing is None:
+        raise ManifestError(f"{data!r} contains no {NAME}: it is not a finished data set")
+    return existing
 
 
 def find(data: str) -> Manifest | None:
-    """The manifest of a data folder, `None` before its first generation. Raises `ManifestError` if it is damaged."""
+    """Return the manifest of a data folder, `None` before its first generation.
+
+    Raises `ManifestError` if it is damaged.
+    """
     path = filesystem.join(data, NAME)
     content = filesystem.read_existing(path)
     return None if content is None else _parsed(path, content)
@@ -229,14 +232,14 @@ def _parsed(path: str, content: bytes) -> Manifest:
 
 
 def save(data: str, manifest: Manifest) -> None:
-    """Write the manifest in one step."""
+    """Write the manifest atomically."""
     filesystem.write_bytes(filesystem.join(data, NAME), manifest.to_json().encode())
 
 
 def update(data: str, change: Callable[[Manifest | None], Manifest]) -> Manifest:
-    """Replace the manifest by `change(manifest)`, with nobody else's change in between, and return the new one.
+    """Replace the manifest with `change(manifest)` atomically and return the new one.
 
-    `change` gets `None` before the first generation, and may be called again if another job was faster.
+    `change` receives `None` before the first generation, and is called again if another job changed the manifest.
     """
     path = filesystem.join(data, NAME)
     changed: list[Manifest] = []

@@ -1,7 +1,7 @@
-"""Several data folders as one: a manifest that refers to their shards where they are, and copies none.
+"""Merge data folders: a manifest that refers to their shards in place, without copies.
 
-What the reader relies on must be the same everywhere: segments per example, the vocabulary, and the config that the
-segments were made with. Corpora of text and rules for whole examples may differ; every shard's sidecar says its own.
+Segments per example, the vocabulary and the config must be equal in all folders. Text corpora and rules for whole
+examples may differ; the sidecar of every shard records its own.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ _COMPARED = {
 
 
 class MergeError(UserError):
-    """Data folders do not belong together; the message names two and what differs."""
+    """Data folders are incompatible; the message names two of them and the difference."""
 
 
 def merge(folders: Sequence[tuple[str, Manifest]]) -> Manifest:
-    """One manifest of all generations of some data folders, in their order; each keeps its folder and its number.
+    """Return one manifest of all generations of some data folders, in order; each keeps its folder and number.
 
-    Raises `MergeError` if a folder occurs twice or two differ in what must be the same.
+    Raises `MergeError` if a folder occurs twice or two folders are incompatible.
     """
     (first, head), *others = folders
     for folder, other in others:
         for name, title in _COMPARED.items():
-            ours, theirs = getattr(head, name), getattr(other, name)
-            if ours != theirs:
+            expected, actual = getattr(head, name), getattr(other, name)
+            if expected != actual:
                 raise MergeError(
-                    f"{folder!r} has {title} {_short(theirs)} and {first!r} {_short(ours)}; they cannot be read as one"
+                    f"{folder!r} has {title} {_short(actual)} and {first!r} {_short(expected)}; such folders cannot be"
+                    " merged"
                 )
     placed = [
         dataclasses.replace(generation, folder=normal(generation_folder(folder, generation)))
@@ -49,25 +50,25 @@ def merge(folders: Sequence[tuple[str, Manifest]]) -> Manifest:
     ]
     seen: set[tuple[str, str, int]] = set()
     for generation in placed:
-        named = (generation.folder, generation.split, generation.number)
-        if named in seen:
+        key = (generation.folder, generation.split, generation.number)
+        if key in seen:
             raise MergeError(f"the data folder {generation.folder!r} is named twice; name it once")
-        seen.add(named)
+        seen.add(key)
     return dataclasses.replace(head, generations=placed)
 
 
 def write(out: str, folders: Sequence[str]) -> Manifest:
     """Write the merged manifest of some data folders into the folder `out`, with their vocabulary and config.
 
-    Local folders are named relative to a local `out`, so that all can be moved together. Raises `MergeError` as `merge`
-    does, and if `out` has shards of its own or is in a bucket and a folder is not.
+    Local folders are stored relative to a local `out`, so that all can be moved together. Raises `MergeError` as
+    `merge` does, and if `out` has its own shards; `UsageError` if `out` is in a bucket and a folder is not.
     """
     merged = merge([(absolute(folder), manifest.load(folder)) for folder in folders])
-    placed = [dataclasses.replace(g, folder=_seen_from(out, g.folder)) for g in merged.generations]
+    placed = [dataclasses.replace(g, folder=_relative_to(out, g.folder)) for g in merged.generations]
     merged = dataclasses.replace(merged, generations=placed)
     committed = manifest.find(out)
     if committed and [g for g in committed.generations if not g.folder]:
-        raise MergeError(f"{out!r} has shards of its own; merge into another folder")
+        raise MergeError(f"{out!r} has its own shards; merge into another folder")
     for name in _COPIED:
         content = filesystem.read_existing(filesystem.join(folders[0], name))
         if content is not None:
@@ -77,16 +78,16 @@ def write(out: str, folders: Sequence[str]) -> Manifest:
 
 
 def absolute(folder: str) -> str:
-    """One spelling of a folder, wherever the process works."""
+    """Return a folder as an absolute path without a trailing slash."""
     return folder.rstrip("/") if filesystem.is_remote(folder) else os.path.abspath(folder)  # noqa: PTH100 - "..", too
 
 
 def normal(folder: str) -> str:
-    """A folder's path without `..` and a slash at the end."""
+    """Return a folder's path without `..` and a trailing slash."""
     return folder.rstrip("/") if filesystem.is_remote(folder) else os.path.normpath(folder)
 
 
-def _seen_from(out: str, folder: str) -> str:
+def _relative_to(out: str, folder: str) -> str:
     if filesystem.is_remote(folder):
         return folder
     if filesystem.is_remote(out):

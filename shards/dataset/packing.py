@@ -1,8 +1,8 @@
-"""Segments of many videos become examples of equal size, by reference.
+"""Pack the segments of many videos, by reference, into examples of equal size.
 
-A long video fills whole examples alone; what is left of it waits in a buffer and shares an example with the remains of
-others (docs/spec/ingest.md 16). Segments of a video stay adjacent and in order, and none is lost: what cannot fill an
-example is handed back, to be carried into the next generation.
+A long video fills whole examples alone; its remaining segments wait in a buffer and share an example with those of
+other videos (docs/spec/ingest.md 16). Segments of a video stay adjacent and in order, and none is lost: segments that
+do not fill an example are returned and carried into the next generation.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def pack(
     buffer: int = BUFFER_VIDEOS,
     from_front: float = FROM_FRONT,
 ) -> tuple[list[Group], list[Run]]:
-    """Groups of exactly `size` segments, and the runs that were too few to fill one more.
+    """Return groups of exactly `size` segments, and the runs that remain because they do not fill another group.
 
-    `runs` come in order, those carried from an earlier generation first. `uniform` gives draws in [0, 1): one per cut
-    of a run (from its front or its back), one per choice of the run that completes a group.
+    `runs` are in order, those carried over from an earlier generation first. `uniform` returns draws in [0, 1): one per
+    cut of a run (from its front or its back), one per choice of the run that completes a group.
     """
 
     def cut(run: Run, count: int) -> tuple[Run, Run]:
@@ -90,9 +90,9 @@ def pack(
 
 
 def plan_shards(groups: list[Group], sizes: list[int], shard_bytes: int, rng: np.random.Generator) -> list[list[Group]]:
-    """The groups in random order, dealt into ceil(total size / shard_bytes) shards of equal numbers of examples.
+    """Distribute the groups in random order over ceil(total size / shard_bytes) shards of equal numbers of examples.
 
-    `sizes` are the groups' expected bytes.
+    `sizes` are the expected bytes of the groups.
     """
     if not groups:
         return []

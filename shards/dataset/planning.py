@@ -1,8 +1,8 @@
-"""Which segments become which examples, and which examples which shard: pure functions over the tables of videos.
+"""Plan examples and shards: pure functions over the tables of videos.
 
-A generation is dealt into shards by a hash of every video's id, so that a shard can be planned from its own videos
-alone. What is left over in each, fewer segments than an example, meets in one last group, whose shards are called
-`rest`; what is left over there waits for the next generation of the split.
+Videos are assigned to the shards of a generation by a hash of their ids, so that a shard can be planned from its own
+videos alone. The left-over segments of each shard, fewer than an example, are packed together into the `rest` shards;
+segments that remain there wait for the next generation of the split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shards.dataset.video_store import VideoTable
 from shards.storage.randomness import digest, generator
 
 _RECORD_OVERHEAD = 900
-"""Bytes that names, digests and framing add to a segment in a record; only the number of shards depends on it."""
+"""Estimated bytes of names, digests and framing per segment of a record; only the number of shards depends on it."""
 
 TextRef = tuple[str, int]
 """A source of text and the number of one of its sequences."""
@@ -28,7 +28,7 @@ TextRef = tuple[str, int]
 
 @dataclass(frozen=True)
 class Packing:
-    """What decides how segments are packed, besides the segments: seed, digest of the config, sizes, further rules."""
+    """Everything that determines how segments are packed besides the segments."""
 
     seed: int
     config: str
@@ -39,9 +39,9 @@ class Packing:
 
 @dataclass(frozen=True)
 class Target:
-    """The generation that is written: its split and number, and the tag of its videos in the names of its files.
+    """The generation to write: split, number, tag of its files, and number of shards.
 
-    Two jobs that take up different videos at the same time write different files.
+    The tag depends on the videos, so that concurrent jobs with different videos write different files.
     """
 
     split: str
@@ -52,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard to write: its name, the groups it holds, the tables of their videos, and each group's texts if any."""
+    """One shard to write: its name, its groups, the tables of their videos, and the texts of each group, if any."""
 
     name: str
     groups: list[Group]
@@ -60,7 +60,7 @@ class ShardPlan:
     texts: list[list[TextRef]] = field(default_factory=list)
 
     def digest(self, packing: Packing, texts: str = "") -> str:
-        """Digest of what the shard will hold: how segments are made and chosen, every run in order, and every text.
+        """Return the digest of everything that determines the shard: config, rules, every run in order, every text.
 
         `texts` is the digest of the packed corpora.
         """
@@ -70,49 +70,49 @@ class ShardPlan:
 
 
 LeftOver = tuple[Run, VideoTable]
-"""Segments that did not fill an example, and the table of their video."""
+"""A run of segments that did not fill an example, and the table of its video."""
 
 
 def shard_count(segment_bytes: int, segments: int, packing: Packing) -> int:
-    """How many shards segments of so many bytes are dealt into."""
+    """Return the number of shards for `segments` segments of `segment_bytes` bytes in total."""
     return max(math.ceil((segment_bytes + segments * _RECORD_OVERHEAD) / packing.shard_bytes), 1)
 
 
 def shard_of(seed: int, video_id: str, shards: int) -> int:
-    """The shard, of so many, that a video is dealt to."""
+    """Return the number, below `shards`, of the shard that a video is assigned to."""
     return int.from_bytes(digest(seed, "shard", video_id)[:8], "little") % shards
 
 
 def plan_shard(
     index: int, tables: Iterable[VideoTable], target: Target, packing: Packing
 ) -> tuple[ShardPlan, list[LeftOver]]:
-    """Pack the videos of one shard; the plan has no groups if they are too short for one."""
+    """Pack the videos of one shard; the plan has no groups if they do not fill an example."""
     known = {table.id: table for table in tables}
     order = sorted(known, key=lambda video: digest(packing.seed, "pack", video))
     name = shard_name(target.split, target.number, index, target.shards, target.tag)
     uniform = generator(packing.seed, "pack", name).random
-    groups, left = pack((Run(v, 0, len(known[v].spans)) for v in order), packing.segments_per_example, uniform)
+    groups, remainder = pack((Run(v, 0, len(known[v].spans)) for v in order), packing.segments_per_example, uniform)
     shuffled = generator(packing.seed, "shuffle", name).permutation(len(groups))
-    return _planned(name, [groups[i] for i in shuffled], known), [(run, known[run.video_id]) for run in left]
+    return _planned(name, [groups[i] for i in shuffled], known), [(run, known[run.video_id]) for run in remainder]
 
 
 def plan_rest(
-    waiting: Iterable[LeftOver], left: Iterable[LeftOver], target: Target, packing: Packing
+    waiting: Iterable[LeftOver], left_over: Iterable[LeftOver], target: Target, packing: Packing
 ) -> tuple[list[ShardPlan], list[Run]]:
-    """Pack what the shards left over, after what waits since earlier generations, and what is left over in the end."""
+    """Pack the left-over segments of earlier generations (`waiting`) and of the shards; return plans and remainder."""
     runs: list[Run] = []
     known: dict[str, VideoTable] = {}
-    for some in (waiting, left):
-        listed = list(some)
+    for runs_and_tables in (waiting, left_over):
+        listed = list(runs_and_tables)
         known |= {table.id: table for _, table in listed}
         runs += sorted((run for run, _ in listed), key=lambda r: (digest(packing.seed, "pack", r.video_id), r.first))
     name = f"{target.split}-g{target.number:04d}-{target.tag}-rest"
     groups, remainder = pack(runs, packing.segments_per_example, generator(packing.seed, "pack", name).random)
     sizes = [sum(_bytes_of(run, known[run.video_id]) for run in group) for group in groups]
-    dealt = plan_shards(groups, sizes, packing.shard_bytes, generator(packing.seed, "shuffle", name))
+    parts = plan_shards(groups, sizes, packing.shard_bytes, generator(packing.seed, "shuffle", name))
     plans = [
-        _planned(rest_name(target.split, target.number, i, len(dealt), target.tag), part, known)
-        for i, part in enumerate(dealt)
+        _planned(rest_name(target.split, target.number, i, len(parts), target.tag), part, known)
+        for i, part in enumerate(parts)
     ]
     return plans, remainder
 

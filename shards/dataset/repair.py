@@ -1,7 +1,7 @@
-"""Write damaged shards again from the segments that were kept.
+"""Rewrite damaged shards from the segments in the per-video store.
 
-A shard's sidecar says which segments it was made of and the manifest says what its bytes were, so one that comes out
-with the same digest is the same shard.
+The sidecar of a shard lists its segments and the manifest has its SHA-256, so a rewritten shard with the same digest is
+identical.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from shards.storage.errors import UserError
 
 
 class RepairError(UserError):
-    """A shard cannot be written again; the message says what is missing."""
+    """A shard cannot be rewritten; the message names what is missing."""
 
 
 def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
-    """Yields the path of every shard of `damaged`, which are paths, after writing it again.
+    """Rewrite the shards with the paths `damaged` and yield the path of each when it is complete.
 
-    Raises `RepairError` if what is needed is gone or gives other bytes, `SidecarError` if nobody knows what it was, and
-    `VideoStoreError` if segments were not kept.
+    Raises `RepairError` without a manifest or if the bytes differ, `SidecarError` if a sidecar is damaged, and
+    `VideoStoreError` if segments are no longer in the store.
     """
     if data.manifest is None:
-        raise RepairError(f"{data.folder!r} has no manifest, so nobody knows what its shards were; nothing is repaired")
+        raise RepairError(f"{data.folder!r} has no manifest; only shards of a data folder can be repaired")
     for path, shard in data.claims.items():
         if path in damaged:
             folder = filesystem.folder_of(path)
@@ -39,5 +39,5 @@ def repair(data: DataSet, damaged: set[str]) -> Iterator[str]:
             examples = examples_of(store, groups, tables, read)
             written, _ = write_shard(folder, shard.name, plan, groups, examples, texts, judged)
             if written != shard:
-                raise RepairError(f"{path} comes out differently from what the manifest says; the segments changed")
+                raise RepairError(f"the rewritten {path} differs from the manifest; its segments have changed")
             yield path

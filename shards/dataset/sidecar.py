@@ -1,18 +1,19 @@
-"""What the sidecar of a shard says: sums, histograms and the names of frames, added up while the shard is written.
+"""The sidecar of a shard: sums, histograms and names of frames, collected while the shard is written.
 
-`shards.inspection.stats` adds sidecars up to the statistics of a data set, `shards.inspection.scanning` makes the same
-sums from a shard.
-What a shard was made of stands there too, so that it can be written again.
+`shards.inspection.stats` aggregates sidecars to the statistics of a data set; `shards.inspection.scanning` computes the
+same sums from a shard. A sidecar also lists the segments of every example, so that the shard can be rewritten.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from shards.arrays import jpeg as jpeg_pictures
 from shards.dataset import duplicates
@@ -29,41 +30,44 @@ SILENT_PIXELS = 1.0
 """A spectrogram whose mean pixel is below this counts as silent."""
 
 _RATE_STEP = 10
-"""Words per minute are counted in steps of so many."""
+"""Bin width of the histogram of words per minute."""
 
 _WORST = 3
-"""Examples of a shard that its sidecar names for each fault."""
+"""Number of examples of a shard that its sidecar lists for each fault."""
 
 
 class SidecarError(UserError):
-    """A sidecar does not say what its shard was made of."""
+    """A sidecar is missing or does not list the content of its shard; the message names it."""
 
 
 class Contents(NamedTuple):
-    """What a shard was made of: the plan it belongs to, the runs of each example, source and number of each of its
-    texts (no lists at all without texts), and how every group fared that the visual filter looked at."""
+    """The content of a shard, from which it can be rewritten."""
 
     plan: str
+    """The digest of the plan."""
     groups: list[Group]
+    """The runs of each example."""
     texts: list[list[tuple[str, int]]]
+    """Source and number of each text of each example; empty without texts."""
     judged: list[dict[str, Any]]
+    """The outcome of every group that the visual filter evaluated."""
 
 
 def read_contents(folder: str, shard: str) -> Contents:
-    """What the sidecar of `shard` in `folder` says it was made of. Raises `SidecarError` if it does not say."""
+    """Read the content of `shard` in `folder` from its sidecar. Raises `SidecarError` if it is not listed."""
     path = stats_path(filesystem.join(folder, shard))
     try:
-        held = json.loads(filesystem.read_bytes(path))
-        groups = [[Run(*run) for run in group] for group in held["runs"]]
-        texts = [[(source, number) for source, number in refs] for refs in held.get("texts", [])]
-        return Contents(held["plan"], groups, texts, held.get("judged", []))
+        content = json.loads(filesystem.read_bytes(path))
+        groups = [[Run(*run) for run in group] for group in content["runs"]]
+        texts = [[(source, number) for source, number in refs] for refs in content.get("texts", [])]
+        return Contents(content["plan"], groups, texts, content.get("judged", []))
     except (OSError, ValueError, KeyError, TypeError):
-        raise SidecarError(f"{path} does not say what {shard} was made of; restore that file first") from None
+        raise SidecarError(f"the sidecar {path!r} is missing or damaged; restore the file") from None
 
 
 @dataclass
 class Collector:
-    """Adds up one shard while it is written."""
+    """Collects the statistics of one shard while it is written."""
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -83,21 +87,21 @@ class Collector:
     texts: list[list[tuple[str, int]]] = field(default_factory=list)
     judged: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, group: Group, example: Example, texts: list[tuple[str, int]] = ()) -> None:
-        """Count one example, made of the runs in `group`; `texts` say source and number of its texts, if known."""
+    def add(self, group: Group, example: Example, texts: Sequence[tuple[str, int]] = ()) -> None:
+        """Count one example of the runs in `group`; `texts` are source and number of its texts, if known."""
         self.runs.append([[run.video_id, run.first, run.stop] for run in group])
-        self.texts += [texts] if texts else []
+        self.texts += [list(texts)] if texts else []
         self.text_sources.update([source for source, _ in texts] or ["not stated"] * len(example.random_text))
         self.counts["examples"] += 1
         self.videos_per_example[len(group)] += 1
         before = self.counts.copy()
-        about: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         for placed in example.segments:
             segment = placed.segment
-            about = _about(placed.text.meta) if placed.text.meta else about
-            for category in _strings(about.get("categories")):
+            metadata = _parse_object(placed.text.meta) if placed.text.meta else metadata
+            for category in _strings(metadata.get("categories")):
                 self.categories[category] += 1
-            self.licences.update(_strings(about.get("license")) or ["not stated"])
+            self.licences.update(_strings(metadata.get("license")) or ["not stated"])
             words = _words(segment.token_starts, segment.token_ends)
             self.counts["segments"] += 1
             self.counts["tokens"] += len(segment.tokens)
@@ -119,7 +123,7 @@ class Collector:
         self.faults.append({name: self.counts[name] - before[name] for name in ("words", "silent", "near_black")})
 
     def result(self) -> dict[str, Any]:
-        """JSON-able sums; histograms as sorted lists of [value, count]."""
+        """Return JSON-able sums; histograms as sorted lists of [value, count]."""
         return {
             **{name: int(self.counts[name]) for name in COUNTS},
             "seconds": round(self.seconds, 3),
@@ -134,16 +138,16 @@ class Collector:
 
     @property
     def groups(self) -> Counter[str]:
-        """How the groups that were looked at ended."""
+        """Number of groups by outcome of the visual filter."""
         return Counter(group["outcome"] for group in self.judged)
 
     def _worst(self) -> dict[str, list[list[int]]]:
-        """For each fault the examples that have most of it as [example, count]; for words those with fewest."""
+        """Return for each fault the worst examples as [example, count]; for words those with the fewest."""
         worst = {}
         for name, sign in (("words", 1), ("silent", -1), ("near_black", -1)):
             ranked = sorted(range(len(self.faults)), key=lambda i: (sign * self.faults[i][name], i))
-            found = [[i, int(self.faults[i][name])] for i in ranked[:_WORST]]
-            worst[name] = [pair for pair in found if name == "words" or pair[1]]
+            pairs = [[i, int(self.faults[i][name])] for i in ranked[:_WORST]]
+            worst[name] = [pair for pair in pairs if name == "words" or pair[1]]
         return worst
 
 
@@ -161,37 +165,37 @@ HISTOGRAMS = (
     "groups",
 )
 ADDED_LATER = ("words_per_minute", "categories", "licences", "text_sources", "groups")
-"""Histograms that sidecars of earlier versions lack."""
+"""Histograms that sidecars of earlier versions do not have."""
 
 
-def _about(meta: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     try:
-        held = json.loads(meta)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _strings(value: object) -> list[str]:
-    """Texts of a metadata field that may be a text, a list of texts, or anything."""
+    """Return the strings of a metadata field that may be a string, a list, or anything else."""
     if isinstance(value, str):
         return [value]
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
-def _words(starts: np.ndarray, ends: np.ndarray) -> int:
-    """Tokens of one word share its times."""
+def _words(starts: Float32[np.ndarray, "tokens"], ends: Float32[np.ndarray, "tokens"]) -> int:
+    """Return the number of words; all tokens of a word have its times."""
     if not len(starts):
         return 0
     return 1 + int(np.count_nonzero((np.diff(starts) != 0) | (np.diff(ends) != 0)))
 
 
-def thumbnail(jpeg: bytes) -> np.ndarray:
-    """A picture's grey levels at an eighth of its size: `uint8 [h, w]`. Raises `RecordError` if it is none."""
+def thumbnail(jpeg: bytes) -> UInt8[np.ndarray, "h w"]:
+    """Return the grey levels of an image at an eighth of its size. Raises `RecordError` if it is not a JPEG image."""
     height, width = jpeg_pictures.size(jpeg, "picture")
     return np.asarray(jpeg_pictures.reduced(jpeg, "L", (max(width // 8, 1), max(height // 8, 1))))
 
 
 def mean_level(jpeg: bytes) -> float:
-    """The mean grey level of a picture, from 0 to 255, taken at an eighth of its size."""
+    """Return the mean grey level of an image, in [0, 255], computed at an eighth of its size."""
     return float(thumbnail(jpeg).mean())

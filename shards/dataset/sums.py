@@ -1,7 +1,7 @@
-"""The statistics of any number of shards and items in bounded space: sums, histograms and samples that can be merged.
+"""Mergeable statistics of shards and items in bounded space: sums, histograms and samples.
 
-Merging is commutative and associative, so that a Beam job, a process and a person adding generations get the same
-numbers in any order. Whatever could grow with the data is a sample by hash: of the smallest hashes, so many.
+Merging is commutative and associative, so the result does not depend on the order or the runner. Everything that could
+grow with the data is a bounded sample of the smallest hashes.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from shards.dataset.ledger import Entry
 from shards.dataset.sidecar import ADDED_LATER, COUNTS, HISTOGRAMS
 
 MOST_NAMES = 4096
-"""Values of a histogram that are counted one by one; the others are counted together as `OTHERS`."""
+"""Maximum number of values of a histogram; further values are counted together as `OTHERS`."""
 
 MOST_WORST = 8
-"""Examples that are named for each fault, and shards at each end of each rate."""
+"""Number of examples listed for each fault, and of shards at each end of each rate."""
 
 OTHERS = "others"
 _SAMPLES = 3
 _DIGITS = 3
-"""Rates of shards are counted to so many digits."""
+"""Rates of shards are rounded to this many significant digits."""
 
 _LARGEST = 1 << 63
 _MOST_SECONDS = 1e15
@@ -42,12 +42,12 @@ _PLAIN = ("shards", "bytes", "videos", "milliseconds", "item_milliseconds")
 
 @dataclass
 class Sums:
-    """What is known of some shards and of some items.
+    """Statistics of some shards and some items.
 
-    `worst` names, for each fault, the examples with most of it as (number, shard, record); `rates` counts the shards by
-    rounded value of each of their rates, `ends` names those with the smallest and the largest values. `outcomes` counts
-    items by (kind, outcome), an entry that takes the place of another less that one; `samples` names some of each,
-    `languages` counts those that are done. `named` is false if the frames of some shard have no names.
+    `worst` lists the worst examples of each fault as (number, shard, record). `rates` counts the shards by the rounded
+    value of each rate; `ends` lists the shards with the smallest and the largest values. `outcomes` counts items by
+    (kind, outcome), where an entry that replaces another one subtracts it; `samples` lists some ids of each outcome,
+    `languages` counts the extracted videos. `named` is false if the frames of some shard have no names.
     """
 
     shards: int = 0
@@ -69,12 +69,15 @@ class Sums:
 
     @classmethod
     def of_shard(cls, name: str, size: int, sidecar: Mapping[str, Any]) -> Sums:
-        """The sums in a sidecar's content. Raises `TypeError`, `ValueError` or `LookupError` if it is not a sidecar."""
+        """Return the statistics of one shard from the content of its sidecar.
+
+        Raises `TypeError`, `ValueError` or `LookupError` if the content is not valid.
+        """
         counts = {key: sidecar[key] for key in COUNTS}
         _expect((*counts.values(), size), {int})
         _expect([sidecar["seconds"]], {int, float})
         if not abs(sidecar["seconds"]) < _MOST_SECONDS:
-            raise ValueError("the seconds are not a number that can be")
+            raise ValueError("the seconds are out of range")
         sums = cls(1, size, 0, round(1000 * sidecar["seconds"]), counts=Counter(counts))
         for key in HISTOGRAMS:
             histogram = dict(sidecar.get(key, ()) if key in ADDED_LATER else sidecar[key])
@@ -98,31 +101,31 @@ class Sums:
     def _add_frames(self, sidecar: Mapping[str, Any], videos: tuple[str, ...], lengths: list[int]) -> None:
         digests, hashes = (duplicates.decode(sidecar.get(key, "")) for key in ("digests", "hashes"))
         if min(lengths, default=0) < 0 or digests.size != hashes.size or hashes.size not in (0, sum(lengths)):
-            raise ValueError("the runs and the names of the frames are not of equally many segments")
+            raise ValueError("the runs and the names of the frames have different numbers of segments")
         self.named = bool(hashes.size) or not self.counts["segments"]
         if hashes.size:
             owners = np.repeat(np.array([_digest(video) for video in videos], np.uint64), lengths)
-            seen = hashes != 0
+            hashed = hashes != 0
             self.copies = FrameSample.of(digests, owners)
-            self.looks = FrameSample.of(hashes[seen], owners[seen])
+            self.looks = FrameSample.of(hashes[hashed], owners[hashed])
 
     @classmethod
     def of_items(cls, entries: Iterable[Entry]) -> Sums:
-        """The sums of some entries of a ledger."""
+        """Return the statistics of some ledger entries."""
         sums = cls()
         for entry in entries:
             sums.outcomes[entry.kind, entry.outcome] += 1
             if entry.earlier:
                 kind, _, outcome = entry.earlier.partition("/")
                 sums.outcomes[kind, outcome] -= 1
-            sums.samples[entry.outcome] = _some([*sums.samples.get(entry.outcome, ()), entry.id])
+            sums.samples[entry.outcome] = _sampled([*sums.samples.get(entry.outcome, ()), entry.id])
             if entry.kind == "done":
                 sums.languages[str(entry.scores.get("language", "unknown"))] += 1
             sums.item_milliseconds += round(1000 * entry.video_seconds)
         return sums
 
     def items(self) -> Sums:
-        """What is known of the items alone."""
+        """Return the statistics of the items alone."""
         return Sums(
             item_milliseconds=self.item_milliseconds,
             outcomes=Counter(self.outcomes),
@@ -131,7 +134,7 @@ class Sums:
         )
 
     def renamed(self, names: Mapping[str, str]) -> Sums:
-        """The same with other names of shards, where several folders have shards of one name."""
+        """Return a copy with other names of shards, for folders with shards of the same name."""
         worst = {
             fault: [(number, names.get(shard, shard), record) for number, shard, record in places]
             for fault, places in self.worst.items()
@@ -140,7 +143,7 @@ class Sums:
         return dataclasses.replace(self, worst=worst, ends=ends)
 
     def add(self, other: Sums) -> Sums:
-        """Add other sums to these, which are returned."""
+        """Add other statistics in place and return `self`."""
         for name in _PLAIN:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.named = self.named and other.named
@@ -156,18 +159,18 @@ class Sums:
             self.rates[rate] = self.rates.get(rate, Counter()) + counted
             self.ends[rate] = _ends([*self.ends.get(rate, ()), *other.ends[rate]])
         for outcome, ids in other.samples.items():
-            self.samples[outcome] = _some([*self.samples.get(outcome, ()), *ids])
+            self.samples[outcome] = _sampled([*self.samples.get(outcome, ()), *ids])
         return self
 
     @property
     def duplicates(self) -> Duplicates | None:
-        """Frames beyond the first of their kind, estimated where there are more than the samples hold."""
+        """Counts of duplicate frames, estimated if the samples are incomplete; `None` if frames have no names."""
         if not (self.named and self.copies.names.size):
             return None
         return Duplicates(self.counts["segments"], self.copies.repeated, self.looks.alike)
 
     def to_json(self) -> str:
-        """JSON that depends on the content alone."""
+        """Return JSON that depends on the content alone."""
         values: dict[str, Any] = {
             name: getattr(self, name) for name in (*_PLAIN, "named", "worst", "ends", "samples", "counts", "languages")
         }
@@ -180,7 +183,7 @@ class Sums:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Sums:
-        """The sums behind the JSON. Raises `ValueError`, `TypeError` or `LookupError` if it is damaged."""
+        """Parse JSON. Raises `ValueError`, `TypeError` or `LookupError` if it is not valid."""
         values = json.loads(text)
         sums = cls(**{name: values[name] for name in (*_PLAIN, "named", "samples")})
         sums.counts, sums.languages = Counter(values["counts"]), Counter(values["languages"])
@@ -194,7 +197,7 @@ class Sums:
         return sums
 
     def _check(self) -> None:
-        """Raise `TypeError` or `ValueError` for values that are not statistics."""
+        """Raise `TypeError` or `ValueError` for values that are not valid."""
         counters = [self.counts, self.languages, self.outcomes, *self.histograms.values(), *self.rates.values()]
         _expect((getattr(self, name) for name in _PLAIN), {int})
         _expect((number for counted in counters for number in counted.values()), {int})
@@ -211,7 +214,7 @@ class Sums:
 
 
 def rates(size: int, counts: Mapping[str, int], seconds: float) -> dict[str, float]:
-    """What is compared between shards of `size` bytes: per segment (bytes, tokens, shares) or per minute (words)."""
+    """Return the rates of a shard of `size` bytes: per segment (bytes, tokens, shares) or per minute (words)."""
     segments = counts.get("segments", 0)
     if not segments:
         return {}
@@ -237,7 +240,7 @@ def _digest(text: str) -> int:
 
 
 def _bounded(histogram: Counter[int | str]) -> Counter[int | str]:
-    """A histogram without the names that are too many: the ones with the smallest digests stay."""
+    """Return a histogram of at most `MOST_NAMES` names, those with the smallest digests, and `OTHERS`."""
     if len(histogram) <= MOST_NAMES + 1:
         return histogram
     kept = heapq.nsmallest(MOST_NAMES, (name for name in histogram if name != OTHERS), key=lambda n: _digest(str(n)))
@@ -247,7 +250,7 @@ def _bounded(histogram: Counter[int | str]) -> Counter[int | str]:
 
 
 def _worst(fault: str, places: Iterable[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
-    """The worst examples of a fault; of words, those with the fewest are the worst."""
+    """Return the worst examples of a fault; for words, those with the fewest are the worst."""
     sign = 1 if fault == "words" else -1
     return sorted(places, key=lambda place: (sign * place[0], *place[1:]))[:MOST_WORST]
 
@@ -257,7 +260,7 @@ def _ends(values: list[tuple[float, str]]) -> list[tuple[float, str]]:
     return ranked if len(ranked) <= 2 * MOST_WORST else [*ranked[:MOST_WORST], *ranked[-MOST_WORST:]]
 
 
-def _some(ids: Iterable[str]) -> list[str]:
+def _sampled(ids: Iterable[str]) -> list[str]:
     return sorted(set(ids), key=lambda i: (_digest(i), i))[:_SAMPLES]
 
 

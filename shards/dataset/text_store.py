@@ -1,7 +1,7 @@
-"""Web text as packed token sequences: the store that examples take their text from, and who takes which.
+"""The store of web text as packed token sequences.
 
-Every file of a source is packed by itself and committed in one step, so that sequences have a fixed number in their
-source: its files in order, one after the other.
+Every file of a source is packed separately and committed atomically, so that sequences have fixed numbers in their
+source: those of its files in order.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from jaxtyping import Int64
 
 from shards.dataset.manifest import Manifest
 from shards.dataset.planning import TextRef
@@ -29,7 +30,7 @@ class TextStoreError(UserError):
 
 
 class TextStore:
-    """The packed sequences of a data folder, one folder for each source."""
+    """The packed sequences of a data folder, in one folder per source."""
 
     def __init__(self, data: str):
         self.folder = filesystem.join(data, "text")
@@ -38,7 +39,7 @@ class TextStore:
     def commit(
         self, source: str, file: int, digest: str, sequences: Iterable[np.ndarray], counts: Counter[str]
     ) -> None:
-        """Write the sequences of file number `file` of a source, then `counts` as they are in the end."""
+        """Write the sequences of file number `file` of a source, and then the final `counts`."""
         with filesystem.create(self._path(source, file)) as out:
             for sequence in sequences:
                 out.write(sequence.astype(_ROW).tobytes())
@@ -46,20 +47,20 @@ class TextStore:
         filesystem.write_bytes(self._counts_path(source, file), f"{json.dumps(content)}\n".encode())
 
     def finished(self, source: str, file: int, digest: str) -> Counter[str] | None:
-        """The counts of a file that was packed as `digest` says, else `None`."""
+        """Return the counts of a file if it has been packed with `digest`, else `None`."""
         path = self._counts_path(source, file)
         if not (filesystem.exists(path) and filesystem.exists(self._path(source, file))):
             return None
         try:
-            held = json.loads(filesystem.read_bytes(path))
-            counts = Counter(held["counts"])
+            content = json.loads(filesystem.read_bytes(path))
+            counts = Counter(content["counts"])
         except (ValueError, LookupError, TypeError):
             return None
-        whole = filesystem.size(self._path(source, file)) == counts["sequences"] * _ROW_BYTES
-        return counts if held["digest"] == digest and whole else None
+        complete = filesystem.size(self._path(source, file)) == counts["sequences"] * _ROW_BYTES
+        return counts if content["digest"] == digest and complete else None
 
-    def read(self, texts: Iterable[list[TextRef]]) -> Iterator[list[np.ndarray]]:
-        """The sequences `int64 [1536]` of each example. Raises `TextStoreError` if they are not there."""
+    def read(self, texts: Iterable[list[TextRef]]) -> Iterator[list[Int64[np.ndarray, "1536"]]]:
+        """Yield the sequences of each example. Raises `TextStoreError` if one is missing."""
         for refs in texts:
             yield [self._sequence(source, number) for source, number in refs]
 
@@ -69,14 +70,16 @@ class TextStore:
             for path in filesystem.list_files(filesystem.join(self.folder, source)):
                 filesystem.remove(path)
 
-    def _sequence(self, source: str, number: int) -> np.ndarray:
+    def _sequence(self, source: str, number: int) -> Int64[np.ndarray, "1536"]:
         if source not in self._ends:
             paths = filesystem.list_files(filesystem.join(self.folder, source), ".ids")
             self._ends[source] = paths, np.cumsum([filesystem.size(p) // _ROW_BYTES for p in paths]).tolist()
         paths, ends = self._ends[source]
         file = bisect.bisect_right(ends, number)
         if file == len(ends):
-            raise TextStoreError(f"sequence {number} of the text {source!r} is not in {self.folder!r}; keep it there")
+            raise TextStoreError(
+                f"sequence {number} of the text {source!r} is not in {self.folder!r}; run the job again to pack it"
+            )
         row = number - (ends[file - 1] if file else 0)
         data = filesystem.read_bytes(paths[file], row * _ROW_BYTES, _ROW_BYTES)
         return np.frombuffer(data, _ROW).astype(np.int64)
@@ -89,8 +92,8 @@ class TextStore:
 
 
 def used(committed: Manifest | None) -> dict[str, int]:
-    """How many sequences of each source the generations took, counting again those taken again."""
-    taken: Counter[str] = Counter()
+    """Return the number of sequences of each source in all generations, including repeated ones."""
+    counts: Counter[str] = Counter()
     for generation in committed.generations if committed else []:
-        taken.update(generation.text)
-    return dict(taken)
+        counts.update(generation.text)
+    return dict(counts)

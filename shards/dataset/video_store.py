@@ -1,8 +1,8 @@
-"""The per-video store: one object for every video, with its segments, or with the outcome that it has instead.
+"""The per-video store: one object per video, with its segments or with its outcome.
 
-Extraction commits the object once, in one step. Asking for it is the whole of resuming, retrying and running twice: who
-loses the race to commit it goes on with what is there. An object ends with its table, so an unfinished one is never
-read, and one request for its end gives the table. With the table, one more request reads a run of segments.
+Extraction commits the object once, atomically. Looking it up implements resuming, retrying and running twice: a process
+that loses the race to commit an object continues with the existing one. An object ends with its table, so an unfinished
+one is never read, and one request for its end returns the table. One more request reads a run of segments.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ _TRAILER = struct.Struct("<QI8s")
 _SUFFIX = ".video"
 _END_BYTES = 1 << 16
 MAX_TABLE_BYTES = 64 << 20
-"""Bytes of a table, compressed or not; one of hours of video has a few kilobytes."""
+"""Maximum size of a table, compressed or not; the table of hours of video has a few kilobytes."""
 
-_NOT_VALUES = (ValueError, TypeError, KeyError, AttributeError, zlib.error, msgpack.UnpackException)
-"""What bytes raise that are sound by their sum and still not what was packed."""
-"""Read from the end of an object in search of its table: enough for that of hours of video."""
+_INVALID = (ValueError, TypeError, KeyError, AttributeError, zlib.error, msgpack.UnpackException)
+"""Exceptions of unpacking bytes whose checksum is right but whose content is not valid."""
 
 
 class VideoStoreError(UserError):
@@ -41,26 +40,29 @@ class VideoStoreError(UserError):
 
 @dataclass(frozen=True)
 class VideoTable:
-    """What is known of a video that was worked on, and where its segments are in its object.
-
-    `outcome` and `kind` are names of `shards.outcomes`, `detail` the sentence with what is special to this video,
-    `scores` every number that a filter looked at. `config` is the digest of what it was made with, `spans` are the
-    (offset, length, crc32c) of its segments, `cpu_seconds` what it cost, `at` when it was committed, in seconds since
-    1970, `earlier` how it ended in an earlier generation, as `kind/outcome`, if it was tried again. `version` changes
-    when one of the files does that it was made from.
-    """
+    """The outcome of a processed video, and the positions of its segments in its object."""
 
     text: VideoText
     config: str
+    """Digest of the config that the video was extracted with."""
     outcome: str
+    """A name of `shards.outcomes.Outcome`."""
     kind: str
+    """A name of `shards.outcomes.Kind`."""
     detail: str = ""
+    """A sentence with the details of this video."""
     scores: dict[str, Any] = field(default_factory=dict)
+    """Every number that a filter evaluated."""
     spans: list[tuple[int, int, int]] = field(default_factory=list)
+    """(offset, length, crc32c) of each segment."""
     cpu_seconds: float = 0.0
+    """CPU time spent on the video."""
     at: float = 0.0
+    """Time of the commit, in seconds since 1970."""
     earlier: str = ""
+    """The outcome in an earlier generation, as `kind/outcome`, if the video was retried."""
     version: str = ""
+    """Changes when one of the input files does."""
 
     @property
     def id(self) -> str:
@@ -69,20 +71,21 @@ class VideoTable:
 
     @property
     def segment_bytes(self) -> int:
-        """Bytes of all segments."""
+        """Total size of the segments in bytes."""
         return sum(length for _, length, _ in self.spans)
 
     def pack(self) -> bytes:
-        """The table as bytes, a few kilobytes: what travels through the job in the place of the video."""
-        return zlib.compress(msgpack.packb(asdict(self)))
+        """Serialize the table to a few kilobytes; pipelines pass tables instead of segments."""
+        # `packb` always returns bytes; the annotation is inferred from the pure Python implementation.
+        return zlib.compress(msgpack.packb(asdict(self)))  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def unpack(cls, data: bytes) -> VideoTable:
-        """Return the table behind the bytes. Raises `ValueError` for more than `MAX_TABLE_BYTES` of it."""
+        """Deserialize a table. Raises `ValueError` if it has more than `MAX_TABLE_BYTES`."""
         inflater = zlib.decompressobj()
         packed = inflater.decompress(data, MAX_TABLE_BYTES)
         if not inflater.eof:
-            raise ValueError(f"it is cut short, or has more than {MAX_TABLE_BYTES:,} bytes")
+            raise ValueError(f"it is truncated, or has more than {MAX_TABLE_BYTES:,} bytes")
         values = msgpack.unpackb(packed)
         spans = [tuple(span) for span in values.pop("spans")]
         return cls(text=VideoText(**values.pop("text")), spans=spans, **values)
@@ -95,16 +98,16 @@ class VideoStore:
         self.folder = filesystem.join(data, "videos")
 
     def path(self, video_id: str) -> str:
-        """Where a video's object is; any text is a safe id."""
+        """Return the path of a video's object; any string is a safe id."""
         name = quote(video_id, safe=" ()[],'!&+=@~")
         if len(name) > 150:
             name = f"{name[:100]}~{digest(0, 'segments', video_id).hex()}"
         return filesystem.join(self.folder, digest(0, "segments", video_id).hex()[:2], name + _SUFFIX)
 
     def commit(self, table: VideoTable, contents: Iterable[Segment], replace: bool = False) -> VideoTable:
-        """Write a video's object in one step and return its table, or the table of the object that is there already.
+        """Write a video's object atomically and return its table, or the table of an existing object.
 
-        The spans of `table` are not looked at. `replace` writes over an object that is there.
+        The spans of `table` are ignored. `replace` overwrites an existing object.
         """
         path = self.path(table.id)
         try:
@@ -125,30 +128,33 @@ class VideoStore:
         return written
 
     def find(self, video_id: str) -> VideoTable | None:
-        """A video's table, or `None` if it is not committed. Raises `VideoStoreError` if the object is damaged."""
+        """Return a video's table, or `None` if it is not committed.
+
+        Raises `VideoStoreError` if the object is damaged.
+        """
         return self._read(self.path(video_id))
 
     def get(self, video_id: str) -> VideoTable:
-        """A video's table. Raises `VideoStoreError` if the video is not committed or its object is damaged."""
+        """Return a video's table. Raises `VideoStoreError` if it is not committed or its object is damaged."""
         table = self.find(video_id)
         if table is None:
-            raise VideoStoreError(f"the segments of {video_id!r} are gone from the store; extract the video again")
+            raise VideoStoreError(f"the segments of {video_id!r} are not in the store; extract the video again")
         return table
 
     def at(self, path: str) -> VideoTable:
-        """The table of the object at a path. Raises `VideoStoreError` if it is gone or damaged."""
+        """Return the table of the object at a path. Raises `VideoStoreError` if it is missing or damaged."""
         table = self._read(path)
         if table is None:
             raise _damaged(path)
         return table
 
     def paths(self) -> Iterator[str]:
-        """The paths of all committed objects."""
+        """Yield the paths of all committed objects."""
         for name in filesystem.list_folders(self.folder):
             yield from filesystem.list_files(filesystem.join(self.folder, name), _SUFFIX)
 
     def read(self, table: VideoTable, first: int, stop: int) -> list[Segment]:
-        """Segments `[first, stop)` of a video, by one request, each checked against its sum."""
+        """Return the segments `[first, stop)` of a video, read in one request and checked against their checksums."""
         path = self.path(table.id)
         spans = table.spans[first:stop]
         start, length = spans[0][0], spans[-1][0] + spans[-1][1] - spans[0][0]
@@ -162,12 +168,12 @@ class VideoStore:
                 raise VideoStoreError(f"the segment at byte {offset} of {path!r} is damaged; remove the file")
             try:
                 read.append(segments.unpack(blob))
-            except _NOT_VALUES:
+            except _INVALID:
                 raise _damaged(path) from None
         return read
 
     def remove(self, video_id: str) -> None:
-        """Drop a video's object if it is there."""
+        """Remove a video's object if it exists."""
         filesystem.remove(self.path(video_id))
 
     def _read(self, path: str) -> VideoTable | None:
@@ -186,9 +192,9 @@ class VideoStore:
             raise _damaged(path)
         try:
             return VideoTable.unpack(packed)
-        except _NOT_VALUES:
+        except _INVALID:
             raise _damaged(path) from None
 
 
 def _damaged(path: str) -> VideoStoreError:
-    return VideoStoreError(f"{path!r} is no longer an object of the per-video store; remove it and run again")
+    return VideoStoreError(f"{path!r} is not a valid object of the per-video store; remove it and run again")

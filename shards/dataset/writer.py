@@ -1,7 +1,7 @@
-"""One shard: a TFRecord file, the index of its records, and a statistics sidecar, each committed in one step.
+"""Write a shard: a TFRecord file, the index of its records, and a sidecar, each committed atomically.
 
-The sidecar comes last and names the plan it was written from, so a shard with a sidecar of the same plan is finished
-and need not be written again.
+The sidecar is written last and names the plan of the shard, so a shard with a sidecar of the same plan is complete and
+is not written again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from shards.storage.errors import StorageError
 
 
 class Sums(Protocol):
-    """What adds up a shard while it is written."""
+    """Collects the statistics of a shard while it is written."""
 
     def result(self) -> dict[str, Any]:
-        """JSON-able sums, asked for when the last record is written."""
+        """Return JSON-able sums; called after the last record."""
+        ...
 
 
 def write_shard(
@@ -40,18 +41,18 @@ def write_shard(
     texts: Iterable[list[tuple[str, int]]] = (),
     judged: Sequence[dict[str, Any]] = (),
 ) -> tuple[Shard, dict[str, Any]]:
-    """Write a shard, its index and its sidecar into the folder `data`; returns the shard and the sidecar's content.
+    """Write a shard, its index and its sidecar into the folder `data`; return the shard and the sidecar's content.
 
-    `groups` say where the examples come from, `texts` where their texts do, if they have any. `judged` says how every
-    group fared that the visual filter looked at, those left out among them.
+    `groups` are the runs of each example, `texts` the references of its texts, if any. `judged` are the outcomes of all
+    groups that the visual filter evaluated, including those without an example.
     """
     collected = sidecar.Collector(judged=list(judged))
 
     def payloads() -> Iterator[bytes]:
-        held = iter(texts)
+        remaining_texts = iter(texts)
         for group, example in zip(groups, examples, strict=True):
             yield example.serialize()
-            collected.add(group, example, next(held, []))
+            collected.add(group, example, next(remaining_texts, []))
 
     return write_records(data, name, plan, payloads(), collected)
 
@@ -59,7 +60,7 @@ def write_shard(
 def write_records(
     data: str, name: str, plan: str, payloads: Iterable[bytes], collected: Sums
 ) -> tuple[Shard, dict[str, Any]]:
-    """Write a shard of any records, its index, and a sidecar with what `collected` says in the end.
+    """Write a shard of any records, its index, and a sidecar with the final sums of `collected`.
 
     Returns the shard and the sidecar's content.
     """
@@ -79,7 +80,7 @@ def write_records(
 
 
 def finished_shard(data: str, name: str, plan: str) -> tuple[Shard, dict[str, Any]] | None:
-    """The shard and its sidecar's content if an earlier run wrote it from the same plan, else `None`."""
+    """Return the shard and its sidecar's content if an earlier run wrote it from the same plan, else `None`."""
     path = filesystem.join(data, name)
     sidecar_bytes = filesystem.read_existing(stats_path(path))
     if sidecar_bytes is None:
@@ -98,7 +99,7 @@ def examples_of(
     tables: Mapping[str, VideoTable],
     texts: Iterator[list[np.ndarray]] | None = None,
 ) -> Iterable[Example]:
-    """The examples of the groups, read from the per-video store one group at a time, each with its next `texts`."""
+    """Yield the examples of the groups, read from the per-video store one group at a time, with their `texts`."""
     for group in groups:
         runs: list[tuple[VideoText, list[Segment]]] = []
         for run in group:

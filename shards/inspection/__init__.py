@@ -1,1 +1,1 @@
-"""Seeing a data set: its statistics, the checks of every byte, and pages, pictures and cards that show it to people."""
+"""Inspection of data sets: statistics, verification, HTML reports, data cards and export."""

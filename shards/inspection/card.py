@@ -1,6 +1,6 @@
-"""The data card: what a data set holds, where it comes from, what was left out and why, and what it was made with.
+"""The data card: counts, sources, licences, the filter funnel, and the settings of a data set.
 
-Everything in it is read from the manifest, the configuration, the sidecars and the ledger; it says nothing of its own.
+Its content is read from the manifest, the configuration, the sidecars and the ledger.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _MOST_ROWS = 30
 
 
 def write(data: DataSet) -> str:
-    """Write the card beside the manifest and return its path.
+    """Write the card next to the manifest and return its path.
 
-    Raises `UsageError` without a manifest or for several folders, `ManifestError` naming a bad sidecar.
+    Raises `UsageError` without a manifest or for several folders, `ManifestError` naming a damaged sidecar.
     """
     if data.manifest is None:
-        raise UsageError(f"{data.folder!r} has no manifest, so nothing is known of where its shards come from")
+        raise UsageError(f"{data.folder!r} has no manifest; a card describes a data folder")
     if data.several:
-        raise UsageError(f"a card is about one folder; merge {', '.join(data.manifest.folders())} first")
+        raise UsageError(f"a card describes one folder; merge {', '.join(data.manifest.folders())} first")
     summary = stats.summarize(data)
     path = filesystem.join(data.folder, NAME)
     filesystem.put_bytes(path, card(data.manifest, _config(data.folder), summary).encode())
@@ -37,8 +37,8 @@ def write(data: DataSet) -> str:
 
 
 def card(manifest: Manifest, config: dict[str, Any], summary: Summary) -> str:
-    """The card as Markdown; it depends on its arguments alone."""
-    left_out = [(step.name, step.left, step.lost) for step in funnel.steps(summary)]
+    """Return the card as Markdown; it depends on its arguments alone."""
+    steps = [(step.name, step.left, step.lost) for step in funnel.steps(summary)]
     parts = [
         ("counts", _rows(("", ""), stats_tables.totals(summary))),
         ("splits", _rows(("generation", "split", "videos", "segments", "examples"), _generations(manifest))),
@@ -49,8 +49,8 @@ def card(manifest: Manifest, config: dict[str, Any], summary: Summary) -> str:
             + _histograms(summary, {"text_sources": "text (sequences)"}),
         ),
         ("licences", _histograms(summary, {"licences": "licence, as the videos' metadata state it (segments)"})),
-        ("what was left out", _rows(("step", "left", "lost"), left_out)),
-        ("made with", _rows(("", ""), _digests(manifest)) + _settings(config)),
+        ("filter funnel", _rows(("step", "remaining", "rejected"), steps)),
+        ("settings", _rows(("", ""), _digests(manifest)) + _settings(config)),
     ]
     written = [f"\n## {title.capitalize()}\n\n{body.strip() or 'Not recorded.'}\n" for title, body in parts]
     return "# Data card\n" + "".join(written)
@@ -85,7 +85,7 @@ def _named(title: str, counts: dict[str, int]) -> str:
 
 
 def _rows(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    """A Markdown table; nothing without rows."""
+    """Return a Markdown table; empty without rows."""
     lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     if not lines:
         return ""
@@ -93,7 +93,7 @@ def _rows(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text that stays inside its cell, and is no markup, whatever a video's metadata say."""
+    """Return the text of a table cell with Markdown and HTML escaped; it may come from a video's metadata."""
     text = f"{value:,}" if isinstance(value, int) else str(value)
     for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("[", "&#91;")):
         text = text.replace(mark, escaped)
@@ -105,7 +105,7 @@ def _config(folder: str) -> dict[str, Any]:
     if not filesystem.exists(path):
         return {}
     try:
-        held = json.loads(filesystem.read_bytes(path))
+        config = json.loads(filesystem.read_bytes(path))
     except ValueError:
-        raise UsageError(f"{path!r} is no JSON; restore or remove it") from None
-    return held if isinstance(held, dict) else {}
+        raise UsageError(f"{path!r} is not JSON; restore or remove it") from None
+    return config if isinstance(config, dict) else {}

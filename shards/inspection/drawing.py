@@ -1,4 +1,4 @@
-"""Pictures of examples for people: coloured spectrograms, strips of frames, and sound back from a spectrogram."""
+"""Renderings of examples: coloured spectrograms, strips of frames, and sound reconstructed from spectrograms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from rich.text import Text
 
@@ -18,33 +19,33 @@ from shards.records.segments import Segment
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
 
 _WINDOW, _HOP, _FLOOR, _LOWEST_HZ = 1536, 588, 0.1, 20.0
-"""How the spectrograms were made (docs/spec/ingest.md 13)."""
+"""Parameters of the spectrograms (docs/spec/ingest.md 13)."""
 
 _LADDER = ((160, 60), (128, 50), (112, 40), (96, 30), (64, 25))
-"""Width of a frame in a strip and quality, from best to smallest."""
+"""Frame width in a strip and WebP quality, from best to smallest."""
 
 
 def frame(segment: Segment) -> Image.Image:
-    """The frame of a segment. Raises `RecordError` if its bytes are no picture."""
+    """Return the frame of a segment. Raises `RecordError` if it is not a JPEG image."""
     return Image.fromarray(images.decode(segment.image))
 
 
 def spectrogram(segment: Segment) -> Image.Image:
-    """The spectrogram in colour, low bands at the bottom. Raises `RecordError` if its bytes are no spectrogram."""
+    """Return the spectrogram in colour, low bands at the bottom. Raises `RecordError` if it is not a valid one."""
     pixels = audio.decode(segment.spectrogram).T[::-1]
     return Image.fromarray(_colours()[pixels])
 
 
 @lru_cache(maxsize=1)
-def _colours() -> np.ndarray:
-    """The magma map: `uint8 [256, 3]`."""
+def _colours() -> UInt8[np.ndarray, "256 3"]:
+    """Return the magma colour map."""
     from matplotlib import colormaps
 
     return (colormaps["magma"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def strips(segments: Sequence[Segment], most_bytes: int) -> tuple[bytes, bytes]:
-    """All frames side by side and all spectrograms side by side, as WebP, in at most `most_bytes` if that can be."""
+    """Return all frames side by side and all spectrograms side by side, as WebP of at most `most_bytes` if possible."""
     frames, sounds = [_small(s) for s in segments], [spectrogram(s) for s in segments]
     drawn = (b"", b"")
     for width, quality in _LADDER:
@@ -58,7 +59,7 @@ def strips(segments: Sequence[Segment], most_bytes: int) -> tuple[bytes, bytes]:
 
 
 def _small(segment: Segment) -> Image.Image:
-    """The frame at about the size of the widest strip, which decodes several times faster than the whole."""
+    """Return the frame at about the size of the widest strip, which decodes several times faster than in full size."""
     return jpeg.reduced(segment.image, "RGB", (_LADDER[0][0], _LADDER[0][0] * 9 // 16))
 
 
@@ -75,7 +76,7 @@ def _strip(pictures: Sequence[Image.Image], cell: tuple[int, int], quality: int)
 
 
 def blocks(picture: Image.Image, columns: int) -> Text:
-    """A picture as coloured half blocks for a terminal."""
+    """Return an image as coloured half blocks for a terminal."""
     rows = max(round(columns * picture.height / picture.width / 2), 1)
     pixels = np.asarray(picture.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX))
     text = Text()
@@ -88,7 +89,7 @@ def blocks(picture: Image.Image, columns: int) -> Text:
 
 
 def sheet(segments: Sequence[Segment], captions: Sequence[str]) -> bytes:
-    """A PNG with frame, spectrogram and words of every segment, four in a row."""
+    """Return a PNG with frame, spectrogram and words of every segment, four per row."""
     width, gap, lines = 320, 12, 5
     heights = (180, width * MEL_BANDS // SPECTROGRAM_COLUMNS, 18 * lines)
     cell = (width + gap, sum(heights) + 2 * gap)
@@ -109,16 +110,16 @@ def sheet(segments: Sequence[Segment], captions: Sequence[str]) -> bytes:
 
 
 def data_uri(webp: bytes) -> str:
-    """A WebP picture as an address that needs no network."""
+    """Return a WebP image as a data URI."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode()
 
 
-def waveform(segments: Sequence[Segment]) -> np.ndarray:
-    """Sound that has about the spectrograms of the segments, as fast as it was recorded: `float32 [n]`, 22,050 Hz.
+def waveform(segments: Sequence[Segment]) -> Float32[np.ndarray, "samples"]:
+    """Reconstruct sound from the spectrograms of the segments, at the original speed and 22,050 Hz.
 
-    docs/spec/ingest.md 13 backwards; Griffin and Lim's estimate of the lost phases.
+    This inverts docs/spec/ingest.md 13, with the Griffin-Lim estimate of the phases.
     """
-    # librosa takes seconds to import, and only whoever listens needs it.
+    # librosa takes seconds to import, and only this function needs it.
     import librosa
 
     pieces = []
@@ -133,8 +134,8 @@ def waveform(segments: Sequence[Segment]) -> np.ndarray:
     return (0.9 * joined / max(float(np.abs(joined).max()), 1e-9)).astype(np.float32)
 
 
-def wav(samples: np.ndarray) -> bytes:
-    """A 16-bit WAV file of sound in [-1, 1]."""
+def wav(samples: Float32[np.ndarray, "samples"]) -> bytes:
+    """Return a 16-bit WAV file of sound in [-1, 1]."""
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setnchannels(1)

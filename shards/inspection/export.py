@@ -1,6 +1,6 @@
-"""Shards in the forms of other toolkits: WebDataset tar files, or Parquet tables with a row for each segment.
+"""Export shards to WebDataset tar files, or to Parquet tables with a row per segment.
 
-Pictures and spectrograms keep their bytes: nothing is decoded, so nothing is lost.
+The bytes of frames and spectrograms are copied without decoding.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ENDINGS: dict[Form, str] = {"webdataset": ".tar", "parquet": ".parquet"}
 
 
 class ExportError(UserError):
-    """A shard cannot be exported; the message says where it is damaged."""
+    """A shard cannot be exported because it is damaged; the message names the place."""
 
 
 def export(data: DataSet, out: str, form: Form) -> Iterator[str]:
-    """Write every shard as one file of the form into the folder `out`; yields the path of each when it is complete.
+    """Write every shard as one file into the folder `out` and yield the path of each when it is complete.
 
-    Raises `ExportError` at the first damaged record; the files yielded before it are whole.
+    Raises `ExportError` at the first damaged record; the files yielded before it are complete.
     """
     write = {"webdataset": _write_tar, "parquet": _write_parquet}[form]
     for shard in data.shards:
@@ -38,7 +38,7 @@ def export(data: DataSet, out: str, form: Form) -> Iterator[str]:
             with filesystem.create(path) as file:
                 write(file, name, shard)
         except RecordError as error:
-            raise ExportError(f"{error}; verify says more") from None
+            raise ExportError(f"{error}; run `python -m shards verify` for details") from None
         yield path
 
 
@@ -49,7 +49,7 @@ def _examples(shard: str) -> Iterator[Example]:
 
 
 def _values(placed: ExampleSegment) -> dict[str, Any]:
-    """Everything of a segment but its pictures, as JSON-able values."""
+    """Return everything of a segment except its images, as JSON-able values."""
     segment, text = placed.segment, placed.text
     return {
         "video_id": text.video_id,
@@ -71,30 +71,30 @@ def _values(placed: ExampleSegment) -> dict[str, Any]:
 
 
 def _write_tar(file: BinaryIO, name: str, shard: str) -> None:
-    """An example is the files of one key: `KEY.NN.jpg`, `KEY.NN.spectrogram.jpg` and `KEY.json`."""
+    """Write each example as the files of one key: `KEY.NN.jpg`, `KEY.NN.spectrogram.jpg` and `KEY.json`."""
     with tarfile.open(fileobj=file, mode="w|") as tar:
         for number, example in enumerate(_examples(shard)):
             key = f"{name}-{number:06d}"
             for i, placed in enumerate(example.segments):
                 _add(tar, f"{key}.{i:02d}.jpg", placed.segment.image)
                 _add(tar, f"{key}.{i:02d}.spectrogram.jpg", placed.segment.spectrogram)
-            about = {
+            description = {
                 "segments": [_values(placed) for placed in example.segments],
                 "random_text": [text.tolist() for text in example.random_text],
             }
-            _add(tar, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
+            _add(tar, f"{key}.json", json.dumps(description, ensure_ascii=False).encode())
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A TarInfo made from nothing holds no clock and no owner, so equal shards give equal files.
+    # A new TarInfo has no time and no owner, so equal shards result in equal files.
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
 
 
 def _write_parquet(file: BinaryIO, name: str, shard: str) -> None:
-    """A row for each segment and a row group for each example; web texts stand on the first segments."""
-    # Arrow takes a moment to import, and only this form needs it.
+    """Write a row per segment and a row group per example; web texts are in the rows of the first segments."""
+    # Arrow is slow to import, and only this format needs it.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,6 +1,6 @@
-"""What is left of the items after every step: the ids, what was downloaded, each filter, segments, examples.
+"""The filter funnel: how many items remain after download and after each filter.
 
-The ledger names the reason of every item; this module knows at which step of the way a reason strikes.
+The ledger has the outcome of every item; this module maps outcomes to the steps of the job.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _FILTERS = (
     "too-empty",
     *_DECODING,
 )
-"""Reasons after the download, in the order in which the job looks; any other one strikes before or at the end."""
+"""Outcomes of the steps after the download, in the order of the job; other outcomes belong to the download."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """How many items are left after a step, and how many it took."""
+    """The number of items that remain after a step, and the number that it rejected."""
 
     name: str
     left: int
@@ -47,7 +47,7 @@ class Step:
 
 
 def steps(summary: Summary) -> list[Step]:
-    """The way from the ids to the extracted videos; empty if there is no ledger."""
+    """Return the steps from the listed ids to the extracted videos; empty without a ledger."""
     reasons: dict[str, int] = {}
     done: set[str] = set()
     before = 0
@@ -57,14 +57,14 @@ def steps(summary: Summary) -> list[Step]:
             done |= {reason} if kind == "done" else set()
             if kind.startswith("failed") and reason not in _FILTERS:
                 before += count
-    left = sum(reasons.values())
-    if not left:
+    remaining = sum(reasons.values())
+    if not remaining:
         return []
-    found = [Step(LISTED, left, 0), Step(DOWNLOADED, left - before, before)]
+    listed = [Step(LISTED, remaining, 0), Step(DOWNLOADED, remaining - before, before)]
     failed = {r for kind, ended in summary.outcomes.items() if kind.startswith("failed") for r in ended}
-    left -= before
+    remaining -= before
     rules = [r for r in reasons if r not in done and (r not in failed or r in _FILTERS)]
     for reason in sorted(rules, key=lambda r: _FILTERS.index(r) if r in _FILTERS else len(_FILTERS)):
-        left -= reasons[reason]
-        found.append(Step(f"not {reason}", left, reasons[reason]))
-    return [*found, Step(EXTRACTED, left, 0)]
+        remaining -= reasons[reason]
+        listed.append(Step(f"not {reason}", remaining, reasons[reason]))
+    return [*listed, Step(EXTRACTED, remaining, 0)]

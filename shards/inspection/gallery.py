@@ -1,7 +1,7 @@
-"""Examples as the report shows them: pictures, words by audio span, and the masks that the reader would draw.
+"""Examples of the report: frames, spectrograms, words by audio span, and masks.
 
-The masks come from the reader's own code with its usual configuration and a fixed seed, so the page shows one draw of
-what training sees.
+The masks come from the reader with its default configuration and a fixed seed, so the page shows one sample of the
+training data.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ from shards.tokenizer_file import TOKENIZER_NAME
 from shards.tokens import AUDIOSPAN, MASK, MASKAUDIO, PADDING
 
 TEXT, MASKED, SOUND = "text", "mask", "sound"
-"""What a piece of a sequence shows: its words, a mask (with the words behind it), or sound instead of words."""
+"""Kinds of pieces of a sequence: words, a mask (with the masked words), or audio tokens."""
 
 
 def decoder(folder: str, path: str | None = None) -> Decode:
-    """The vocabulary at `path`, beside the data, or the published one; without any, ids are shown as numbers."""
-    beside = filesystem.join(folder, TOKENIZER_NAME)
+    """Return a decoder for the vocabulary at `path`, of the data folder, or the published one.
+
+    If the published one cannot be downloaded, ids are shown as numbers.
+    """
+    own = filesystem.join(folder, TOKENIZER_NAME)
     try:
-        held = tokenizer.load_tokenizer(path or (beside if filesystem.exists(beside) else None))
+        vocabulary = tokenizer.load_tokenizer(path or (own if filesystem.exists(own) else None))
     except fetch.FetchError:
         return lambda ids: " ".join(f"#{token}" for token in ids)
-    return lambda ids: held.decode(list(map(int, ids))).strip()
+    return lambda ids: vocabulary.decode(list(map(int, ids))).strip()
 
 
 def entry(
     payload: bytes, where: tuple[str, int], tags: list[str], vocabulary: Vocabulary, decode: Decode, most_bytes: int
 ) -> dict[str, Any]:
-    """One example of the gallery as JSON-able values. Raises `RecordError` if it cannot be drawn."""
+    """Return one example of the gallery as JSON-able values. Raises `RecordError` if it is damaged."""
     example = parse_example(payload)
     frames, sounds = drawing.strips([placed.segment for placed in example.segments], most_bytes)
     masks = masked(payload, example, vocabulary, decode, where)
@@ -71,7 +74,7 @@ def entry(
 def masked(
     payload: bytes, example: Example, vocabulary: Vocabulary, decode: Decode, where: tuple[str, int]
 ) -> dict[str, list[list[list[Any]]]]:
-    """For both ways of masking and each segment, pieces [audio span, kind, text]; empty if the reader refuses it."""
+    """Return pieces [audio span, kind, text] of each segment for both kinds of sequences; empty if it is not valid."""
     config = _config_for(len(example.segments))
     parser = PretrainingParser(config, vocabulary)
     arrays = {key: np.empty(shape, dtype) for key, (shape, dtype) in parser.spec().items()}
@@ -83,7 +86,7 @@ def masked(
 
 
 def _config_for(segments: int) -> ReaderConfig:
-    """The usual configuration for this many segments, without the work for pictures and sounds."""
+    """Return the default configuration for this number of segments, without images and audio."""
     return ReaderConfig(
         segments=segments,
         groups=2 if segments % 2 == 0 else 1,
@@ -115,13 +118,13 @@ def _pieces(name: str, arrays: dict[str, np.ndarray], config: ReaderConfig, deco
 
 
 def _about(meta: str) -> str:
-    """The categories and the upload date of a video's metadata, if it says any."""
+    """Return categories, upload date and licence from a video's metadata, as far as they are stated."""
     try:
-        held = json.loads(meta) if meta else {}
+        metadata = json.loads(meta) if meta else {}
     except (ValueError, RecursionError):
         return ""
-    if not isinstance(held, dict):
+    if not isinstance(metadata, dict):
         return ""
-    categories = held.get("categories")
+    categories = metadata.get("categories")
     shown = [c for c in categories if isinstance(c, str)] if isinstance(categories, list) else []
-    return ", ".join([*shown, *(str(held[key]) for key in ("upload_date", "license") if held.get(key))])
+    return ", ".join([*shown, *(str(metadata[key]) for key in ("upload_date", "license") if metadata.get(key))])

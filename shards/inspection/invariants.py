@@ -1,6 +1,6 @@
-"""What must hold of the arrays of any example (docs/spec/shards.md 16), checked after the fact.
+"""Invariants of the arrays of an example (docs/spec/shards.md 16).
 
-The checks know nothing of how the arrays were made, so they hold for batches of any reader of this format.
+The checks are independent of the code that computes the arrays, so they apply to any reader of this format.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from shards.inspection.verify import Finding
 from shards.reading.config import ReaderConfig, StreamOptions
+from shards.reading.masking import Sequence
 from shards.reading.pretraining import PretrainingParser
 from shards.reading.source import Source
 from shards.reading.vocabulary import Vocabulary, of_data
@@ -24,7 +25,7 @@ _MASKS = (MASK, MASKAUDIO)
 
 
 def check_data(data: str, split: str | None = None) -> Iterator[Finding]:
-    """Read every record of a data set as in training and yield what does not hold of its arrays."""
+    """Read every record of a data set as in training and yield the violated invariants of its arrays."""
     source = Source(data, split)
     vocabulary = of_data(source.folder, source.manifest)
     for shard, count in enumerate(source.counts):
@@ -45,7 +46,7 @@ def check_data(data: str, split: str | None = None) -> Iterator[Finding]:
 
 
 def _config_for(example: Example) -> ReaderConfig:
-    """The base configuration with as many segments and web texts as the record has."""
+    """Return the base configuration with the numbers of segments and web texts of the record."""
     segments, texts = len(example.segments), min(len(example.random_text), 1)
     return ReaderConfig(
         segments=segments,
@@ -59,7 +60,7 @@ def _config_for(example: Example) -> ReaderConfig:
 
 
 def check_example(arrays: Arrays, config: ReaderConfig, vocabulary: Vocabulary, example: Example) -> list[str]:
-    """What does not hold of one example's arrays, in sentences that name the invariant's number."""
+    """Return the violated invariants of one example's arrays, as sentences with the number of the invariant."""
     shapes = list(_check_shapes(arrays, config, vocabulary))
     if shapes:
         return shapes
@@ -86,8 +87,8 @@ def _check_shapes(arrays: Arrays, config: ReaderConfig, vocabulary: Vocabulary) 
                 yield f"1: {name} holds {low} to {high}"
 
 
-def _sequences(arrays: Arrays, config: ReaderConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """Every sequence of the example with its name: `int32 [length, 3]`."""
+def _sequences(arrays: Arrays, config: ReaderConfig) -> Iterator[tuple[str, Sequence]]:
+    """Yield every sequence of the example with its name."""
     for name in ("text2audio", "audio2text", "audio_text_matching", "random_text"):
         if name in arrays:
             stacked = np.stack([arrays[name], arrays[f"{name}/audio_ptr"], arrays[f"{name}/text_ptr"]], axis=-1)
@@ -108,7 +109,7 @@ def _check_pointers(arrays: Arrays, config: ReaderConfig) -> Iterator[str]:
         if padding.any() and not padding[padding.argmax() :].all():
             yield f"2: {name} has entries after its padding"
         if (audio_ptr[padding] != -1).any() or (text_ptr[padding] != -1).any():
-            yield f"2: the padding of {name} points somewhere"
+            yield f"2: the padding of {name} has pointers"
         if name != "audio_text_matching" and ((text_ptr >= 0) != np.isin(ids, _MASKS)).any():
             yield f"3: the text pointers of {name} are not exactly at its masks"
         if name == "audio_text_matching" and (text_ptr != -1).any():
@@ -164,7 +165,7 @@ def _check_rows(arrays: Arrays, config: ReaderConfig) -> Iterator[str]:
         after = np.minimum(at + 1, ids.size - 1)
         paired = (ids[after] == MASKAUDIO) & (pointers[after] == pointers[at]) & (text[after] == text[at])
         if (untouched or not config.parity) and not (paired.all() and (ids == MASKAUDIO).sum() == at.size):
-            yield "6: a mask of text2audio is not followed by its mask of sound"
+            yield "6: a mask of text2audio is not followed by its audio mask"
     for i, (ids, pointers) in enumerate(zip(arrays["audio2text"], arrays["audio2text/audio_ptr"], strict=True)):
         targets = target_rows[i // config.groups]
         for row in np.unique(pointers[ids != PADDING]):

@@ -1,4 +1,4 @@
-"""Which shards are unlike the others: a robust distance from the median, per quantity."""
+"""Outliers among shards: a robust distance from the median, per quantity."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from shards.dataset.sums import Sums
 
 FAR = 6.0
-"""A shard is an outlier if it is more than so many deviations from the median."""
+"""A shard is an outlier if it is more than this number of deviations from the median."""
 
-_FEWEST_SHARDS = 5
-"""Fewer shards have no usual value."""
+_MIN_SHARDS = 5
+"""Fewer shards have no meaningful median."""
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """One shard that differs: in what, its value, and the median of all shards."""
+    """A shard with an unusual value of one quantity, and the median of all shards."""
 
     shard: str
     quantity: str
@@ -27,19 +27,19 @@ class Outlier:
 
 
 def outliers(sums: Sums) -> list[Outlier]:
-    """The shards that are far from the median in some quantity, the farthest first.
+    """Return the shards far from the median in some quantity, the farthest first.
 
-    Of each quantity only the shards with the smallest and the largest values can be named.
+    Only the shards with the smallest and the largest values of each quantity are known by name.
     """
     ranked: list[tuple[float, Outlier]] = []
     for quantity, counted in sums.rates.items():
-        if counted.total() < _FEWEST_SHARDS:
+        if counted.total() < _MIN_SHARDS:
             continue
         middle = median(counted)
         distances = Counter()
         for value, count in counted.items():
             distances[abs(value - middle)] += count
-        # 1.4826 turns the median deviation into a normal one; the floor keeps nearly equal shards from standing out.
+        # 1.4826 scales the median deviation to a standard deviation; the lower bounds suppress negligible differences.
         spread = max(1.4826 * median(distances), 0.02 * abs(middle), 0.005)
         for value, shard in sums.ends[quantity]:
             if abs(value - middle) > FAR * spread:
@@ -48,7 +48,7 @@ def outliers(sums: Sums) -> list[Outlier]:
 
 
 def median(counted: Counter[float]) -> float:
-    """The median of values of which each is there so many times."""
+    """Return the median of a multiset of values."""
     ordered = sorted(counted.items())
     ends = list(itertools.accumulate(count for _, count in ordered))
     low, high = (ordered[bisect.bisect_right(ends, rank)][0] for rank in ((ends[-1] - 1) // 2, ends[-1] // 2))

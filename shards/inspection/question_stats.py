@@ -1,7 +1,7 @@
-"""Statistics and checks of shards of questions, in the form of those of pretraining shards.
+"""Statistics and checks of question shards, in the format of those of pretraining shards.
 
-A question has no word times, so its `words` are 0; `segments` counts pictures, and `tokens_per_segment` has one entry
-for each question.
+A question has no word times, so `words` is 0; `segments` counts images, and `tokens_per_segment` has one entry per
+question.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shards.storage.errors import RecordError
 
 @dataclass
 class QuestionSums:
-    """Adds up one shard of questions while it is written."""
+    """Collects the statistics of one shard of questions while it is written."""
 
     counts: Counter[str] = field(default_factory=Counter)
     histograms: dict[str, Counter] = field(default_factory=lambda: {name: Counter() for name in HISTOGRAMS})
@@ -53,7 +53,7 @@ class QuestionSums:
         self.histograms["field_bytes"][kind] += len(content)
 
     def result(self) -> dict[str, Any]:
-        """JSON-able sums; histograms as sorted lists of [value, count]."""
+        """Return JSON-able sums; histograms as sorted lists of [value, count]."""
         counts = ("examples", "segments", "tokens", "words", "silent", "near_black")
         return {
             **{name: int(self.counts[name]) for name in counts},
@@ -64,8 +64,8 @@ class QuestionSums:
 
 
 def problems(features: Mapping[str, Feature], payload: bytes) -> list[str]:
-    """What is wrong with the record of a question, in sentences (docs/spec/finetune_data.md 6)."""
-    # Their compiled kernels take a second to import, which statistics should not pay.
+    """Return the errors of a question's record, as sentences (docs/spec/finetune_data.md 6)."""
+    # The compiled kernels take a second to import; statistics do not need them.
     from shards.records import choices, vcr
 
     try:
@@ -73,8 +73,8 @@ def problems(features: Mapping[str, Feature], payload: bytes) -> list[str]:
             vcr.parse(payload, vcr.VcrConfig())
         else:
             sound = "c00/spec_encoded" in features
-            held = choices.parse_record(payload, sound=sound)
-            config = choices.ClipConfig(options=len(held.options), segments=len(held.segments), sound=sound)
+            parsed = choices.parse_record(payload, sound=sound)
+            config = choices.ClipConfig(options=len(parsed.options), segments=len(parsed.segments), sound=sound)
             choices.parse(payload, config)
     except RecordError as error:
         return [str(error)]

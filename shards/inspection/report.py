@@ -1,7 +1,7 @@
-"""One HTML page that shows a data set: numbers, charts, the filter funnel, examples, and a table of the shards.
+"""The HTML report of a data set: statistics, charts, the filter funnel, examples, and a table of the shards.
 
-The page holds everything it needs, so it opens from a disk and asks no server for anything. Text that came with the
-videos travels as JSON and is only ever set as text.
+The page is self-contained: it opens from a disk and sends no requests. Text from videos is embedded as JSON and
+inserted as text only, never as HTML.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from shards.storage.randomness import generator
 
 PAGE = "index.html"
 _PICTURE_BYTES = 6_500_000
-"""Bytes of all pictures of the gallery; as base64 and with the charts' library the page stays under 15 MB."""
+"""Maximum total size of the images of the gallery; as base64 and with the chart library the page is under 15 MB."""
 
 _FAULTS = {"words": "fewest words", "silent": "most silent", "near_black": "most near-black"}
-_MOST_OFFENDERS = 5
+_MOST_WORST = 5
 _CHARTS = (
     ("tokens_per_segment", "Tokens per segment", "segments"),
     ("words_per_minute", "Words per minute", "segments"),
@@ -45,12 +45,12 @@ _MOST_BARS = 80
 
 
 _MOST_SHARDS = 5000
-"""Rows of the table of shards; of more the first are listed."""
+"""Maximum number of rows of the table of shards."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One example: its shard's name, its number in the shard, and why it is shown."""
+    """One example: the name of its shard, its number in the shard, and why it is shown."""
 
     shard: str
     record: int
@@ -59,7 +59,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class ShardRow:
-    """One shard of the table: its name, examples, bytes, and path."""
+    """One row of the table of shards: name, number of examples, bytes, path."""
 
     name: str
     examples: int
@@ -70,31 +70,30 @@ class ShardRow:
 def write(data: DataSet, out: str, examples: int = 200, split: str | None = None, processes: int = 1) -> str:
     """Write the page into the folder `out` and return its path.
 
-    The shards of a data set without a manifest, or whose statistics are damaged, are read; what cannot be read is
-    listed on the page and the rest is shown.
+    The shards of a data set without a manifest, or with damaged statistics, are read; errors are listed on the page.
     """
-    found, problems = sums(data, split, processes)
-    summary = stats.summary_of(found, data.manifest, split)
-    content = collect(data, found, summary, problems, examples, split)
+    totals, problems = sums(data, split, processes)
+    summary = stats.summary_of(totals, data.manifest, split)
+    content = collect(data, totals, summary, problems, examples, split)
     path = filesystem.join(out, PAGE)
     filesystem.write_bytes(path, render(content).encode())
     return path
 
 
 def sums(data: DataSet, split: str | None, processes: int) -> tuple[Sums, list[str]]:
-    """The sums of all shards, and sentences on what is wrong."""
+    """Return the sums of all shards, and the errors as sentences."""
     problems: list[str] = []
     if data.manifest is not None:
         try:
             return stats.sums_of(data, split), problems
         except ManifestError as error:
             problems.append(f"{str(error).partition(';')[0]}; its numbers were read from the shards")
-    found, unread = scanning.scan(data, processes)
-    return found, problems + unread
+    totals, errors = scanning.scan(data, processes)
+    return totals, problems + errors
 
 
 def rows(data: DataSet, split: str | None) -> list[ShardRow]:
-    """The shards by name, as the manifest says, or else their indexes."""
+    """Return the rows of the table of shards, from the manifest or else from their indexes."""
     if data.manifest is not None:
         located = data.manifest.located(data.folder, split).items()
         return [ShardRow(data.names[path], shard.examples, shard.bytes, path) for path, shard in located]
@@ -109,13 +108,13 @@ def rows(data: DataSet, split: str | None) -> list[ShardRow]:
 
 
 def collect(
-    data: DataSet, found: Sums, summary: Summary, problems: Sequence[str], examples: int, split: str | None
+    data: DataSet, totals: Sums, summary: Summary, problems: Sequence[str], examples: int, split: str | None
 ) -> dict[str, Any]:
-    """Everything the page shows, as JSON-able values."""
+    """Return the content of the page as JSON-able values."""
     listed = rows(data, split)
-    drawn, broken = _gallery(data, choose(found, listed, examples))
-    unlike = outliers.outliers(found)
-    strange = [f"{one.shard}: {one.quantity} {one.value:.3g}, the median is {one.median:.3g}" for one in unlike]
+    drawn, broken = _gallery(data, choose(totals, listed, examples))
+    unusual = outliers.outliers(totals)
+    notes = [f"{one.shard}: {one.quantity} {one.value:.3g}, the median is {one.median:.3g}" for one in unusual]
     return {
         "name": data.folder.rstrip("/").rpartition("/")[2] or data.folder,
         "tiles": stats_tables.totals(summary),
@@ -126,42 +125,42 @@ def collect(
         "examples": summary.counts["examples"],
         "outcomes": [[kind, reason, n] for kind, counts in summary.outcomes.items() for reason, n in counts.items()],
         "problems": [{"where": "statistics", "what": problem} for problem in problems] + broken,
-        "outliers": [dataclasses.asdict(outlier) for outlier in unlike],
+        "outliers": [dataclasses.asdict(outlier) for outlier in unusual],
         "gallery": drawn,
         "columns": ["shard", "examples", "MB", "problem"],
-        "shards": [_row(row, [*problems, *strange]) for row in listed[:_MOST_SHARDS]],
+        "shards": [_row(row, [*problems, *notes]) for row in listed[:_MOST_SHARDS]],
     }
 
 
 def _row(row: ShardRow, problems: Sequence[str]) -> list[Any]:
-    files = [named for shard in (row.name, row.path) for named in (shard, stats_path(shard))]
+    files = [name for shard in (row.name, row.path) for name in (shard, stats_path(shard))]
     problem = next((text for text in problems if any(name and name in text for name in files)), "")
     return [row.name, row.examples, round(row.bytes / 1e6, 3), problem]
 
 
 def _chart(summary: Summary, name: str, title: str, unit: str) -> dict[str, Any] | None:
-    """Bars in the order of their values; of names the most frequent ones."""
-    held = summary.histograms[name]
-    if not held:
+    """Return a bar chart of a histogram: numbers in ascending order, names by frequency."""
+    histogram = summary.histograms[name]
+    if not histogram:
         return None
-    if all(value.lstrip("-").isdigit() for value in held):
-        items = sorted((int(value), n) for value, n in held.items())
+    if all(value.lstrip("-").isdigit() for value in histogram):
+        items = sorted((int(value), n) for value, n in histogram.items())
         step = max(-(-(items[-1][0] - items[0][0] + 1) // _MOST_BARS), 1)
         binned: dict[int, int] = {}
         for value, n in items:
             binned[value // step * step] = binned.get(value // step * step, 0) + n
         return {"title": title, "unit": unit, "x": list(binned), "y": list(binned.values()), "numbers": len(binned) > 4}
-    ranked = sorted(held.items(), key=lambda item: (-item[1], item[0]))[:_MOST_BARS]
+    ranked = sorted(histogram.items(), key=lambda item: (-item[1], item[0]))[:_MOST_BARS]
     return {"title": title, "unit": unit, "x": [v for v, _ in ranked], "y": [n for _, n in ranked], "numbers": False}
 
 
-def choose(found: Sums, listed: Sequence[ShardRow], count: int) -> list[Place]:
-    """The examples of the gallery: the worst of their kind first, then a sample over all shards."""
+def choose(totals: Sums, listed: Sequence[ShardRow], count: int) -> list[Place]:
+    """Return the examples of the gallery: the worst ones by fault, then a random sample of all shards."""
     names = {row.name for row in listed}
     places = [
         Place(shard, record, (tag,))
         for fault, tag in _FAULTS.items()
-        for _, shard, record in [place for place in found.worst.get(fault, ()) if place[1] in names][:_MOST_OFFENDERS]
+        for _, shard, record in [place for place in totals.worst.get(fault, ()) if place[1] in names][:_MOST_WORST]
     ]
     starts = list(itertools.accumulate((row.examples for row in listed), initial=0))
     rng = generator(0, "report", "gallery")
@@ -178,7 +177,7 @@ def choose(found: Sums, listed: Sequence[ShardRow], count: int) -> list[Place]:
 
 
 def _gallery(data: DataSet, places: Sequence[Place]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The drawn examples, and what is wrong with those that cannot be drawn."""
+    """Return the rendered examples, and the errors of damaged ones."""
     drawn: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
     if not places:
@@ -201,7 +200,7 @@ def _vocabulary(data: DataSet) -> Vocabulary:
 
 
 def one_example(data: DataSet, path: str, record: int, decode: Decode) -> dict[str, Any]:
-    """The content of a page with a single example. Raises `RecordError` if it cannot be drawn."""
+    """Return the content of a page with a single example. Raises `RecordError` if it is damaged."""
     name = data.names[path]
     payload = show.read_payload(path, record)
     drawn = gallery.entry(payload, (name, record), [], _vocabulary(data), decode, _PICTURE_BYTES)
@@ -210,13 +209,13 @@ def one_example(data: DataSet, path: str, record: int, decode: Decode) -> dict[s
 
 
 def render(content: dict[str, Any]) -> str:
-    """The page: the template with the charts' library and the content as JSON in it."""
-    # The library is three megabytes of text and takes a moment to import.
+    """Return the page: the template with the chart library and the content as JSON."""
+    # The library is three megabytes of text and slow to import.
     from plotly.offline import get_plotlyjs
 
     template = resources.files("shards.inspection").joinpath("report.html").read_text(encoding="utf-8")
-    # No text may end the element it stands in.
-    held = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    # Escaped, so that no text can end the script element.
+    embedded = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     before, _, rest = template.partition("/*PLOTLY*/")
     middle, _, after = rest.partition("/*CONTENT*/")
-    return "".join([before, get_plotlyjs(), middle, held, after])
+    return "".join([before, get_plotlyjs(), middle, embedded, after])

@@ -1,6 +1,6 @@
-"""The sums of shards read from the shards themselves, several at a time.
+"""Statistics computed from the shards themselves, several in parallel.
 
-For shards whose sidecars are missing, damaged or from an earlier version, and for those of other people.
+For shards whose sidecars are missing, damaged or of an earlier version, and for shards of other toolkits.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from shards.storage.errors import RecordError, StorageError
 
 
 def scan(data: DataSet, processes: int = 1) -> tuple[Sums, list[str]]:
-    """The sums of all shards, and a sentence for each that is damaged or holds other records."""
-    found, problems = Sums(), []
+    """Return the sums of all shards, and an error for each shard that is damaged or has unknown records."""
+    totals, problems = Sums(), []
     for path, (sums, problem) in zip(data.shards, _scanned(data.shards, processes), strict=True):
-        found.add(sums.renamed({path.rpartition("/")[2]: data.names[path]}))
+        totals.add(sums.renamed({path.rpartition("/")[2]: data.names[path]}))
         problems += [problem] if problem else []
-    return found, problems
+    return totals, problems
 
 
 def _scanned(paths: list[str], processes: int) -> Iterator[tuple[Sums, str]]:
@@ -39,42 +39,42 @@ def _scanned(paths: list[str], processes: int) -> Iterator[tuple[Sums, str]]:
 
 
 def scan_shard(path: str) -> tuple[Sums, str]:
-    """The sums of one shard; if it is damaged or holds other records, none and the sentence that says so."""
+    """Return the sums of one shard and an error, which is empty if the shard is valid."""
     size, content, problem = read_sidecar(path)
     name = path.rpartition("/")[2]
     return (Sums(), problem) if problem else (Sums.of_shard(name, size, content), "")
 
 
 def read_sidecar(path: str) -> tuple[int, dict[str, Any], str]:
-    """A shard's bytes and what its sidecar would say, all JSON-able; if it cannot be read, why (else empty)."""
+    """Return a shard's size, the content of its sidecar, JSON-able, and an error, which is empty if it is valid."""
     name = path.rpartition("/")[2]
-    collected: Collector | QuestionSums | None = None
+    examples, questions = Collector(), QuestionSums()
     try:
         with filesystem.open_read(path) as file:
             for number, (_, payload) in enumerate(tfrecord.scan(file, path)):
                 features = record.parse(payload)
                 if "qa_query" in features:
-                    collected = collected or QuestionSums()
-                    collected.add(f"{name}#{number}", payload)
+                    questions.add(f"{name}#{number}", payload)
                 else:
-                    collected = collected or Collector()
                     example = example_of(features)
-                    collected.add(runs_of(example), example)
-        return filesystem.size(path), (collected or Collector()).result(), ""
+                    examples.add(runs_of(example), example)
+        if questions.ids and examples.runs:
+            return 0, {}, f"{path!r} mixes questions with pretraining records"
+        return filesystem.size(path), questions.result() if questions.ids else examples.result(), ""
     except (RecordError, StorageError) as error:
         return 0, {}, str(error)
     except (OSError, SyntaxError) as error:
-        return 0, {}, f"{path!r} holds a picture that cannot be decoded: {error}"
+        return 0, {}, f"{path!r} contains an image that cannot be decoded: {error}"
 
 
 def runs_of(example: Example) -> Group:
-    """The runs of videos in an example; a record does not say where in the video they were, so they count from 0."""
+    """Return the runs of videos in an example; records do not have positions in the video, so runs start at 0."""
     runs: list[Run] = []
-    held = None
+    previous = None
     for placed in example.segments:
-        if placed.run == held and runs[-1].video_id == placed.text.video_id:
+        if placed.run == previous and runs[-1].video_id == placed.text.video_id:
             runs[-1] = Run(placed.text.video_id, 0, runs[-1].stop + 1)
         else:
             runs.append(Run(placed.text.video_id, 0, 1))
-        held = placed.run
+        previous = placed.run
     return runs

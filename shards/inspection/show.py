@@ -1,9 +1,9 @@
-"""One example as a person would read it: its videos, and the words, times and pictures' sizes of every segment."""
+"""Show one example: its videos, and the words, times and image sizes of every segment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from rich.console import RenderableType
@@ -19,35 +19,35 @@ from shards.records.pretraining import Example, parse_example
 from shards.storage import filesystem
 from shards.storage.errors import RecordError, StorageError, UsageError
 
-Decode = Callable[[Sequence[int]], str]
-"""Token ids -> text."""
+Decode = Callable[[Iterable[int]], str]
+"""Converts token ids to text."""
 
 _PICTURE_COLUMNS = 32
 
 
 def find(data: DataSet, number: int) -> tuple[str, int]:
-    """The shard's path and the place in it of the example with this number, counting through the shards in order.
+    """Return shard path and record number of example `number`, counting through the shards in order.
 
     Raises `UsageError` if there is no such example.
     """
-    left = number
+    record = number
     for path, count in zip(data.shards, _counts(data), strict=True):
-        if 0 <= left < count:
-            return path, left
-        left -= count
+        if 0 <= record < count:
+            return path, record
+        record -= count
     raise UsageError(f"there is no example {number}; the data set has {sum(_counts(data))}")
 
 
 def find_video(data: DataSet, video_id: str) -> tuple[str, int]:
-    """The shard's path and the place in it of the first example that holds the video.
+    """Return shard path and record number of the first example with the video.
 
-    Asks the sidecars, and reads the shards that have none. Raises `UsageError` if no example holds it.
+    Reads the sidecars, and shards without a sidecar. Raises `UsageError` if no example contains the video.
     """
     for path in data.shards:
         for record, videos in enumerate(_videos(path)):
             if video_id in videos:
                 return path, record
-    raise UsageError(f"no example holds the video {video_id!r}; the ledger says what became of it")
+    raise UsageError(f"no example contains the video {video_id!r}; the ledger has its outcome")
 
 
 def _counts(data: DataSet) -> list[int]:
@@ -57,10 +57,10 @@ def _counts(data: DataSet) -> list[int]:
 
 
 def _videos(path: str) -> Iterator[set[str]]:
-    """The ids of the videos in each example of a shard."""
+    """Yield the ids of the videos in each example of a shard."""
     try:
-        held = json.loads(filesystem.read_bytes(stats_path(path)))
-        yield from [{run[0] for run in group} for group in held["runs"]]
+        content = json.loads(filesystem.read_bytes(stats_path(path)))
+        yield from [{run[0] for run in group} for group in content["runs"]]
     except (StorageError, ValueError, LookupError, TypeError):
         with filesystem.open_read(path) as file:
             for _, payload in tfrecord.scan(file, path):
@@ -68,7 +68,7 @@ def _videos(path: str) -> Iterator[set[str]]:
 
 
 def read_payload(path: str, record: int) -> bytes:
-    """The bytes of one record of a shard. Raises `RecordError` if it is damaged or not there."""
+    """Return the bytes of one record of a shard. Raises `RecordError` if it is damaged or does not exist."""
     offsets = record_offsets(path)
     if not 0 <= record < len(offsets) - 1:
         raise RecordError(f"{path} has no record {record}; it has {len(offsets) - 1}")
@@ -77,7 +77,7 @@ def read_payload(path: str, record: int) -> bytes:
 
 
 def record_offsets(path: str) -> list[int]:
-    """Where the records of a shard start, and where the file ends: from the index, or by reading without one."""
+    """Return the offsets of the records of a shard and its length, from the index or by reading the shard."""
     index = index_path(path)
     if filesystem.exists(index):
         return np.frombuffer(filesystem.read_bytes(index), "<u8").tolist()
@@ -86,7 +86,7 @@ def record_offsets(path: str) -> list[int]:
 
 
 def example_table(path: str, record: int, example: Example, decode: Decode, pictures: bool) -> Table:
-    """A table of the example's segments with their words, and with frames and spectrograms as blocks of colour."""
+    """Return a table of the example's segments with their words, and frames and spectrograms as coloured blocks."""
     table = PlainTable(title=f"record {record} of {path}", show_lines=True)
     for column in ("segment", "video", "time (s)", "speed", "frame", "sound peak", "words"):
         table.add_column(column, overflow="fold", ratio=8 if column == "words" else None)

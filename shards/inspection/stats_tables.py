@@ -1,4 +1,4 @@
-"""The statistics of a data set as tables for a terminal."""
+"""The statistics of a data set as terminal tables."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _HISTOGRAMS = (
     ("categories", "category"),
     ("licences", "licence"),
     ("text_sources", "text sequences from"),
-    ("groups", "groups looked at"),
+    ("groups", "groups evaluated"),
 )
 
 
-def tables(summary: Summary, found: Sequence[Outlier] = ()) -> list[Table]:
-    """The totals first, then a table for each thing that is counted by value."""
+def tables(summary: Summary, unusual: Sequence[Outlier] = ()) -> list[Table]:
+    """Return the totals, a table per histogram, and the outliers."""
     shown = [_totals(summary)]
     for name, title in _HISTOGRAMS:
         if summary.histograms[name]:
@@ -33,13 +33,13 @@ def tables(summary: Summary, found: Sequence[Outlier] = ()) -> list[Table]:
     shown.append(_sizes(summary))
     if summary.outcomes:
         shown.append(_outcomes(summary))
-    if found:
-        shown.append(_outliers(found))
+    if unusual:
+        shown.append(_outliers(unusual))
     return shown
 
 
 def totals(summary: Summary) -> list[tuple[str, str]]:
-    """The data set in a few lines: (name, value)."""
+    """Return the main statistics as (name, value) pairs."""
     counts = summary.counts
     segments = max(counts["segments"], 1)
     lines = [
@@ -54,12 +54,12 @@ def totals(summary: Summary) -> list[tuple[str, str]]:
         ("silent segments", f"{counts['silent']:,} ({counts['silent'] / segments:.1%})"),
         ("near-black frames", f"{counts['near_black']:,} ({counts['near_black'] / segments:.1%})"),
     ]
-    held = summary.duplicates
-    if held is None:
+    frames = summary.duplicates
+    if frames is None:
         lines.append(("duplicate frames", "not recorded, --recompute counts them"))
     else:
-        lines.append(("frames seen before", f"{held.exact:,} ({held.exact / segments:.1%}, byte for byte)"))
-        lines.append(("look-alikes", f"{held.near:,} ({held.near / segments:.1%}, like a frame of another video)"))
+        lines.append(("duplicate frames", f"{frames.exact:,} ({frames.exact / segments:.1%}, byte for byte)"))
+        lines.append(("near duplicates", f"{frames.near:,} ({frames.near / segments:.1%}, of another video's frames)"))
     return lines
 
 
@@ -95,9 +95,9 @@ def _outcomes(summary: Summary) -> Table:
     return table
 
 
-def _outliers(found: Sequence[Outlier]) -> Table:
-    table = PlainTable("shard unlike the others", "in", "its value", "median")
-    for outlier in found[:_MOST_ROWS]:
+def _outliers(unusual: Sequence[Outlier]) -> Table:
+    table = PlainTable("outlier shard", "quantity", "value", "median")
+    for outlier in unusual[:_MOST_ROWS]:
         table.add_row(outlier.shard, outlier.quantity, f"{outlier.value:,.3g}", f"{outlier.median:,.3g}")
     return table
 

@@ -1,7 +1,7 @@
-"""Is a data set what it says? Every byte is read and every claim is checked.
+"""Verify a data set: every byte is read and checked.
 
 Files are compared with the manifest (size, SHA-256), records with their checksums and the index, contents with the
-schema and with what must hold of any record (docs/spec/shards.md 16, invariant 25).
+schema and with the invariants of records (docs/spec/shards.md 16, invariant 25).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from shards import tokenizer as vocabulary
 from shards.arrays import jpeg
 from shards.dataset.location import DataSet
-from shards.dataset.manifest import Shard, generation_folder, index_path, stats_path
+from shards.dataset.manifest import Manifest, Shard, generation_folder, index_path, stats_path
 from shards.inspection import question_stats
 from shards.records import example, tfrecord
 from shards.records.pretraining import Example, example_of
@@ -31,12 +31,12 @@ from shards.tokenizer_file import TOKENIZER_NAME
 from shards.tokens import FIRST_TEXT_ID
 
 _MOST_PER_SHARD = 20
-"""Findings listed of one shard; a shard that is wrong throughout needs no longer list."""
+"""Maximum number of findings listed per shard."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: the file, and a sentence."""
+    """An error: the file and a sentence."""
 
     file: str
     problem: str
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What the check of one shard saw."""
+    """The result of checking one shard."""
 
     examples: int
     bytes: int
@@ -52,10 +52,10 @@ class ShardReport:
 
 
 def verify(data: DataSet, processes: int = 1) -> Iterator[ShardReport]:
-    """Yields a report per shard, and one for the folder itself if it has a manifest."""
+    """Yield a report per shard, and one for the folder itself if it has a manifest."""
     size, findings = _vocabulary_size(data)
     if data.manifest:
-        yield ShardReport(0, 0, findings + _check_folder(data))
+        yield ShardReport(0, 0, findings + _check_folder(data, data.manifest))
     jobs = [(path, data.claims.get(path), size) for path in data.shards]
     if processes == 1 or len(jobs) < 2:
         yield from itertools.starmap(check_shard, jobs)
@@ -65,21 +65,21 @@ def verify(data: DataSet, processes: int = 1) -> Iterator[ShardReport]:
 
 
 def _vocabulary_size(data: DataSet) -> tuple[int | None, list[Finding]]:
-    """The size of the folder's vocabulary, and what is wrong with its file."""
+    """Return the size of the folder's vocabulary, and the errors of its file."""
     path = filesystem.join(data.folder, TOKENIZER_NAME)
     if not filesystem.exists(path):
         return None, [Finding(path, "the vocabulary is missing")] if data.manifest else []
     content = filesystem.read_bytes(path)
     if data.manifest and hashlib.sha256(content).hexdigest() != data.manifest.tokenizer:
-        return None, [Finding(path, "the vocabulary is not the one the manifest names")]
+        return None, [Finding(path, "the vocabulary is not the one in the manifest")]
     try:
         return vocabulary.load_tokenizer(path).get_vocab_size(), []
     except vocabulary.TokenizerError as error:
         return None, [Finding(path, str(error))]
 
 
-def _check_folder(data: DataSet) -> list[Finding]:
-    folders = dict.fromkeys(generation_folder(data.folder, generation) for generation in data.manifest.generations)
+def _check_folder(data: DataSet, manifest: Manifest) -> list[Finding]:
+    folders = dict.fromkeys(generation_folder(data.folder, generation) for generation in manifest.generations)
     present = {path for folder in folders or [data.folder] for path in filesystem.list_files(folder, ".tfrecord")}
     return [
         Finding(path, "the shard is not in the manifest; an interrupted job left it, the next run removes it")
@@ -95,7 +95,7 @@ def check_shard(path: str, claim: Shard | None, vocabulary_size: int | None) -> 
         return ShardReport(0, 0, [Finding(path, "the shard is missing")])
     size = filesystem.size(path)
     if claim and size != claim.bytes:
-        findings.append(Finding(path, f"the file has {size} bytes and the manifest says {claim.bytes}"))
+        findings.append(Finding(path, f"the file has {size} bytes instead of {claim.bytes} as in the manifest"))
     try:
         with filesystem.open_read(path) as file:
             for offset, payload in tfrecord.scan(file, path):
@@ -108,7 +108,9 @@ def check_shard(path: str, claim: Shard | None, vocabulary_size: int | None) -> 
         findings.append(Finding(path, str(error)))
     if claim:
         if examples != claim.examples:
-            findings.append(Finding(path, f"{examples} records can be read and the manifest says {claim.examples}"))
+            findings.append(
+                Finding(path, f"{examples} records can be read instead of {claim.examples} as in the manifest")
+            )
         if sha256.hexdigest() != claim.sha256:
             findings.append(Finding(path, "the SHA-256 of the file is not the one in the manifest"))
         findings += _check_companions(path, offsets, claim)
@@ -126,8 +128,8 @@ def _check_companions(path: str, offsets: list[int], claim: Shard) -> list[Findi
         findings.append(Finding(sidecar, "the statistics are missing"))
     else:
         try:
-            held = json.loads(filesystem.read_bytes(sidecar))
-            if held["shard"] != vars(claim) or len(held["runs"]) != claim.examples:
+            content = json.loads(filesystem.read_bytes(sidecar))
+            if content["shard"] != vars(claim) or len(content["runs"]) != claim.examples:
                 findings.append(Finding(sidecar, "the statistics are those of another shard"))
         except (ValueError, KeyError, TypeError) as error:
             findings.append(Finding(sidecar, f"the statistics cannot be read ({type(error).__name__})"))
@@ -135,7 +137,7 @@ def _check_companions(path: str, offsets: list[int], claim: Shard) -> list[Findi
 
 
 def check_record(payload: bytes, vocabulary_size: int | None) -> list[str]:
-    """What is wrong with one record, in sentences."""
+    """Return the errors of one record, as sentences."""
     try:
         features = example.parse(payload)
         if "qa_query" in features:
@@ -165,7 +167,7 @@ def _check_segment(segment: Segment, vocabulary_size: int | None) -> Iterator[st
         yield f"the text holds the special token {segment.tokens.min()}"
     if vocabulary_size and len(segment.tokens) and segment.tokens.max() >= vocabulary_size:
         yield f"the text holds the token {segment.tokens.max()}, the vocabulary has {vocabulary_size}"
-    # One number that is not finite makes the whole sum so.
+    # The sum is not finite if any number is not.
     if not math.isfinite(segment.token_starts.sum(dtype=np.float64) + segment.token_ends.sum(dtype=np.float64)):
         yield "a token time is not a number"
     for kind, data, size in (
@@ -175,7 +177,7 @@ def _check_segment(segment: Segment, vocabulary_size: int | None) -> Iterator[st
         try:
             height, width = jpeg.size(data, kind)
         except RecordError as error:
-            yield f"the {kind} is no picture" if "no JPEG" in str(error) else str(error)
+            yield f"the {kind} is not an image" if "not a JPEG" in str(error) else str(error)
             continue
         if (width, height) != size:
             yield f"the {kind} is {width}x{height} instead of {size[0]}x{size[1]}"

@@ -1,4 +1,4 @@
-"""The interface of what turns the bytes of a record into arrays."""
+"""The interface of record parsers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 Streams = Callable[[str], np.random.Generator]
-"""A generator for each named purpose, of one record in one epoch."""
+"""Returns the random generator of one record in one epoch for a named purpose."""
 Spec = Mapping[str, tuple[tuple[int, ...], np.dtype]]
-"""Shape and type of every array of one example."""
+"""Shape and dtype of every array of one example."""
 
 
 class RecordParser(Protocol):
-    """What turns the bytes of one record into arrays."""
+    """Parses the bytes of one record into arrays."""
 
     def spec(self) -> Spec:
-        """Shape and type of every array of one example."""
+        """Return shape and dtype of every array of one example."""
+        ...
 
     def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> Mapping[str, int]:
-        """Fill the arrays of one example and count what happened. Raises `RecordError` if the record is damaged."""
+        """Fill the arrays of one example and return counts by name. Raises `RecordError` if the record is damaged."""
+        ...

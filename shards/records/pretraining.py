@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Int64
 
 from shards.records import example
 from shards.records.example import Feature
@@ -22,9 +23,9 @@ _INTEGERS = np.dtype(np.int64)
 
 @dataclass(frozen=True)
 class ExampleSegment:
-    """A segment in its place in an example: `run` numbers the videos inside the example from 0.
+    """A segment of an example; `run` is the number of its video in the example, from 0.
 
-    `text` carries the video's title, tags, description and meta on the first segment of a run and only its id on the
+    `text` has title, tags, description and meta of the video for the first segment of a run, and only its id for the
     others.
     """
 
@@ -35,13 +36,13 @@ class ExampleSegment:
 
 @dataclass(frozen=True)
 class Example:
-    """One record: its segments in order, and packed web text (`int64 [1536]` each) on the first of them."""
+    """One record: its segments in order, and packed web texts, which are stored with the first segments."""
 
     segments: list[ExampleSegment]
-    random_text: list[np.ndarray] = field(default_factory=list)
+    random_text: list[Int64[np.ndarray, "1536"]] = field(default_factory=list)
 
     def serialize(self) -> bytes:
-        """The record's bytes."""
+        """Return the bytes of the record."""
         if len(self.random_text) > len(self.segments):
             raise ValueError(f"{len(self.random_text)} text sequences do not fit on {len(self.segments)} segments")
         features: dict[str, list[bytes] | np.ndarray] = {}
@@ -53,7 +54,7 @@ class Example:
 
 
 def arrange(runs: list[tuple[VideoText, list[Segment]]], random_text: list[np.ndarray] | None = None) -> Example:
-    """An example of consecutive runs of videos; only the first segment of each run keeps the video's text."""
+    """Return an example of consecutive runs of videos; only the first segment of each run has the video's text."""
     placed = [
         ExampleSegment(segment, text if i == 0 else VideoText(text.video_id, meta=""), run)
         for run, (text, segments) in enumerate(runs)
@@ -63,15 +64,15 @@ def arrange(runs: list[tuple[VideoText, list[Segment]]], random_text: list[np.nd
 
 
 def parse_example(data: bytes) -> Example:
-    """The record behind the bytes. Raises `RecordError` naming the feature that is missing or misshapen."""
+    """Parse the bytes of a record. Raises `RecordError` naming the feature that is missing or invalid."""
     return example_of(example.parse(data))
 
 
 def example_of(features: Mapping[str, Feature]) -> Example:
-    """The record behind its features. Raises `RecordError` naming the feature that is missing or misshapen."""
+    """Convert the features of a record. Raises `RecordError` naming the feature that is missing or invalid."""
     count = sum(1 for name in features if name.endswith("/image/encoded"))
     if not count or any(f"c{i:02d}/image/encoded" not in features for i in range(count)):
-        raise RecordError("the record holds no segments c00, c01, ...: it is not a pretraining record")
+        raise RecordError("the record has no segments c00, c01, ...: it is not a pretraining record")
     placed, texts = [], []
     for i in range(count):
         view = _View(features, f"c{i:02d}/")
@@ -97,7 +98,7 @@ def _segment_features(placed: ExampleSegment, random_text: np.ndarray) -> dict[s
         "spectrogram/width": _scalar(SPECTROGRAM_COLUMNS),
         "spectrogram/magic_number": _real(segment.magic),
         "youtube_id": [text.video_id.encode()],
-        # The published writer and reader disagree on the name of the run number; both find theirs.
+        # The published writer and reader use different names for the run number; both are written.
         "video_src_idx": _scalar(placed.run),
         "video_src_index": _scalar(placed.run),
         "title": np.array(text.title, _INTEGERS),
@@ -123,7 +124,7 @@ def _real(value: float) -> np.ndarray:
 
 
 class _View:
-    """The features of one segment, with the type and number of values that the schema asks for."""
+    """Typed access to the features of one segment: each method checks type and number of the values."""
 
     def __init__(self, features: Mapping[str, Feature], prefix: str):
         self.features, self.prefix = features, prefix
@@ -137,7 +138,7 @@ class _View:
     def text(self, name: str) -> bytes:
         values = self._get(name)
         if not isinstance(values, list) or len(values) != 1:
-            raise RecordError(f"the feature {self.prefix + name!r} must hold exactly one string")
+            raise RecordError(f"the feature {self.prefix + name!r} must have exactly one string")
         return values[0]
 
     def _array(self, name: str, kind: str) -> np.ndarray:
@@ -145,7 +146,7 @@ class _View:
         if isinstance(values, list) and not values:
             return np.zeros(0, np.int64 if kind == "i" else np.float32)
         if isinstance(values, list) or (values.size and values.dtype.kind != kind):
-            raise RecordError(f"the feature {self.prefix + name!r} holds values of another type")
+            raise RecordError(f"the feature {self.prefix + name!r} has values of another type")
         return values
 
     def integers(self, name: str) -> np.ndarray:
@@ -157,11 +158,11 @@ class _View:
     def one(self, name: str, kind: str):
         values = self._array(name, kind)
         if values.size != 1:
-            raise RecordError(f"the feature {self.prefix + name!r} must hold exactly one number, not {values.size}")
+            raise RecordError(f"the feature {self.prefix + name!r} must have exactly one number, not {values.size}")
         return values[0].item()
 
     def run(self) -> int:
-        """The run number under either of its two names; released shards have only the first."""
+        """Return the run number under either of its two names; published shards have only the first."""
         for name in ("video_src_index", "video_src_idx"):
             if self.prefix + name in self.features:
                 return self.one(name, "i")

@@ -1,6 +1,6 @@
-"""What the readers of questions make of a record: what all tasks share, and VCR, TVQA and questions about clips.
+"""Configurations of the question readers: common options, VCR, TVQA and questions about clips.
 
-Nothing here imports what reads, so that commands can build and check a configuration first.
+No heavy imports, so that commands can build and check a configuration first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RATIONALE_SEPARATOR = (19283, 1406, 35, 149)
 """`rationale: ` in the published vocabulary."""
 
 MOST_SEGMENTS = 7
-"""Segments of a clip."""
+"""Maximum number of segments of a clip."""
 
 _FROM_PUBLISHED = {
     "output_grid": "grid",
@@ -37,21 +37,18 @@ _FROM_PUBLISHED = {
 
 @dataclass(frozen=True)
 class QuestionConfig:
-    """What the reader makes of a question, whatever the task.
-
-    `training` turns on everything random. The grid is (rows, columns) of patches.
-    """
+    """Reader configuration common to all question-answering tasks."""
 
     training: bool = False
-    """Apply random augmentation."""
+    """Enable random augmentation."""
     grid: tuple[int, int] = (18, 32)
-    """Rows and columns of image patches."""
+    """Rows and columns of patches."""
     patch_size: int = 16
     """Side of a square image patch, in pixels."""
     text_length: int = 144
-    """Tokens in one row; longer ones are cut."""
+    """Tokens per row; longer rows are cut."""
     cut: Literal["question", "end"] = "question"
-    """What an over-long option loses: the beginning of the question, or, as published, whatever comes last."""
+    """Which part of a row that is too long is cut: the beginning of the question, or, as published, the end."""
     random_scale: bool = True
     """Zoom images at random in training."""
     scale_min: float = 1.0
@@ -65,7 +62,7 @@ class QuestionConfig:
     image_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the arrays of images and sounds."""
     answer_separator: tuple[int, ...] = ANSWER_SEPARATOR
-    """How the data's vocabulary spells `answer: `."""
+    """Token ids of `answer: ` in the vocabulary of the data."""
 
     def __post_init__(self) -> None:
         if self.text_length < 8:
@@ -75,19 +72,19 @@ class QuestionConfig:
 
     @property
     def scaling(self) -> Scaling | None:
-        """The random zoom of training pictures."""
+        """The random zoom of training images; `None` in evaluation."""
         if not (self.training and self.random_scale):
             return None
         return Scaling(self.scale_min, self.scale_max, self.shrink_both_sides)
 
     @property
     def patches(self) -> tuple[int, int]:
-        """Patches of one picture and the numbers in each."""
+        """Number of patches of one image, and number of values per patch."""
         return self.grid[0] * self.grid[1], self.patch_size**2 * 3
 
     @property
     def floats(self) -> np.dtype:
-        """The type of pictures and sounds."""
+        """The dtype of images and sound."""
         import ml_dtypes
         import numpy as np
 
@@ -95,9 +92,9 @@ class QuestionConfig:
 
 
 def published_fields(mapping: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a configuration behind the published keys; `own` adds those of one task.
+    """Return the fields of a configuration for the published keys; `own` adds the keys of one task.
 
-    Raises `UsageError` for keys nobody knows.
+    Raises `UsageError` for unknown keys.
     """
     names = _FROM_PUBLISHED | dict(own)
     if unknown := sorted(set(mapping) - set(names) - {"use_bfloat16"}):
@@ -110,23 +107,23 @@ def published_fields(mapping: Mapping[str, Any], own: Mapping[str, str]) -> dict
 
 @dataclass(frozen=True)
 class VcrConfig(QuestionConfig):
-    """What the reader makes of a VCR question."""
+    """Reader configuration of VCR questions."""
 
     mirror: bool = True
-    """Show the mirrored picture half of the time in training."""
+    """Show the mirrored image with probability 0.5 in training."""
     rationale_separator: tuple[int, ...] = RATIONALE_SEPARATOR
-    """How the data's vocabulary spells `rationale: `."""
+    """Token ids of `rationale: ` in the vocabulary of the data."""
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> VcrConfig:
-        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
+        """Return the configuration for a published mapping. Raises `UsageError` for unknown keys."""
         values = published_fields({k: v for k, v in mapping.items() if k != "num_answers"}, {})
         return cls(**values, cut="end")
 
 
 @dataclass(frozen=True)
 class ClipConfig(QuestionConfig):
-    """What the reader makes of a question about a clip."""
+    """Reader configuration of questions about a clip."""
 
     text_length: int = 256
     """Tokens in one row; longer ones are cut."""
@@ -135,11 +132,11 @@ class ClipConfig(QuestionConfig):
     segments: int = 7
     """Segments of a clip."""
     sound: bool = True
-    """Read the sound; without it the question is answered from pictures and subtitles alone."""
+    """Read the sound; otherwise questions are answered from images and subtitles alone."""
     shift_sound: bool = True
-    """Move the sound by up to four columns in training."""
+    """Shift the sound by up to four columns in training."""
     mask_padding: bool = False
-    """Hide the segments that a short clip lacks; the published models attend to them."""
+    """Mask the padding segments of a short clip; the published models attend to them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,10 +148,10 @@ class ClipConfig(QuestionConfig):
 
 @dataclass(frozen=True)
 class TvqaConfig(ClipConfig):
-    """What the reader makes of a TVQA question."""
+    """Reader configuration of TVQA questions."""
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> TvqaConfig:
-        """The configuration behind the published keys. Raises `UsageError` for unknown ones."""
+        """Return the configuration for a published mapping. Raises `UsageError` for unknown keys."""
         values = published_fields(mapping, {"num_answers": "options", "num_segments": "segments"})
         return cls(**values, cut="end")

@@ -1,4 +1,4 @@
-"""A segment, the unit that everything is made of, and what is known of the whole video."""
+"""Segments, the unit of all data, and the text and metadata of a whole video."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from dataclasses import dataclass, field
 
 import msgpack
 import numpy as np
+from jaxtyping import Float32, Int
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Five played seconds: one frame, their sound and their words.
-
-    `image` is a baseline JPEG, `spectrogram` a grey JPEG of 64 mel bands by 188 columns whose log-mel values are
-    pixel / `magic`. `tokens` has one id per token, `token_starts` and `token_ends` its word's times in played seconds
-    from the segment's start. `start` and `end` are seconds of the video.
-    """
+    """Five played seconds of a video: one frame, its sound and its words."""
 
     start: float
+    """Start in seconds of the video."""
     end: float
+    """End in seconds of the video."""
     speed: int
+    """Playback speed: 1, 2 or 3."""
     image: bytes
+    """The frame as baseline JPEG."""
     width: int
     height: int
     spectrogram: bytes
+    """A grey JPEG of 64 mel bands by 188 columns; log-mel = pixel / `magic`."""
     magic: float
-    tokens: np.ndarray
-    token_starts: np.ndarray
-    token_ends: np.ndarray
+    tokens: Int[np.ndarray, "tokens"]
+    token_starts: Float32[np.ndarray, "tokens"]
+    """Start of each token's word in played seconds from the start of the segment."""
+    token_ends: Float32[np.ndarray, "tokens"]
+    """End of each token's word, likewise."""
 
 
 @dataclass(frozen=True)
 class VideoText:
-    """What is known of a whole video: token ids of title, tags and description, and `meta`, a JSON object."""
+    """Text of a whole video: token ids of title, tags and description, and metadata, `meta`, as a JSON object."""
 
     video_id: str
     title: list[int] = field(default_factory=list)
@@ -42,16 +45,17 @@ class VideoText:
 
 
 def pack(segment: Segment) -> bytes:
-    """A segment as bytes."""
+    """Serialize a segment."""
     values = dict(vars(segment))
     values["tokens"] = segment.tokens.astype("<i4").tobytes()
     values["token_starts"] = segment.token_starts.astype("<f4").tobytes()
     values["token_ends"] = segment.token_ends.astype("<f4").tobytes()
-    return msgpack.packb(values)
+    # `packb` always returns bytes; the annotation is inferred from the pure Python implementation.
+    return msgpack.packb(values)  # pyright: ignore[reportReturnType]
 
 
 def unpack(blob: bytes) -> Segment:
-    """The segment behind the bytes."""
+    """Deserialize a segment. Raises an exception of any kind for other bytes."""
     values = msgpack.unpackb(blob)
     values["tokens"] = np.frombuffer(values["tokens"], "<i4")
     values["token_starts"] = np.frombuffer(values["token_starts"], "<f4")

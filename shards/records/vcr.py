@@ -1,6 +1,6 @@
-"""The VCR record: a picture with its objects drawn in, a question, four answers and four rationales.
+"""The VCR record: an image with its objects drawn in, a question, four answers and four rationales.
 
-Schema both ways, and from bytes to the arrays that `train.tasks.vcr` reads (docs/spec/finetune_data.md 2.7, 2.8).
+Serialization, parsing, and the arrays of `train.tasks.vcr` (docs/spec/finetune_data.md 2.7, 2.8).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from shards.records import example
 from shards.records.parser import Arrays, Streams
@@ -27,21 +28,21 @@ from shards.records.question_rows import (
 
 CHOICES = 4
 PREFIXES = ("qa", "qar")
-"""From question to answer, and from question and answer to rationale."""
+"""Question to answer, and question and answer to rationale."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a question's two tasks: what is asked, the options (`int64 [n]` each), and which is right."""
+    """One of the two tasks of a question: its query, the options, and the number of the correct one."""
 
-    query: np.ndarray
-    options: tuple[np.ndarray, ...]
+    query: Int64[np.ndarray, "tokens"]
+    options: tuple[Int64[np.ndarray, "tokens"], ...]
     label: int
 
 
 @dataclass(frozen=True)
 class VcrRecord:
-    """One question: `image` and its mirrored form as JPEG, and both tasks."""
+    """One question: the image and its mirror image as JPEG, and both tasks."""
 
     id: str
     image: bytes
@@ -50,7 +51,7 @@ class VcrRecord:
     rationale: Choice
 
     def serialize(self) -> bytes:
-        """The record's bytes."""
+        """Return the bytes of the record."""
         features: dict[str, list[bytes] | np.ndarray] = {
             "id": [encoded_id(self.id)],
             "image": [self.image],
@@ -65,7 +66,7 @@ class VcrRecord:
 
 
 def parse_record(data: bytes) -> VcrRecord:
-    """The record behind the bytes. Raises `RecordError` naming the feature that is missing or wrong."""
+    """Parse the bytes of a record. Raises `RecordError` naming the feature that is missing or invalid."""
     fields = Fields(example.parse(data))
     image, mirrored = fields.bytes("image"), fields.bytes("image_fliplr")
     return VcrRecord(fields.id(), image, mirrored, *(_parse_choice(fields, prefix) for prefix in PREFIXES))
@@ -77,13 +78,13 @@ def _parse_choice(fields: Fields, prefix: str) -> Choice:
 
 
 class VcrParser:
-    """Makes `image [patches, values]`, `answers [2, 4, text_length]`, `labels [2]` and `id` of one record."""
+    """Parses a record into `image [patches, values]`, `answers [2, 4, text_length]`, `labels [2]` and `id`."""
 
     def __init__(self, config: VcrConfig):
         self.config = config
 
     def spec(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        """Shape and type of every array of one example."""
+        """Return shape and dtype of every array of one example."""
         c = self.config
         return {
             "image": (c.patches, c.floats),
@@ -93,7 +94,7 @@ class VcrParser:
         }
 
     def __call__(self, payload: bytes, streams: Streams, out: Arrays) -> dict[str, int]:
-        """Fill the arrays of one question; counts the options that were cut."""
+        """Fill the arrays of one question and return the number of cut options."""
         c, record = self.config, parse_record(payload)
         mirrored = c.training and c.mirror and bool(streams("mirror").random() < 0.5)
         write_picture(record.mirrored if mirrored else record.image, c, streams, out["image"])
@@ -111,7 +112,7 @@ class VcrParser:
 
 
 def parse(record: bytes, config: VcrConfig) -> dict[str, Any]:
-    """The arrays of one record as evaluation reads them, and `id` as text. Raises `RecordError`."""
+    """Return the arrays of one record without augmentation, and `id` as text. Raises `RecordError`."""
     parser = VcrParser(config)
     out: dict[str, Any] = empty(parser.spec())
     parser(record, fixed, out)

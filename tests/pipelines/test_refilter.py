@@ -83,7 +83,7 @@ def test_without_kept_segments_it_says_so(data, middle, tmp_path, run):
         (copied / path.relative_to(data)).write_bytes(path.read_bytes())
     ran = run("pipelines.refilter", copied, "--set", f"max_similarity={middle}", "--out", tmp_path / "new")
     assert ran.status == 1
-    assert "are gone from the store; extract the video again" in ran.err
+    assert "are not in the store; extract the video again" in ran.err
 
 
 def test_rules_are_replayed_in_the_order_of_the_job():

@@ -117,7 +117,7 @@ def test_a_sidecar_that_says_nothing_is_named(data):
     kept = {stem: path.read_text() for stem, path in sidecars.items()}
     for stem in with_victim:
         sidecars[stem].write_text("{}")
-    with pytest.raises(sidecar.SidecarError, match="does not say what"):
+    with pytest.raises(sidecar.SidecarError, match="is missing or damaged"):
         removal.remove(str(data), [victim])
     for stem, path in sidecars.items():
         path.write_text(kept[stem] if stem in with_victim else "{}")

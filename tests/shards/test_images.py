@@ -109,5 +109,5 @@ def test_other_types_hold_the_same_picture():
 
 
 def test_what_is_no_picture_is_refused():
-    with pytest.raises(RecordError, match="no JPEG"):
+    with pytest.raises(RecordError, match="not a JPEG"):
         images.decode(b"\xff\xd8 nothing")

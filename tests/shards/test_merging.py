@@ -168,9 +168,12 @@ def change(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"segments_per_example": 8}, f"has segments per example 8 and .*data-1' {SEGMENTS}; they cannot be read as"),
+        ({"segments_per_example": 8}, f"has segments per example 8 and .*data-1' {SEGMENTS}; such folders cannot be"),
         ({"tokenizer": "ab" * 32}, r"has the vocabulary with the digest abababababab\.\.\. and "),
-        ({"config": "other"}, "has the config with the digest other and .*data-1' config; they cannot be read as one"),
+        (
+            {"config": "other"},
+            "has the config with the digest other and .*data-1' config; such folders cannot be merged",
+        ),
     ],
 )
 def test_folders_that_disagree_are_named_with_both_values(root, tmp_path, changes, sentence):
@@ -189,15 +192,15 @@ def test_folders_that_disagree_are_named_with_both_values(root, tmp_path, change
     [
         ("merge {0}/new {0}/data-1 {0}/all", 1, "is named twice"),
         ("merge {0}/new {0}/data-1 {0}/../{1}/data-1", 1, "is named twice"),
-        ("merge {0}/data-1 {0}/data-2", 1, "has shards of its own"),
+        ("merge {0}/data-1 {0}/data-2", 1, "has its own shards"),
         ("merge {0}/new {0}/nothing", 2, "there is no file or folder"),
         ("merge {0}/new {0}/nothing*", 2, "is not a data folder"),
         ("merge gs://bucket/new {0}/data-1", 2, "merge into a folder on this machine"),
         ("stats {0}/data-1,{0}/nothing", 2, "nothing'; DATA needs one that exists"),
         ("stats {0}/data-1,{0}/data-2/train-g0000-00000of00002.tfrecord", 2, "mixes data folders"),
         ("stats {0}/data-* --split val", 2, "has no split 'val'; it has train"),
-        ("card {0}/data-*", 2, "a card is about one folder"),
-        ("remove {0}/all --ids v1", 1, "was merged of ../data-1, ../data-2; remove the videos from these folders"),
+        ("card {0}/data-*", 2, "a card describes one folder"),
+        ("remove {0}/all --ids v1", 1, "was merged from ../data-1, ../data-2; remove the videos from these folders"),
         ("remove {0}/data-* --ids v1", 2, "one folder at a time"),
     ],
 )
@@ -222,7 +225,7 @@ def test_each_folder_keeps_its_numbers_and_what_waits_in_it(tmp_path):
     assert Manifest.from_json(merged.to_json()) == merged
     assert ledger.parts_of("/all", merged.generations[2]) == ["/other/ledger/train-g0000-00000of00001.jsonl"]
     assert manifest.generation_stats_path("/all", merged.generations[1]) == "/one/train-g0001.stats.json"
-    with pytest.raises(UserError, match="merged of /one, /other; add videos to one of these folders"):
+    with pytest.raises(UserError, match="merged from /one, /other; add videos to one of these folders"):
         generations.waiting_runs(merged, "train")
 
 

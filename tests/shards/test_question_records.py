@@ -176,11 +176,11 @@ def changed(payload, **features):
     [
         ({"qa_label": np.array([9])}, "qa_label is 9 and there are 4 options"),
         ({"qa_label": None}, "the feature 'qa_label' is missing"),
-        ({"qar_choice_2": np.array([12, 0])}, "the text 'qar_choice_2' holds padding or a mask token"),
-        ({"qa_query": np.array([MASK])}, "the text 'qa_query' holds padding or a mask token"),
-        ({"image": [b"no picture"]}, "is no JPEG picture"),
+        ({"qar_choice_2": np.array([12, 0])}, "the text 'qar_choice_2' contains padding or a mask token"),
+        ({"qa_query": np.array([MASK])}, "the text 'qa_query' contains padding or a mask token"),
+        ({"image": [b"no picture"]}, "is not a JPEG image"),
         ({"id": [b"\xff"]}, "the feature 'id' is not UTF-8"),
-        ({"image_fliplr": [b"a", b"b"]}, "must hold exactly one string"),
+        ({"image_fliplr": [b"a", b"b"]}, "must have exactly one string"),
     ],
 )
 def test_a_damaged_vcr_record_is_named(golden, features, sentence):
@@ -196,8 +196,8 @@ def test_a_damaged_vcr_record_is_named(golden, features, sentence):
         ({"num_frames": np.array([0])}, "num_frames is 0; it must be 1 to 7"),
         ({"magic_number": np.array([0.0], np.float32)}, "the magic number is 0.0"),
         ({"qa_choice_4": None}, "the question has 4 options instead of 5"),
-        ({"c01/spec_encoded": [b"x"]}, "is no JPEG picture"),
-        ({"c02/sub": [b"x"]}, "the feature 'c02/sub' holds values of another type"),
+        ({"c01/spec_encoded": [b"x"]}, "is not a JPEG image"),
+        ({"c02/sub": [b"x"]}, "the feature 'c02/sub' has values of another type"),
     ],
 )
 def test_a_damaged_tvqa_record_is_named(golden, features, sentence):
@@ -206,7 +206,7 @@ def test_a_damaged_tvqa_record_is_named(golden, features, sentence):
 
 
 def test_a_record_of_another_task_is_named(golden):
-    with pytest.raises(RecordError, match="it is a record of another kind"):
+    with pytest.raises(RecordError, match="this is a record of another kind"):
         vcr.parse(payloads(golden, "tvqa")[0], vcr.VcrConfig())
 
 
@@ -217,5 +217,5 @@ def test_impossible_configurations_are_refused():
         dataclasses.replace(ClipConfig(), segments=8)
     with pytest.raises(UsageError, match="text_length is 4"):
         QuestionConfig(text_length=4)
-    with pytest.raises(ValueError, match="has 97 bytes; 1 to 96 fit"):
+    with pytest.raises(ValueError, match="has 97 bytes; it must have 1 to 96"):
         dataclasses.replace(clip_record(), id="q" * 97).serialize(2)

@@ -171,7 +171,7 @@ def test_a_tone_comes_back_from_its_spectrogram(speed):
     [
         (["--example", "18"], 2, "the data set has 18"),
         (["--example", "-1"], 2, "no example -1"),
-        (["--video", "nobody"], 2, "no example holds the video 'nobody'"),
+        (["--video", "nobody"], 2, "no example contains the video 'nobody'"),
         (["--out", "a.gif"], 2, "must end in .html or .png"),
     ],
 )
@@ -225,7 +225,7 @@ def test_the_page_works_in_a_browser(data, page, tmp_path):
         assert tab.locator(".picture[aria-label]").count() == 5 * SEGMENTS * 2
         tab.select_option("#view", "audio2text")
         assert tab.locator("article .mask").count() > 0
-        assert tab.locator("article .heard").count() > 0
+        assert tab.locator("article .audio").count() > 0
         tab.select_option("#tag", "fewest words")
         assert "5 examples" in tab.text_content("#page")
         assert all(url.startswith(("file:", "data:")) for url in asked), asked

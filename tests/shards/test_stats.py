@@ -91,7 +91,7 @@ def test_the_funnel_loses_each_item_once(data):
 def test_the_command_prints_tables_and_json(data, capsys):
     assert main(["stats", data]) == 0
     printed = capsys.readouterr().out
-    for word in ("words per minute", "Music", "CC-BY", "too-long", "look-alikes", "segments waiting"):
+    for word in ("words per minute", "Music", "CC-BY", "too-long", "near duplicates", "segments waiting"):
         assert word in printed
     assert main(["stats", data, "--json"]) == 0
     from_sidecars = json.loads(capsys.readouterr().out)
@@ -133,7 +133,7 @@ def test_what_cannot_be_summed_is_a_sentence(tmp_path, capsys):
     assert "--recompute" in told.err
     ended, told = status(foreign, "--recompute")
     assert ended == 1
-    assert "this is no TFRecord" in told.out.replace("\n", " ")
+    assert "this is not a TFRecord" in told.out.replace("\n", " ")
 
 
 def test_a_missing_sidecar_is_named(tmp_path):

@@ -95,5 +95,5 @@ def test_a_wrong_manifest_is_refused(tmp_path, change):
 
 
 def test_no_manifest_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+    with pytest.raises(UserError, match=r"contains no manifest\.json"):
         manifest.load(str(tmp_path))

@@ -83,16 +83,16 @@ def exchange_the_vocabulary(folder):
 
 FILES = {
     flip_a_bit: "the checksum of the record does not match",
-    cut_short: "the manifest says",
+    cut_short: "as in the manifest",
     lose_a_shard: "the shard is missing",
     exchange_for_a_foreign_one: "not a pretraining record",
     lose_the_index: "the index is missing",
     exchange_the_indexes: "the index does not list the records of its shard",
     lose_the_sidecar: "the statistics are missing",
     exchange_the_sidecars: "the statistics are those of another shard",
-    let_the_manifest_lie: "2 records can be read and the manifest says 3",
+    let_the_manifest_lie: "2 records can be read instead of 3 as in the manifest",
     leave_a_stray_shard: "the shard is not in the manifest",
-    exchange_the_vocabulary: "the vocabulary is not the one the manifest names",
+    exchange_the_vocabulary: "the vocabulary is not the one in the manifest",
 }
 
 
@@ -128,7 +128,7 @@ def changed(example: Example, **changes) -> Example:
 
 
 CONTENTS = {
-    "c01: the image is no picture": {"image": b"no picture"},
+    "c01: the image is not an image": {"image": b"no picture"},
     "c01: the image is 64x40 instead of 640x40": {"width": 640},
     "c01: the playback speed is 4, not 1, 2 or 3": {"speed": 4},
     "is not 5 s at speed 1": {"end": 11.5},
@@ -163,5 +163,5 @@ def test_one_damaged_shard_does_not_hide_the_others(sound, tmp_path, capsys):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(dataset.UsageError, match="holds no shards"):
+    with pytest.raises(dataset.UsageError, match="contains no shards"):
         dataset.open_data(str(Path(tmp_path)))

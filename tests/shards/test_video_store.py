@@ -105,7 +105,7 @@ def test_damage_is_named(tmp_path):
         with pytest.raises(VideoStoreError, match=r"v\.video"):
             store.find("v")
     store.remove("v")
-    with pytest.raises(VideoStoreError, match="'v' are gone"):
+    with pytest.raises(VideoStoreError, match="'v' are not in the store"):
         store.get("v")
     with pytest.raises(VideoStoreError, match=r"v\.video"):
         store.at(store.path("v"))
@@ -137,5 +137,5 @@ def test_a_table_that_is_sound_by_its_sum_and_not_a_table_is_damaged(tmp_path, p
     path = Path(store.path("abc"))
     trailer = struct.pack("<QI8s", len(packed), google_crc32c.value(packed), b"RSVVID1\n")
     path.write_bytes(path.read_bytes() + packed + trailer)
-    with pytest.raises(VideoStoreError, match="no longer an object of the per-video store"):
+    with pytest.raises(VideoStoreError, match="not a valid object of the per-video store"):
         store.find("abc")

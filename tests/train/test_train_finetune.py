@@ -250,7 +250,7 @@ def test_weights_of_the_wrong_kind_are_refused(undisturbed, prepared, tmp_path, 
     argv = arguments(prepared, "vcr", tmp_path / "b")
     argv[argv.index(str(prepared / "vcr"))] = str(prepared / "tvqa")
     assert run_command(lambda: finetune.main(argv)) == 1
-    assert "it is a record of another kind" in capsys.readouterr().err
+    assert "this is a record of another kind" in capsys.readouterr().err
 
 
 def test_every_question_is_asked_once_on_any_number_of_hosts(prepared):
