@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml uv.lock
 	@touch $(STAMP)
 	@du -sh $(VENV) | sed -E 's/^([^\t]*).*/$(VENV) is ready and takes \1/'
 
-doctor: $(STAMP) ## say what this machine has and lacks
+doctor: $(STAMP) ## check what this machine has and lacks
 	$(RUN) -m pipelines.doctor
 
 demo: $(STAMP) ## the whole chain on videos made on this machine: shards, training, questions (DEMO=folder)
@@ -56,11 +56,12 @@ test-gcs: $(STAMP) ## the same files and jobs in a bucket, on an emulator that t
 test-faults: $(STAMP) ## kills, races and scale
 	$(RUN) -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "faults and not gcs"
 
-lint: $(STAMP) ## ruff
+lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
 
-compile: $(STAMP) ## the training step for a TPU slice that is not there: make compile CONFIG=base TOPOLOGY=v4:4x4x4 [ARGS=...]
+compile: $(STAMP) ## compile the training step for accelerators that are not present: make compile CONFIG=base TOPOLOGY=v4:4x4x4 [ARGS=...]
 	PYTHONPATH="$(CURDIR)/$(TPU_COMPILER)" $(RUN) -m train.compile $(CONFIG) --topology "$(TOPOLOGY)" $(ARGS)
 
 preprocess: $(STAMP) ## videos to shards: make preprocess VIDEOS=folder OUT=folder [ARGS=...], or with RUNNER=DataflowRunner
@@ -83,7 +84,7 @@ app: $(STAMP) ## a page on this machine for asking videos: make app [CHECKPOINT=
 status: $(STAMP) ## how a preprocessing job is doing: make status DATA=folder
 	$(RUN) -m pipelines.status "$(DATA)"
 
-stats: $(STAMP) ## what a data folder holds: make stats DATA=folder
+stats: $(STAMP) ## print the statistics of a data folder: make stats DATA=folder
 	$(RUN) -m shards stats "$(DATA)"
 
 report: $(STAMP) ## a page that shows a data folder: make report DATA=folder [REPORT=folder]

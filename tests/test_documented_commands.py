@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli import COMMANDS
 from pipelines.runner.beam_flags import FLAGS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"python -m ((?:pipelines|shards|train)[\w.]*)((?: [^\s`|#…]+)*)")
+CONSOLE = re.compile(rf"\breservoir ({'|'.join(sorted(COMMANDS, key=len, reverse=True))})\b((?: [^\s`|#…]+)*)")
 WITH_SUBCOMMANDS = {
     "shards",
     "train.compile",
@@ -28,7 +30,9 @@ def documented():
     found = {}
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
-        for module, rest in COMMAND.findall(text):
+        console = [(COMMANDS[name], rest) for name, rest in CONSOLE.findall(text)]
+        named = [(command.module.removesuffix(".__main__"), " ".join((*command.words, rest))) for command, rest in console]
+        for module, rest in [*COMMAND.findall(text), *named]:
             words = rest.replace("[", " ").replace("]", " ").split()
             named = module in WITH_SUBCOMMANDS and words and re.fullmatch(r"[a-z][a-z-]*", words[0])
             flags = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}

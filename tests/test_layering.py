@@ -43,7 +43,7 @@ LAYERS = {
         {"shards.dataset"},
         {"shards.reading"},
         {"shards.inspection"},
-        {"shards.reader", "shards.__main__"},
+        {"shards.reader", "shards.testing", "shards.__main__"},
     ),
     "ingest": (
         {"ingest.ffmpeg", "ingest.language_codes", "ingest.dynamic_time_warping"},
