@@ -132,7 +132,9 @@ def _file_at(name: str) -> str:
         return steps[max(steps)]
     if not filesystem.exists(name):
         known = ", ".join([*_SIZES, "vcr_finetune_base", "tvqa_finetune_base"])
-        raise CheckpointError(f"{name!r} is no file and no published name; published are {known} and their large forms")
+        raise CheckpointError(
+            f"{name!r} is neither a file nor a published name; published are {known} and their large forms"
+        )
     return name
 
 
@@ -140,4 +142,4 @@ def _read(place: str) -> bytes:
     try:
         return filesystem.read_bytes(place)
     except filesystem.StorageError as error:
-        raise CheckpointError(f"{place!r} has no file ckpt_STEP, and it is no checkpoint itself: {error}") from None
+        raise CheckpointError(f"{place!r} has no file ckpt_STEP, and it is not a checkpoint itself: {error}") from None

@@ -31,7 +31,9 @@ def documented():
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         console = [(COMMANDS[name], rest) for name, rest in CONSOLE.findall(text)]
-        named = [(command.module.removesuffix(".__main__"), " ".join((*command.words, rest))) for command, rest in console]
+        named = [
+            (command.module.removesuffix(".__main__"), " ".join((*command.words, rest))) for command, rest in console
+        ]
         for module, rest in [*COMMAND.findall(text), *named]:
             words = rest.replace("[", " ").replace("]", " ").split()
             named = module in WITH_SUBCOMMANDS and words and re.fullmatch(r"[a-z][a-z-]*", words[0])

@@ -127,7 +127,7 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Wait and let go of the folder. Raises `CheckpointError` if the last checkpoint cannot be written."""
+        """Wait and release the folder. Raises `CheckpointError` if the last checkpoint cannot be written."""
         self.wait()
         self._thread.shutdown()
         self._manager.close()

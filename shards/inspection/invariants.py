@@ -213,7 +213,7 @@ def _check_spans(arrays: Arrays, config: ReaderConfig, vocabulary: Vocabulary, e
     text = " ".join(map(str, tokens)) + " "
     for row in spans[:spoken]:
         if (" " + " ".join(map(str, row[row != PADDING].tolist())) + " ").strip() + " " not in " " + text and row.any():
-            yield f"15: the span {row[row != PADDING].tolist()} is no piece of the example's words"
+            yield f"15: the span {row[row != PADDING].tolist()} is not a piece of the example's words"
     for i in range(config.text2audio_sequences):
         part = slice(i * config.groups, (i + 1) * config.groups)
         ids, text_ptr = arrays["text2audio"][part], arrays["text2audio/text_ptr"][part]

@@ -165,7 +165,7 @@ def test_weights_in_a_bucket_start_other_runs_and_are_evaluated(data, questions,
         assert "/4 " in capsys.readouterr().out
     other = arguments(data, f"{bucket}/other", "--init", f"{bucket}/nothing")
     assert run_command(lambda: pretrain.main(other)) == 2
-    assert f"{bucket}/nothing' is no file and no published name" in capsys.readouterr().err
+    assert f"{bucket}/nothing' is neither a file nor a published name" in capsys.readouterr().err
 
 
 @pytest.mark.faults

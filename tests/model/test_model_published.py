@@ -186,7 +186,7 @@ def test_files_that_are_no_checkpoints(checkpoint, tmp_path):
         place.write_bytes(content)
         with pytest.raises(CheckpointError, match=message):
             published.load(place)
-    with pytest.raises(CheckpointError, match="is no file and no published name"):
+    with pytest.raises(CheckpointError, match="is neither a file nor a published name"):
         published.load(tmp_path / "bsae")
     with pytest.raises(CheckpointError, match="no file ckpt_STEP"):
         published.load(tmp_path / "..", grid=GRID)

@@ -180,7 +180,7 @@ def test_tvqa_from_pretrained_weights_to_its_archives(prepared, tmp_path, capsys
     for checkpoint, sentence in (
         (tmp_path / "ckpt_0", "is not finetuned for vcr"),
         (tmp_path / "run", "was finetuned on tvqa, not on vcr"),
-        (tmp_path / "none", "is no file and no published name"),
+        (tmp_path / "none", "is neither a file nor a published name"),
     ):
         with pytest.raises(UsageError, match=sentence):
             setup.load_classifier(TASKS["vcr"], str(checkpoint), str(prepared / "vcr"))

@@ -179,7 +179,7 @@ def test_the_vcr_file_needs_all_four_records():
     whole = vcr_predictions()
     with pytest.raises(SubmissionError, match="'test-1' has no rationale_conditioned_on_a3_0"):
         vcr_submission.csv_of(dataclasses.replace(whole, ids=whole.ids[:-1], logits=whole.logits[:-1]))
-    with pytest.raises(SubmissionError, match="'val-3' is no id of VCR's test split"):
+    with pytest.raises(SubmissionError, match="'val-3' is not an id of VCR's test split"):
         vcr_submission.csv_of(dataclasses.replace(whole, ids=["val-3"], logits=whole.logits[:1]))
 
 
@@ -192,7 +192,7 @@ def test_the_vcr_file_needs_all_four_records():
         (lambda text: text.replace("test-1,0.", "test-1,9.", 1), "the probabilities of test-1 do not add up"),
         (lambda text: text.replace("test-1,0", "test-1,x", 1), "test-1 holds a cell that is empty or no number"),
         (lambda text: text.replace("test-1", "test-9"), "not in the order of their numbers"),
-        (lambda text: "", "is no CSV"),
+        (lambda text: "", "is not a CSV"),
     ],
 )
 def test_the_vcr_checker_refuses(change, sentence):
@@ -248,7 +248,7 @@ def test_the_tvqa_checker_refuses(files, sentence):
 
 
 def test_no_archive_is_named():
-    with pytest.raises(SubmissionError, match="is no archive of JSON files"):
+    with pytest.raises(SubmissionError, match="is not an archive of JSON files"):
         tvqa_submission.check_bytes(b"nothing", "a.zip")
     twice = dataclasses.replace(tvqa_predictions(), ids=["000101~a", "000101~b"])
     with pytest.raises(SubmissionError, match="the data holds one of them twice"):

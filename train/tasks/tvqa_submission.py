@@ -82,7 +82,7 @@ def check_bytes(data: bytes, path: str) -> dict[str, int]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: json.loads(archive.read(name)) for name in archive.namelist()}
     except (zipfile.BadZipFile, ValueError) as error:
-        raise SubmissionError(f"{path!r} is no archive of JSON files: {error}") from None
+        raise SubmissionError(f"{path!r} is not an archive of JSON files: {error}") from None
     if set(files) != {*FILES.values(), META}:
         raise SubmissionError(f"{path!r} holds {sorted(files)} instead of {sorted((*FILES.values(), META))}")
     meta = files.pop(META)

@@ -45,7 +45,7 @@ def csv_of(test: Predictions) -> str:
     for name, scores in zip(test.ids, np.asarray(test.logits, np.float64), strict=True):
         match = _ID.fullmatch(name)
         if not match:
-            raise SubmissionError(f"{name!r} is no id of VCR's test split, such as test-0-qar-conditioned_on_a0")
+            raise SubmissionError(f"{name!r} is not an id of VCR's test split, such as test-0-qar-conditioned_on_a0")
         row = rows.setdefault(match["question"], {})
         order[match["question"]] = int(match["number"])
         answer, rationale = (np.exp(s - s.max()) / np.exp(s - s.max()).sum() for s in scores)
@@ -71,7 +71,7 @@ def check_bytes(data: bytes, path: str) -> int:
     try:
         header, *rows = list(csv.reader(io.StringIO(data.decode())))
     except (UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise SubmissionError(f"{path!r} is no CSV: {error}") from None
+        raise SubmissionError(f"{path!r} is not a CSV: {error}") from None
     if tuple(header) != COLUMNS:
         raise SubmissionError(
             f"{path!r} has the columns {', '.join(header[:3])}... instead of {', '.join(COLUMNS[:3])}..., 21 in all"
