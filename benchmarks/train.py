@@ -31,7 +31,8 @@ from train.configs.tiny import CONFIG as TINY
 from train.loop import Hooks, LoopConfig, run
 from train.mesh import make_mesh, to_devices
 from train.metrics.metric_writer import MetricWriter
-from train.step import TrainState, initial_state, make_step
+from train.state import TrainState
+from train.step import initial_state, make_step
 
 _WARM = 10
 

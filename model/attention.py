@@ -10,13 +10,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from model import sharding
 from model.config import ReserveConfig
 from model.rotary import RotaryTable
 
 Implementation = Literal["products", "xla", "cudnn", "fused"]
-Mask = jax.Array
+Mask = Int[Array, "rows n"] | Float[Array, "rows 1 n n"]
 """What `prepare_mask` makes: for "fused" segment ids `int32 [batch, n]`, else a bias `[batch, 1, n, n]`."""
 
 BY_PLATFORM: dict[str, Implementation] = {"cpu": "products", "gpu": "cudnn", "cuda": "cudnn", "tpu": "fused"}
@@ -68,14 +69,14 @@ def padded_length(length: int, chosen: Implementation) -> int:
     return -(-length // multiple) * multiple
 
 
-def attention_mask(segment_ids: jax.Array) -> jax.Array:
-    """Return which token attends to which, `bool [..., n, n]`, from segment ids `[..., n]`."""
+def attention_mask(segment_ids: Int[Array, "*batch n"]) -> Bool[Array, "*batch n n"]:
+    """Return which token (rows) attends to which (columns): those of its own segment id that is not negative."""
     same = segment_ids[..., :, None] == segment_ids[..., None, :]
     return same & (segment_ids >= 0)[..., None, :]
 
 
-def prepare_mask(segment_ids: jax.Array | None, chosen: Implementation, dtype: str) -> Mask | None:
-    """Return the mask of a stack's layers from segment ids `[batch, n]`; None stands for full attention.
+def prepare_mask(segment_ids: Int[Array, "rows n"] | None, chosen: Implementation, dtype: str) -> Mask | None:
+    """Return the mask of a stack's layers from segment ids; None stands for full attention.
 
     A bias is 0, or -1e10 where a token must not look: finite, so that a row without any partner has no NaN.
     """
@@ -85,9 +86,13 @@ def prepare_mask(segment_ids: jax.Array | None, chosen: Implementation, dtype: s
 
 
 def attend(
-    projected: jax.Array, positions: RotaryTable, mask: Mask | None, config: ReserveConfig, chosen: Implementation
-) -> jax.Array:
-    """Mix values over tokens: `[batch, n, heads, head]` from queries, keys and values `[batch, n, 3 * heads, head]`.
+    projected: Float[Array, "batch n projections head"],
+    positions: RotaryTable,
+    mask: Mask | None,
+    config: ReserveConfig,
+    chosen: Implementation,
+) -> Float[Array, "batch n heads head"]:
+    """Mix values over tokens, from the projected queries, keys and values of all heads.
 
     `mask` is that of `prepare_mask`. Scores and softmax are float32, with `config.parity` in the model's dtype. A row
     that may attend to nothing attends to everything alike.
@@ -108,8 +113,12 @@ def attend(
 
 
 def _products(
-    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, config: ReserveConfig
-) -> jax.Array:
+    query: Float[Array, "batch q heads head"],
+    key: Float[Array, "batch k heads head"],
+    value: Float[Array, "batch k heads head"],
+    bias: Float[Array, "rows 1 q k"] | None,
+    config: ReserveConfig,
+) -> Float[Array, "batch q heads head"]:
     # On CPUs the gradient of `jax.nn.dot_product_attention` adds a seventh to a small model's step.
     score_dtype = query.dtype if config.parity else jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=score_dtype)
@@ -119,13 +128,21 @@ def _products(
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
-def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None) -> jax.Array:
+def _cudnn(
+    query: Float[Array, "batch q heads head"],
+    key: Float[Array, "batch k heads head"],
+    value: Float[Array, "batch k heads head"],
+    bias: Float[Array, "rows 1 q k"] | None,
+) -> Float[Array, "batch q heads head"]:
     return jax.nn.dot_product_attention(query, key, value, bias=bias, scale=1.0, implementation="cudnn")
 
 
 def _fused(
-    projected: jax.Array, positions: RotaryTable, segment_ids: jax.Array | None, config: ReserveConfig
-) -> jax.Array:
+    projected: Float[Array, "batch n projections head"],
+    positions: RotaryTable,
+    segment_ids: Int[Array, "rows n"] | None,
+    config: ReserveConfig,
+) -> Float[Array, "batch n heads head"]:
     batch, length = projected.shape[:2]
     ids = jnp.zeros((1, 1), jnp.int32) if segment_ids is None else segment_ids
     ids = jnp.broadcast_to(ids, (batch, length))
@@ -142,9 +159,14 @@ def _fused(
     return sharding.per_device(_fused_rows, (parts, own, second, ids), specs, made)
 
 
-def _fused_rows(parts: jax.Array, own: jax.Array, second: jax.Array | None, ids: jax.Array) -> jax.Array:
-    """Whole rows of `parts [batch, n, 3, heads, head]`; several short ones are one row of different segment ids."""
-    # Pallas is imported by those who run on TPUs only.
+def _fused_rows(
+    parts: Float[Array, "batch n 3 heads head"],
+    own: Float[Array, "tables n head"],
+    second: Float[Array, "tables n head"] | None,
+    ids: Int[Array, "batch n"],
+) -> Float[Array, "batch n heads head"]:
+    """Mix whole rows; several short ones are one row of different segment ids."""
+    # Only runs on TPUs import Pallas.
     from model import fused_attention
 
     batch, length, _, heads, head = parts.shape

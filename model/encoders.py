@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from model import rotary
 from model.config import ReserveConfig
@@ -32,8 +33,8 @@ class AttentionPool(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, windows: jax.Array) -> jax.Array:
-        """One vector for each window: `[..., size, hidden]` to `[..., hidden]`."""
+    def __call__(self, windows: Float[Array, "*batch size hidden"]) -> Float[Array, "*batch hidden"]:
+        """Return one vector for each window."""
         cfg = self.config
         init = nn.initializers.lecun_normal()
 
@@ -56,8 +57,8 @@ class VisionEncoder(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> Encoded:
-        """Patches `[n, rows * columns, 3 * patch_size**2]`, row by row, RGB in [0, 1]."""
+    def __call__(self, images: Float[Array, "n patches values"]) -> Encoded:
+        """Encode images as patches, row by row: `values` are the RGB numbers of a patch, in [0, 1]."""
         cfg = self.config
         x = dense(cfg, "embedding", cfg.hidden_size)(images)
         stack = Transformer(cfg, cfg.vision_layers, cfg.remat.vision, name="transformer")
@@ -76,8 +77,8 @@ class AudioEncoder(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, clips: jax.Array) -> Encoded:
-        """Spectrograms `[n, frames, bands + 1]`; the last channel is the playback speed."""
+    def __call__(self, clips: Float[Array, "n frames channels"]) -> Encoded:
+        """Encode spectrograms; the last channel is the playback speed."""
         cfg = self.config
         count, frames, channels = clips.shape
         # A convolution whose width is its stride is one dense layer over the frames of each step.
@@ -98,8 +99,8 @@ class EmbeddingTable(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Vectors `[..., hidden]` of ids `[...]`; an id outside the vocabulary is read as the nearest one."""
+    def __call__(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch hidden"]:
+        """Return the vectors of ids; an id outside the vocabulary is read as the nearest one."""
         cfg = self.config
         narrow = cfg.hidden_size <= 768
         init = nn.initializers.normal(0.02) if narrow else nn.initializers.xavier_uniform()
@@ -114,7 +115,7 @@ class TokenEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """Embeddings under the names of the token arrays, each with one more axis."""
+        """Return embeddings under the names of the token arrays, each with one more axis."""
         embed = EmbeddingTable(self.config, name="Embed_0")
         return {name: embed(ids) for name, ids in tokens.items()}
 
@@ -125,8 +126,8 @@ class SpanEncoder(nn.Module):
     config: ReserveConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """Summaries `[n, hidden]` of token embeddings `[n, length, hidden]` with `valid [n, length]`, length < 16."""
+    def __call__(self, x: Float[Array, "n length hidden"], valid: Bool[Array, "n length"]) -> Float[Array, "n hidden"]:
+        """Return the summaries of embedded texts of fewer than 16 tokens."""
         cfg = self.config
         length = x.shape[1]
         if length >= rotary.SPAN_SCALE:

@@ -11,6 +11,7 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 
 from model import sharding
 from model.objectives import SPAN_SOURCES
@@ -24,8 +25,8 @@ def contrastive(
     parity: bool = False,
     mask_equal_spans: bool = False,
     rows_per_block: int = ROWS_PER_BLOCK,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Return the total loss and its parts, float32, from `model.objectives.pretraining_outputs`.
+) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
+    """Return the total loss and its parts from `model.objectives.pretraining_outputs`.
 
     Keys of the parts that start with `_` are not in the total: the span loss by source, and how many pairs each
     objective left out as invalid. Where an objective has `_valid`, its `_extra_valid bool [extras]` says which of
@@ -50,29 +51,29 @@ def contrastive(
 
 
 def _both_ways(
-    arrays: Mapping[str, jax.Array], same: jax.Array | None, parity: bool, rows_per_block: int
-) -> tuple[jax.Array, jax.Array]:
-    """Return the losses `[pairs]` of finding `y` from `x`, extras included, and `x` from `y`."""
+    arrays: Mapping[str, jax.Array], same: UInt32[Array, "pairs"] | None, parity: bool, rows_per_block: int
+) -> tuple[Float32[Array, "pairs"], Float32[Array, "pairs"]]:
+    """Return the losses of finding `y` from `x`, extras included, and `x` from `y`."""
     x, y, valid = arrays["x"], arrays["y"], arrays.get("_valid")
     extra = arrays.get("y_extra")
     targets = y if extra is None else jnp.concatenate([y, extra])
     target_valid = valid
     if valid is not None and extra is not None:
         target_valid = jnp.concatenate([valid, arrays.get("_extra_valid", jnp.ones(len(extra), bool))])
-    product_type = x.dtype if parity else jnp.float32
+    product_type = x.dtype if parity else jnp.dtype(jnp.float32)
     forward = _nll(x, targets, target_valid, same, product_type, rows_per_block)
     return forward, _nll(y, x, valid, same, product_type, rows_per_block)
 
 
 def _nll(
-    queries: jax.Array,
-    keys: jax.Array,
-    key_valid: jax.Array | None,
-    same: jax.Array | None,
+    queries: Float[Array, "pairs hidden"],
+    keys: Float[Array, "candidates hidden"],
+    key_valid: Bool[Array, "candidates"] | None,
+    same: UInt32[Array, "pairs"] | None,
     product_type: jnp.dtype,
     rows_per_block: int,
-) -> jax.Array:
-    """`logsumexp_j(q_i . k_j) - q_i . k_i` for every query; key `i` is the partner of query `i`.
+) -> Float32[Array, "pairs"]:
+    """Return `logsumexp_j(q_i . k_j) - q_i . k_i` for every query; key `i` is the partner of query `i`.
 
     The partner is always in the denominator, so an invalid pair stays finite.
     """
@@ -91,14 +92,14 @@ def _nll(
     return in_blocks(of_rows, (jnp.arange(len(queries)), queries), rows_per_block)
 
 
-def _mean(values: jax.Array, valid: jax.Array | None) -> jax.Array:
+def _mean(values: Float32[Array, "pairs"], valid: Bool[Array, "pairs"] | None) -> Float32[Array, ""]:
     if valid is None:
         return values.mean()
     return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
 
 
-def _text_ids(tokens: jax.Array) -> jax.Array:
-    """Return a 32-bit fingerprint of each row of tokens `[n, length]`."""
+def _text_ids(tokens: Int[Array, "pairs length"]) -> UInt32[Array, "pairs"]:
+    """Return a 32-bit fingerprint of each row of tokens."""
     factors = jnp.cumprod(jnp.full(tokens.shape[-1], 1_000_003, jnp.uint32))
     mixed = tokens.astype(jnp.uint32) * jnp.uint32(2_654_435_761)
     return ((mixed ^ (mixed >> 15)) * factors).sum(axis=-1, dtype=jnp.uint32)

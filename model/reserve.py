@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Float, Int
 
 from model import rotary
 from model.attention import PADDING_ID, attention_mask
@@ -95,45 +96,52 @@ class MerlotReserve(nn.Module):
         self.audio_encoder(audio_clips)
         return self.embed_video(images, audio_clips, tokens, subsegments), self.embed_text_spans_only(spans)
 
-    def embed_text_spans_only(self, text_spans: jax.Array) -> jax.Array:
-        """Return unit vectors `[batch, hidden]` of short texts `[batch, n < 16]`, padded with 0."""
+    def embed_text_spans_only(self, text_spans: Int[Array, "batch n"]) -> Float[Array, "batch hidden"]:
+        """Return unit vectors of texts of fewer than 16 tokens, padded with 0."""
         embedded = self.token_encoder({"spans": text_spans})["spans"]
         return unit_normalize(self.span_encoder(embedded, text_spans != PADDING))
 
-    def embed_audio_only(self, audio_clips: jax.Array) -> jax.Array:
-        """Return unit vectors `[..., hidden]` of spectrograms `[..., frames, bands + 1]`."""
+    def embed_audio_only(self, audio_clips: Float[Array, "*batch frames channels"]) -> Float[Array, "*batch hidden"]:
+        """Return unit vectors of spectrograms."""
         summary = self.audio_encoder(self._flat_clips(audio_clips)).summary
         return unit_normalize(summary).reshape(*audio_clips.shape[:-2], -1)
 
-    def embed_images_only(self, imgs: jax.Array) -> jax.Array:
-        """Return unit vectors `[..., hidden]` of images as patches, trained to be near their sound and words."""
+    def embed_images_only(self, imgs: Float[Array, "*batch patches values"]) -> Float[Array, "*batch hidden"]:
+        """Return unit vectors of images as patches, trained to be near their sound and words."""
         summary = self.vision_encoder(self._flat_images(imgs)).summary
         return unit_normalize(summary).reshape(*imgs.shape[:-2], -1)
 
-    def get_imgseq_only(self, imgs: jax.Array) -> jax.Array:
-        """Return pooled tokens `[..., tokens, hidden]` of images as patches `[..., patches, values]`."""
+    def get_imgseq_only(self, imgs: Float[Array, "*batch patches values"]) -> Float[Array, "*batch tokens hidden"]:
+        """Return pooled tokens of images as patches."""
         pooled = self.vision_encoder(self._flat_images(imgs)).pooled
         return pooled.reshape(*imgs.shape[:-2], *pooled.shape[1:])
 
-    def get_audioseq_only(self, audio_clips: jax.Array) -> jax.Array:
-        """Return pooled tokens `[n, tokens, hidden]` of spectrograms; leading axes are joined."""
+    def get_audioseq_only(self, audio_clips: Float[Array, "*batch frames channels"]) -> Float[Array, "n tokens hidden"]:
+        """Return pooled tokens of spectrograms; leading axes are joined."""
         return self.audio_encoder(self._flat_clips(audio_clips)).pooled
 
     def embed_video(
-        self, images: jax.Array, audio_clips: jax.Array | None, tokens: jax.Array, subseg_idxs: jax.Array
-    ) -> jax.Array:
-        """Return unit vectors `[n, hidden]` of a video's `tokens [n]`, each in its subsegment, -1 for padding.
+        self,
+        images: Float[Array, "segments patches values"],
+        audio_clips: Float[Array, "subsegments frames channels"] | None,
+        tokens: Int[Array, "n"],
+        subseg_idxs: Int[Array, "n"],
+    ) -> Float[Array, "n hidden"]:
+        """Return unit vectors of a video's tokens, each in its subsegment, -1 for padding.
 
-        `images [segments, patches, values]`; `audio_clips [segments * subsegments, frames, bands + 1]`, or None if no
-        token is an AUDIOSPAN.
+        There may be no `audio_clips` if no token is an AUDIOSPAN.
         """
         batched = (images[None], None if audio_clips is None else audio_clips[None], tokens[None], subseg_idxs[None])
         return self.batch_embed_video(*batched)[0]
 
     def batch_embed_video(
-        self, images: jax.Array, audio_clips: jax.Array | None, tokens: jax.Array, subseg_idxs: jax.Array
-    ) -> jax.Array:
-        """`embed_video` of several videos: every argument and the result have one more leading axis."""
+        self,
+        images: Float[Array, "batch segments patches values"],
+        audio_clips: Float[Array, "batch subsegments frames channels"] | None,
+        tokens: Int[Array, "batch n"],
+        subseg_idxs: Int[Array, "batch n"],
+    ) -> Float[Array, "batch n hidden"]:
+        """Return `embed_video` of several videos."""
         vision = self.get_imgseq_only(images)
         spans = None
         if audio_clips is not None:
@@ -142,35 +150,48 @@ class MerlotReserve(nn.Module):
         return self._embed(vision, spans, tokens, subseg_idxs, subseg_idxs)
 
     def embed_singleimg_with_multiimg_prompt(
-        self, images_prompt: jax.Array, images: jax.Array, tokens: jax.Array, subseg_idxs: jax.Array
-    ) -> jax.Array:
-        """`embed_video` without sound, after images that are pooled already `[s, tokens, hidden]`."""
+        self,
+        images_prompt: Float[Array, "pooled tokens hidden"],
+        images: Float[Array, "segments patches values"],
+        tokens: Int[Array, "n"],
+        subseg_idxs: Int[Array, "n"],
+    ) -> Float[Array, "n hidden"]:
+        """Return `embed_video` without sound, after images that are pooled already."""
         vision = jnp.concatenate([images_prompt, self.get_imgseq_only(images)])
         return self.embed_preencoded_noaudio(vision, tokens, subseg_idxs)
 
-    def embed_preencoded_noaudio(self, images_enc: jax.Array, tokens: jax.Array, subseg_idxs: jax.Array) -> jax.Array:
-        """`embed_video` without sound, of images that are pooled already `[segments, tokens, hidden]`."""
+    def embed_preencoded_noaudio(
+        self,
+        images_enc: Float[Array, "segments tokens hidden"],
+        tokens: Int[Array, "n"],
+        subseg_idxs: Int[Array, "n"],
+    ) -> Float[Array, "n hidden"]:
+        """Return `embed_video` without sound, of images that are pooled already."""
         vision = images_enc.reshape(1, -1, self.config.tokens_per_image, images_enc.shape[-1])
         return self._embed(vision, None, tokens[None], subseg_idxs[None], None)[0]
 
     def embed_preencoded_audio(
         self,
-        images_enc: jax.Array,
-        audio_enc: jax.Array,
-        tokens: jax.Array,
-        subseg_idxs: jax.Array,
-        audio_pointers: jax.Array,
-    ) -> jax.Array:
-        """`embed_video` of pooled images and pooled sounds `[spans, tokens, hidden]`, one pointer for each token."""
+        images_enc: Float[Array, "segments image_tokens hidden"],
+        audio_enc: Float[Array, "spans audio_tokens hidden"],
+        tokens: Int[Array, "n"],
+        subseg_idxs: Int[Array, "n"],
+        audio_pointers: Int[Array, "n"],
+    ) -> Float[Array, "n hidden"]:
+        """Return `embed_video` of pooled images and pooled sounds, with the span of each token."""
         vision = images_enc.reshape(1, -1, self.config.tokens_per_image, images_enc.shape[-1])
         return self._embed(vision, audio_enc[None], tokens[None], subseg_idxs[None], audio_pointers[None])[0]
 
     def batch_embed_preencoded(
-        self, images_enc: jax.Array, audio_enc: jax.Array | None, tokens: jax.Array, subseg_idxs: jax.Array
-    ) -> jax.Array:
-        """`batch_embed_video` of pooled images `[batch, segments, tokens, hidden]` and pooled sounds.
+        self,
+        images_enc: Float[Array, "batch segments image_tokens hidden"],
+        audio_enc: Float[Array, "batch subsegments audio_tokens hidden"] | None,
+        tokens: Int[Array, "batch n"],
+        subseg_idxs: Int[Array, "batch n"],
+    ) -> Float[Array, "batch n hidden"]:
+        """Return `batch_embed_video` of pooled images and pooled sounds.
 
-        `audio_enc [batch, segments * subsegments, tokens, hidden]`, or None if no token is an AUDIOSPAN.
+        There may be no `audio_enc` if no token is an AUDIOSPAN.
         """
         return self._embed(images_enc, audio_enc, tokens, subseg_idxs, subseg_idxs)
 
@@ -182,20 +203,19 @@ class MerlotReserve(nn.Module):
 
     def assemble(
         self,
-        tokens: jax.Array,
-        token_segment_idx: jax.Array | None = None,
-        token_embs: jax.Array | None = None,
-        vision_input: jax.Array | None = None,
-        audio_spans: jax.Array | None = None,
-        audio_pointers: jax.Array | None = None,
+        tokens: Int[Array, "batch n"],
+        token_segment_idx: Int[Array, "batch n"] | None = None,
+        token_embs: Float[Array, "batch n hidden"] | None = None,
+        vision_input: Float[Array, "batch image_tokens hidden"] | None = None,
+        audio_spans: Float[Array, "batch spans audio_tokens hidden"] | None = None,
+        audio_pointers: Int[Array, "batch n"] | None = None,
         padding_len: int | None = None,
-        video_src_idx: jax.Array | None = None,
+        video_src_idx: Int[Array, "batch segments"] | None = None,
     ) -> JointInputs:
         """Return one joint sequence of text, sound and images for each row (docs/spec/model.md 8).
 
-        `tokens`, `token_segment_idx`, `audio_pointers [batch, n]`; `token_embs [batch, n, hidden]`; `vision_input
-        [batch, images * tokens_per_image, hidden]`; `audio_spans [batch, spans, audio_tokens, hidden]`;
-        `video_src_idx [batch, segments]`, not negative. Raises `InputError` for shapes that do not fit.
+        `vision_input` are the pooled tokens of whole images; `video_src_idx` is not negative. Raises `InputError` for
+        shapes that do not fit.
         """
         cfg = self.config
         x = self.token_encoder({"tokens": tokens})["tokens"] if token_embs is None else token_embs.astype(cfg.dtype)
@@ -223,8 +243,8 @@ class MerlotReserve(nn.Module):
             jnp.pad(segment_ids, (rows, columns), constant_values=PADDING_SEGMENT),
         )
 
-    def joint(self, inputs: JointInputs) -> jax.Array:
-        """Return the joint transformer's outputs `[batch, n, hidden]`, before the head; classifiers read these."""
+    def joint(self, inputs: JointInputs) -> Float[Array, "batch n hidden"]:
+        """Return the joint transformer's outputs, before the head; classifiers read these."""
         return self.joint_transformer(inputs.x, inputs.coordinates, inputs.segment_ids)[1]
 
     def _embed(self, vision, audio_spans, tokens, subseg_idxs, audio_pointers) -> jax.Array:

@@ -6,10 +6,10 @@ kept for them (docs/spec/model.md 5). Textbook rotation is offered for new train
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Float, Float32, Shaped
 
 SEGMENT_SCALE = 16
 """Segment indices are divided by this, whatever the number of segments."""
@@ -31,12 +31,12 @@ class RotaryTable:
     pair exchanged, else `x` itself.
     """
 
-    own: jax.Array
-    second: jax.Array | None
+    own: Float[Array, "*tables n 1 head"]
+    second: Float[Array, "*tables n 1 head"] | None
     mixes: bool = struct.field(pytree_node=False, default=False)
 
-    def apply(self, x: jax.Array) -> jax.Array:
-        """Queries or keys `[..., n, heads, head]` with their positions in, in their own dtype."""
+    def apply(self, x: Float[Array, "batch n heads head"]) -> Float[Array, "batch n heads head"]:
+        """Return queries or keys with their positions applied, in their own dtype."""
         out = x * self.own
         if self.second is not None:
             other = x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape) if self.mixes else x
@@ -44,8 +44,8 @@ class RotaryTable:
         return out.astype(x.dtype)
 
 
-def line(length: int, centred: bool) -> np.ndarray:
-    """1-D coordinates: 1, 2, ..., or centred ones that skip zero (docs/spec/model.md 5.1). `float32 [length]`."""
+def line(length: int, centred: bool) -> Float32[np.ndarray, "{length}"]:
+    """Return 1-D coordinates: 1, 2, ..., or centred ones that skip zero (docs/spec/model.md 5.1)."""
     positions = np.arange(1, length + 1)
     if centred:
         positions = positions - length // 2
@@ -53,21 +53,21 @@ def line(length: int, centred: bool) -> np.ndarray:
     return positions.astype(np.float32)
 
 
-def plane(rows: int, columns: int) -> np.ndarray:
-    """Row-major (row, column) coordinates of a grid, `float32 [rows*columns, 2]` (docs/spec/model.md 5.2)."""
+def plane(rows: int, columns: int) -> Float32[np.ndarray, "{rows*columns} 2"]:
+    """Return row-major (row, column) coordinates of a grid (docs/spec/model.md 5.2)."""
     pairs = np.stack(np.meshgrid(line(rows, True), line(columns, True), indexing="ij"), axis=-1)
     return (pairs.reshape(-1, 2) / (max(rows, columns) + 1)).astype(np.float32)
 
 
 def multimodal(
-    row: jax.Array | None = None,
-    column: jax.Array | None = None,
-    segment: jax.Array | None = None,
-    token: jax.Array | None = None,
-) -> jax.Array:
-    """Joint coordinates `float32 [..., 4]` from scaled rows and columns and from segment and token indices.
+    row: Shaped[Array, "*batch"] | None = None,
+    column: Shaped[Array, "*batch"] | None = None,
+    segment: Shaped[Array, "*batch"] | None = None,
+    token: Shaped[Array, "*batch"] | None = None,
+) -> Float32[Array, "*batch 4"]:
+    """Return joint coordinates from scaled rows and columns and from segment and token indices.
 
-    What is not given is 0 (docs/spec/model.md 5.4); at least one must be given.
+    Missing ones are 0 (docs/spec/model.md 5.4); at least one must be given.
     """
     shape = next(part.shape for part in (token, segment, row, column) if part is not None)
     parts = ((row, 1), (column, 1), (segment, SEGMENT_SCALE), (token, TOKEN_SCALE))
@@ -75,8 +75,8 @@ def multimodal(
     return jnp.stack(axes, axis=-1)
 
 
-def angles(coordinates: jax.Array, rotary_size: int) -> jax.Array:
-    """Angles `[..., rotary_size / 2]` of coordinates `[..., axes]`, axis by axis, in the coordinates' dtype.
+def angles(coordinates: Float[Array, "*batch axes"], rotary_size: int) -> Float[Array, "*batch {rotary_size//2}"]:
+    """Return the angles of coordinates, axis by axis, in the coordinates' dtype.
 
     The frequencies run geometrically from 1 to 5 half turns (docs/spec/model.md 5.5).
     """
@@ -88,8 +88,10 @@ def angles(coordinates: jax.Array, rotary_size: int) -> jax.Array:
     return theta.reshape(*coordinates.shape[:-1], axes * count)
 
 
-def table(coordinates: jax.Array, rotary_size: int, head_size: int, form: str = "published") -> RotaryTable:
-    """Return the table of positions with `coordinates [..., n, axes]`; forms are "published", "parity" and "standard".
+def table(
+    coordinates: Float[Array, "*batch n axes"], rotary_size: int, head_size: int, form: str = "published"
+) -> RotaryTable:
+    """Return the table of positions with these coordinates; forms are "published", "parity" and "standard".
 
     "published" folds sine and cosine into one factor per channel; "parity" keeps them apart, in the coordinates' dtype,
     so that bfloat16 rounds as it did when the weights were trained (docs/spec/model.md 5.6).
@@ -104,7 +106,9 @@ def table(coordinates: jax.Array, rotary_size: int, head_size: int, form: str = 
     return RotaryTable(_widened(jnp.cos(theta), head_size, 1), _widened(signs * sine, head_size, 0), mixes=True)
 
 
-def _widened(factors: jax.Array, head_size: int, fill: int) -> jax.Array:
-    """Factors `[..., n, rotary]` for all channels of a head and any number of heads, `[..., n, 1, head]`."""
+def _widened(
+    factors: Float[Array, "*batch n rotary"], head_size: int, fill: int
+) -> Float[Array, "*batch n 1 {head_size}"]:
+    """Return the factors for all channels of a head and any number of heads."""
     padding = [(0, 0)] * (factors.ndim - 1) + [(0, head_size - factors.shape[-1])]
     return jnp.pad(factors, padding, constant_values=fill)[..., None, :]

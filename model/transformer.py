@@ -8,6 +8,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from model import attention, sharding
 from model.attention import Implementation, Mask
@@ -83,8 +84,10 @@ class Layer(nn.Module):
     implementation: Implementation
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: RotaryTable, mask: Mask | None) -> jax.Array:
-        """`x [batch, n, hidden]` to the same shape."""
+    def __call__(
+        self, x: Float[Array, "batch n hidden"], positions: RotaryTable, mask: Mask | None
+    ) -> Float[Array, "batch n hidden"]:
+        """Apply attention and the feed-forward layer."""
         mix = Attention(self.config, self.implementation, name="attention_layer")
         x = x + mix(layer_norm(self.config, "pre_attn_ln")(x), positions, mask)
         x = x + FeedForward(self.config, name="mlp_layer")(layer_norm(self.config, "pre_mlp_ln")(x))
@@ -105,12 +108,15 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, coordinates: jax.Array, segment_ids: jax.Array | None = None
-    ) -> tuple[jax.Array | None, jax.Array]:
-        """Encode `x [batch, n, hidden]` at `coordinates [(batch,) n, axes]`; no segment ids means no mask.
+        self,
+        x: Float[Array, "batch n hidden"],
+        coordinates: Float[Array, "*tables n axes"],
+        segment_ids: Int[Array, "rows n"] | None = None,
+    ) -> tuple[Float[Array, "batch hidden"] | None, Float[Array, "batch n hidden"]]:
+        """Encode a batch of sequences; no segment ids means no mask.
 
-        Returns the projected summary `[batch, hidden]` (None without a summary token) and the sequence
-        `[batch, n, hidden]`. The summary token has coordinate 0 and segment id 0.
+        Returns the projected summary (None without a summary token) and the sequence. The summary token has coordinate
+        0 and segment id 0.
         """
         cfg = self.config
         x = x.astype(cfg.dtype)

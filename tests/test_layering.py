@@ -71,7 +71,7 @@ LAYERS = {
     ),
     "train": (
         {"train.config", "train.distributed", "train.run_config", "train.bucket"},
-        {"train.configs", "train.mesh", "train.optimizer", "train.finetune_config"},
+        {"train.configs", "train.mesh", "train.optimizer", "train.finetune_config", "train.state"},
         {"train.compilation.devices", "train.compilation.compiling"},
         {"train.metrics", "train.options"},
         {"train.step"},

@@ -33,7 +33,7 @@ from shards.tokenizer_file import TOKENIZER_NAME
 from train.bucket import BucketPath
 from train.distributed import hosts
 from train.mesh import state_shardings
-from train.step import TrainState
+from train.state import TrainState
 
 _LOG = logging.getLogger(__name__)
 _UNWRITABLE = (ValueError, OSError)

@@ -23,7 +23,7 @@ from train.metrics.figures import accuracy_table
 from train.metrics.formatting import EVALUATIONS_NAME, MetricsLog
 from train.options import FinetuneOptions
 from train.run import Run
-from train.step import TrainState
+from train.state import TrainState
 from train.tasks import Task, setup
 from train.tasks.evaluation import Evaluator, accuracies, metrics
 from train.tasks.setup import BEST_NAME, QuestionSet

@@ -23,7 +23,8 @@ from train.checkpoint import Checkpoints
 from train.config import RunConfig
 from train.distributed import hosts
 from train.mesh import to_devices
-from train.step import Batch, Metrics, TrainState
+from train.state import TrainState
+from train.step import Batch, Metrics
 
 DIVERGED_NAME = "diverged.json"
 

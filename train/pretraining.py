@@ -29,7 +29,8 @@ from train.loop import LoopConfig
 from train.mesh import check_batch, make_mesh
 from train.options import PretrainOptions
 from train.run import Run
-from train.step import TrainState, initial_state, make_step, state_shapes
+from train.state import TrainState
+from train.step import initial_state, make_step, state_shapes
 from train.weights import EXPORT_NAME
 
 

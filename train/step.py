@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
 from jax.sharding import Mesh
 from jax.stages import Wrapped
+from jaxtyping import Array, Float32
 
 from model import objectives, sharding
 from model.config import ReserveConfig
@@ -31,26 +31,11 @@ from train.mesh import by_example, check_batch, for_mesh, replicated, state_shar
 from train.metrics import accuracy
 from train.metrics.example_mask import copies, only
 from train.optimizer import pretraining_optimizer, pretraining_schedule
+from train.state import TrainState
 
 Metrics = dict[str, Any]
 """Scalars on the device by name."""
 Batch = Mapping[str, jax.Array]
-
-
-@struct.dataclass
-class TrainState:
-    """All that a step changes.
-
-    `key uint32 [2]` is the run's random key, the same throughout; `skipped` and `skipped_in_a_row` count updates that
-    were left out.
-    """
-
-    step: jax.Array
-    params: dict
-    opt_state: Any
-    key: jax.Array
-    skipped: jax.Array
-    skipped_in_a_row: jax.Array
 
 
 def state_shapes(config: TrainConfig) -> TrainState:
@@ -146,8 +131,8 @@ def _fresh_state(config: TrainConfig, params: dict | None) -> TrainState:
 
 
 def advance(
-    state: TrainState, loss: jax.Array, gradients: dict, optimizer: optax.GradientTransformation
-) -> tuple[TrainState, jax.Array]:
+    state: TrainState, loss: Float32[Array, ""], gradients: dict, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, Float32[Array, ""]]:
     """Return the next state and the norm of the gradient.
 
     The update is left out and counted if the loss, the gradient or the update itself is not finite.

@@ -16,7 +16,7 @@ from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
 WIDENING_SECONDS = 0.125
 """Maximum distance of a word from a target's audio to be masked with it (docs/spec/shards.md 10.2)."""
 
-Sequence = Int32[np.ndarray, "entries 3"]
+Sequence = Int32[np.ndarray, "_ 3"]
 """Entries of (token id, audio pointer, text pointer)."""
 
 TEXT, TARGET, AUDIO = 0, 1, 2
@@ -40,7 +40,7 @@ class Rows:
     joined: Bool[np.ndarray, "rows"]
     """Whether words may move between a row and the one before it."""
 
-    def offsets(self) -> Int64[np.ndarray, "rows+1"]:
+    def offsets(self) -> Int64[np.ndarray, "boundaries"]:
         """Return the start of each row in the flat list of tokens, and the end of the last one."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
@@ -158,7 +158,7 @@ def masked_sequence(
 
 def text_to_audio(
     rows: Rows, targets: Int64[np.ndarray, "targets"], base: int, order_draws: Float[np.ndarray, "2"]
-) -> tuple[Sequence, Int64[np.ndarray, "rows"], list[Int32[np.ndarray, "words"]]]:
+) -> tuple[Sequence, Int64[np.ndarray, "rows"], list[Int32[np.ndarray, "_"]]]:
     """Return the sequence of words with masked spans whose audio is predicted (docs/spec/shards.md 10).
 
     `order_draws` in [0, 1) select which pass comes first. Also returns the lengths of the rows after all moves, and the
@@ -183,7 +183,7 @@ def audio_to_text(
     base: int,
     neighbours: Bool[np.ndarray, "rows"],
     audio_tokens: int,
-) -> tuple[Sequence, list[Int32[np.ndarray, "words"]]]:
+) -> tuple[Sequence, list[Int32[np.ndarray, "_"]]]:
     """Return the sequence of audio with masked spans whose words are predicted (docs/spec/shards.md 11).
 
     `neighbours` are shown as text. Also returns the tokens of each target.

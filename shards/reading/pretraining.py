@@ -140,7 +140,7 @@ class PretrainingParser:
                 raise RecordError("a web text contains mask tokens, padding or tokens outside the vocabulary")
 
     def _write_images(
-        self, example: Example, streams: Streams, out: Shaped[np.ndarray, "segments*patches values"]
+        self, example: Example, streams: Streams, out: Shaped[np.ndarray, "segments_patches values"]
     ) -> None:
         c = self.config
         if c.blank_images:
@@ -157,7 +157,7 @@ class PretrainingParser:
             images.write_patches(image, placement, c.grid, c.patch_size, patches)
 
     def _write_audio(
-        self, example: Example, rng: np.random.Generator, out: Shaped[np.ndarray, "rows*frames 65"]
+        self, example: Example, rng: np.random.Generator, out: Shaped[np.ndarray, "rows_frames 65"]
     ) -> Rows:
         """Write the audio clips and return the words of the example, assigned to them."""
         c = self.config
@@ -197,14 +197,14 @@ class PretrainingParser:
 
     def _write_speech(
         self, example: Example, rows: Rows, streams: Streams, out: Arrays
-    ) -> tuple[list[Int32[np.ndarray, "words"]], int]:
+    ) -> tuple[list[Int32[np.ndarray, "_"]], int]:
         """Write the three kinds of speech sequences; return the tokens of all targets and the number of truncations."""
         c, rng = self.config, streams("masking")
         first, second = c.text2audio_sequences, c.audio2text_sequences
         targets = masking.choose_targets(rng, c.rows, first + second, c.targets)
         order, neighbour_draws = rng.random((first, 2)), rng.random((second, c.rows))
         with_audio = bool(rng.random() < c.matching_audio_rate)
-        spans: list[Int32[np.ndarray, "words"]] = []
+        spans: list[Int32[np.ndarray, "_"]] = []
         sequences: dict[str, list[Sequence]] = {"text2audio": [], "audio2text": []}
         for i, chosen in enumerate(targets):
             base = i * c.targets
@@ -246,7 +246,7 @@ class PretrainingParser:
 
     def _write_random_text(
         self, example: Example, rng: np.random.Generator, out: Arrays
-    ) -> list[Int32[np.ndarray, "words"]]:
+    ) -> list[Int32[np.ndarray, "_"]]:
         c = self.config
         if not c.random_text_sequences:
             return []
@@ -295,7 +295,7 @@ def _write_sequences(name: str, sequences: list[Sequence], out: Arrays) -> None:
             out[name + suffix][i] = padded[:, column]
 
 
-def _write_spans(spans: list[Int32[np.ndarray, "words"]], out: Int32[np.ndarray, "spans length"]) -> None:
+def _write_spans(spans: list[Int32[np.ndarray, "_"]], out: Int32[np.ndarray, "spans length"]) -> None:
     out[:] = PADDING
     for row, words in zip(out, spans, strict=True):
         kept = words[: row.size]

@@ -33,7 +33,7 @@ def mask_text(
     base: int,
     shape: TextShape,
     rng: np.random.Generator,
-) -> tuple[Sequence, list[Int32[np.ndarray, "words"]]]:
+) -> tuple[Sequence, list[Int32[np.ndarray, "_"]]]:
     """Return the masked sequence of one text, and the valid tokens of each mask.
 
     `valid` are the tokens that occur in speech; masks point to the text spans `base`, `base + 1`, ... A text with too

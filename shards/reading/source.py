@@ -29,7 +29,7 @@ from shards.storage.filesystem import StorageError
 
 _T = TypeVar("_T")
 
-_Offsets = Int64[np.ndarray, "records+1"]
+_Offsets = Int64[np.ndarray, "boundaries"]
 """The start of each record of a shard, and the end of the last one."""
 
 _BLOCK_BYTES = 8 << 20

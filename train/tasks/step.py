@@ -22,7 +22,8 @@ from shards.reading.evaluation import IS_RECORD
 from train.config import OptimizerConfig
 from train.mesh import batch_shards, by_example, for_mesh, replicated, state_shardings
 from train.optimizer import finetuning_optimizer, linear_schedule
-from train.step import Batch, Metrics, TrainState, advance
+from train.state import TrainState
+from train.step import Batch, Metrics, advance
 from train.tasks import Logits, Task
 
 _NOT_COMPUTED = ("id", IS_RECORD)
