@@ -1,1 +1,1 @@
-"""Download and decode one video inside limits of requests, time and memory."""
+"""Download and decode one video within limits of requests, time and memory."""

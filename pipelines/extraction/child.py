@@ -1,7 +1,7 @@
-"""The child process that decodes: raw videos in on standard input, results out on standard output.
+"""The sandboxed subprocess that decodes: it reads raw videos from standard input and writes results to standard output.
 
-It is started by `pipelines.extraction.decoding` and by nothing else. Its memory is limited, and it ends when the
-process that started it does, even in the middle of a video.
+Only `pipelines.extraction.decoding` starts it. Its memory is limited, and it exits with the process that started it,
+even in the middle of a video.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from shards.outcomes import Outcome
 from shards.records.segments import VideoText
 
 
-def answer(request: Request, memory_bytes: int) -> Extracted | None:
-    """The result of a request and its cost; `None` for a video that is neither rejected nor processed."""
-    started = time.process_time()
+def respond(request: Request, memory_bytes: int) -> Extracted | None:
+    """Return the result of a request and its CPU time; `None` for a video that passes a screen or check."""
+    start = time.process_time()
     result = _result(request, memory_bytes)
-    return result and Extracted(result, time.process_time() - started)
+    return result and Extracted(result, time.process_time() - start)
 
 
 def _result(request: Request, memory_bytes: int) -> Result | None:
-    """The result of a request; whatever its video raises is one. Raises `StorageError` when the disk is full."""
+    """Return the result of a request; an exception becomes a result. Raises `StorageError` if the disk is full."""
     raw, config = request.raw, request.config
     try:
         if request.work is Work.SCREEN:
@@ -43,4 +43,4 @@ def _result(request: Request, memory_bytes: int) -> Result | None:
 
 
 if __name__ == "__main__":
-    serve(answer, int(sys.argv[1]), int(sys.argv[2]))
+    serve(respond, int(sys.argv[1]), int(sys.argv[2]))

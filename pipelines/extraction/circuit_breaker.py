@@ -1,8 +1,8 @@
-"""When a server says stop, the downloads of a machine stop for the rest of the run.
+"""A circuit breaker that stops the downloads of a machine for the rest of a run when the server rejects requests.
 
-The breaker is a file on the machine, so that all its worker processes see it; other machines have other addresses, and
-go on. It opens at the first bot check, or when several downloads of one worker in a row end by faults of the network,
-of the platform or of this address, which say nothing about the videos.
+The breaker is a file on the machine, shared by its worker processes; other machines have other addresses and continue.
+It opens at the first bot check, or after several consecutive failures of one worker that are caused by the network, the
+platform or this address rather than by the videos.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipelines.extraction.untried import Reason
 from shards.outcomes import Outcome
 from shards.storage import filesystem
 
-_FAULTS_IN_A_ROW = {
+_CONSECUTIVE_FAILURES = {
     Outcome.BOT_CHECK: 1,
     Outcome.RATE_LIMITED: 3,
     Outcome.CAPTIONS_REFUSED: 3,
@@ -24,36 +24,36 @@ _FAULTS_IN_A_ROW = {
     Outcome.NETWORK: 10,
     Outcome.SERVER: 10,
 }
-"""After how many faults without a video between them the breaker opens, by the last of them."""
+"""The number of consecutive failures at which the breaker opens, by the outcome of the last one."""
 
-_KEPT_SECONDS = 30 * 86_400.0
+_RETENTION_SECONDS = 30 * 86_400.0
 
 
 class Breaker:
-    """The breaker of this machine for one run, as one worker sees it; `run` is a token that no other run has."""
+    """The breaker of this machine for one run, used by one worker; `run` is a token unique to the run."""
 
     def __init__(self, run: str):
         self._folder = state_folder() / "stopped"
         self._path = self._folder / run
-        self._faults = 0
+        self._failures = 0
 
     def note(self, outcome: Outcome | None) -> None:
-        """Count how a download ended, `None` for one that gave a video; may open the breaker."""
-        limit = _FAULTS_IN_A_ROW.get(outcome)
-        self._faults = 0 if limit is None else self._faults + 1
-        if limit is not None and self._faults >= limit:
+        """Count the outcome of a download, `None` for a successful one; may open the breaker."""
+        limit = _CONSECUTIVE_FAILURES.get(outcome) if outcome else None
+        self._failures = 0 if limit is None else self._failures + 1
+        if outcome and limit is not None and self._failures >= limit:
             _remove_old(self._folder)
             filesystem.write_bytes(str(self._path), outcome.value.encode())
 
     def reason(self) -> Reason | None:
-        """Why it is open, None while it is closed."""
+        """Return why the breaker is open, `None` if it is closed."""
         if not self._path.exists():
             return None
         return Reason(self._path.read_text())
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove what runs that ended long ago left."""
+    """Remove the files of runs that ended long ago."""
     for path in folder.glob("*"):
-        if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+        if path.stat().st_mtime < time.time() - _RETENTION_SECONDS:
             path.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
 """Decode in a sandboxed subprocess with limits of time and memory.
 
-A worker keeps one child and hands it video after video. A video that hangs, crashes or eats memory takes the child
-with it and nothing else: its outcome says so and the next video gets a new child. The child dies with its worker,
-however the worker ends.
+A worker reuses one child for all its videos. A video that hangs, crashes or uses too much memory ends only the child:
+it gets the corresponding outcome, and the next video gets a new child. The child exits with its worker.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ DECODER = "pipelines.extraction.child"
 
 
 class Work(enum.Enum):
-    """What a child is to do with a raw video: everything, look at its text alone, or open its media."""
+    """The work requested for a raw video: process it, screen its text, or check that its media can be opened."""
 
     PROCESS = "process"
     SCREEN = "screen"
@@ -33,7 +32,7 @@ class Work(enum.Enum):
 
 @dataclass(frozen=True)
 class Request:
-    """A raw video, what to do with it, and how."""
+    """A raw video, and the work and configuration requested for it."""
 
     work: Work
     raw: RawVideo
@@ -42,17 +41,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Extracted:
-    """A video's result and the seconds of CPU that it cost."""
+    """A video's result and its CPU time in seconds."""
 
     result: Result
     cpu_seconds: float
 
 
 class Extractor:
-    """One child process, started when first needed and again after each that was lost.
+    """A client of one child process, which is started on first use and again after it was lost.
 
-    Captions, metadata and media come from outside, so nothing else reads them. The child's temporary files live in a
-    folder of its own in the temporary folder, which goes with it.
+    Captions, metadata and media are untrusted, so only the child reads them. Its temporary files are in its own folder,
+    which is removed with it.
     """
 
     def __init__(self, config: VideoConfig, limits: Limits):
@@ -60,38 +59,38 @@ class Extractor:
         self._child: Child | None = None
 
     def __call__(self, raw: RawVideo) -> Extracted:
-        """The result of a raw video; a lost child gives timed-out, crashed or out-of-memory.
+        """Return the result of a raw video; if the child is lost, this is timed-out, crashed or out-of-memory.
 
-        Raises `StorageError` when there is no room for its temporary files.
+        Raises `StorageError` if there is no space for temporary files.
         """
-        extracted = self._answer(Request(Work.PROCESS, raw, self.config))
+        extracted = self._request(Request(Work.PROCESS, raw, self.config))
         if extracted is None:
             raise AssertionError(f"the decoder gave no result for {raw.id!r}")
         return extracted
 
     def screen(self, raw: RawVideo) -> Result | None:
-        """The result of a raw video that is rejected by its text, before its media are fetched; `None` if it is not.
+        """Return the result of a raw video that its text rejects, before its media are fetched, or else `None`.
 
-        A lost child gives a result as for `__call__`.
+        If the child is lost, the result is as for `__call__`.
         """
-        extracted = self._answer(Request(Work.SCREEN, raw, self.config))
+        extracted = self._request(Request(Work.SCREEN, raw, self.config))
         return extracted and extracted.result
 
     def check(self, raw: RawVideo) -> Result | None:
-        """The result of a video whose downloaded media cannot be opened; `None` if they can. Otherwise as `screen`."""
-        extracted = self._answer(Request(Work.CHECK, raw, self.config))
+        """Return the result of a video whose downloaded media cannot be opened, or else `None`, as for `screen`."""
+        extracted = self._request(Request(Work.CHECK, raw, self.config))
         return extracted and extracted.result
 
-    def _answer(self, request: Request) -> Extracted | None:
+    def _request(self, request: Request) -> Extracted | None:
         raw = request.raw
         if self._child is None:
             self._child = Child(DECODER, self.limits, SMALL_HEAP)
         try:
-            extracted = self._child.ask(request, self.limits.seconds)
+            extracted = self._child.request(request, self.limits.seconds)
         except TimeoutError:
             return self._lost(raw, Outcome.TIMED_OUT, f"no result after {self.limits.seconds:g} s")
         except EOFError:
-            return self._lost(raw, Outcome.CRASHED, self._child.last_words())
+            return self._lost(raw, Outcome.CRASHED, self._child.exit_description())
         if isinstance(extracted, StorageError):
             raise extracted
         if extracted is not None and extracted.result.outcome is Outcome.OUT_OF_MEMORY:
@@ -103,7 +102,7 @@ class Extractor:
         return Extracted(Result(outcome, detail, {}, VideoText(raw.id)), 0.0)
 
     def close(self) -> None:
-        """End the child and everything it started."""
+        """End the child and all processes it started."""
         if self._child is not None:
             self._child.kill()
             self._child = None

@@ -1,7 +1,7 @@
-"""One budget of downloads for all worker processes of a machine, so that a server gets as many requests as agreed.
+"""A budget of downloads that all worker processes of a machine share, so that a server is not sent too many requests.
 
-A machine has its own address. The state is on the machine and outlives jobs: a small file with the times at which the
-downloads of the last day started. Each download holds a lock that ends with its process, so a killed worker keeps none.
+Each machine has its own address. The state is stored on the machine and outlives jobs: a small file with the start
+times of the last day's downloads. Each download holds a lock that is released when its process exits, even if killed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from shards.storage.errors import UsageError
 from shards.storage.filesystem import BusyError
 
 _DAY = 86_400.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _LOCK_PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
 class Politeness:
-    """How much each worker's address downloads; no limit by default."""
+    """Limits of downloads from each worker's address; unlimited by default."""
 
     downloads_per_day: int | None = None
     """Maximum number of videos that each worker's address downloads within 24 hours."""
@@ -33,7 +33,7 @@ class Politeness:
     """Maximum number of videos that each worker's address downloads at the same time."""
 
     def check(self) -> None:
-        """Raises `UsageError` for a limit that lets nothing through."""
+        """Raise `UsageError` for a limit that allows no downloads."""
         for name in ("downloads_per_day", "downloads_at_once"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -41,15 +41,15 @@ class Politeness:
 
 
 def state_folder() -> Path:
-    """Where this machine keeps what all its workers and jobs share, in the cache folder of the user.
+    """Return the folder of the state that all workers and jobs of this machine share, in the user's cache folder.
 
-    The name of the machine is part of it, for a cache folder that several machines mount.
+    The name of the machine is part of the path, because several machines may mount the cache folder.
     """
     return fetch.cache_folder() / "downloads" / socket.gethostname()
 
 
 class Budget:
-    """The budget of this machine."""
+    """The download budget of this machine."""
 
     def __init__(self, politeness: Politeness):
         self.politeness = politeness
@@ -58,22 +58,23 @@ class Budget:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
-        """Wait for a place and keep it for the duration of the block; false where the day's downloads are used up."""
-        with contextlib.ExitStack() as place:
+        """Wait for one of the concurrent downloads and occupy it during the block; yield `False` if the daily limit is
+        reached."""
+        with contextlib.ExitStack() as slot:
             if self.politeness.downloads_at_once is not None:
-                self._wait_for_place(place, self.politeness.downloads_at_once)
+                self._wait_for_slot(slot, self.politeness.downloads_at_once)
             yield self._count()
 
-    def _wait_for_place(self, place: contextlib.ExitStack, places: int) -> None:
+    def _wait_for_slot(self, slot: contextlib.ExitStack, slots: int) -> None:
         while True:
-            for number in range(places):
+            for number in range(slots):
                 with contextlib.suppress(BusyError):
-                    place.enter_context(filesystem.exclusive(str(self._folder / f"place{number}"), patience=0))
+                    slot.enter_context(filesystem.exclusive(str(self._folder / f"place{number}"), patience=0))
                     return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _count(self) -> bool:
-        """Record a download that starts now, if the day's limit allows it."""
+        """Record a download that starts now and return true, unless the daily limit is reached."""
         limit = self.politeness.downloads_per_day
         if limit is None:
             return True
@@ -88,7 +89,7 @@ class Budget:
 
 
 class Pace:
-    """How long the downloads of one worker took, for a worker that may not go on while others do."""
+    """The mean duration of one worker's downloads, with which a stopped worker keeps pace with the others."""
 
     def __init__(self, patience: float = 3600.0):
         self._patience = patience
@@ -96,7 +97,7 @@ class Pace:
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
-        """Count a download that takes as long as the block."""
+        """Count a download with the duration of the block."""
         start = time.monotonic()
         try:
             yield
@@ -105,7 +106,7 @@ class Pace:
             self._downloads += 1
 
     def wait(self) -> None:
-        """Wait as long as a download took on average; at most `patience` in all, as a waiting machine costs."""
+        """Wait for the mean duration of a download; at most `patience` seconds in all, as an idle machine costs too."""
         seconds = min(self._seconds / max(self._downloads, 1), self._patience)
         self._patience -= seconds
         time.sleep(seconds)

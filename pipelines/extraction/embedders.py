@@ -1,7 +1,8 @@
-"""Who sees pictures for the visual filters, by name.
+"""The image embedders of the visual filters, by name.
 
-`perceptual` looks at colours and needs no weights; a `.pth.tar` file is the published object filter; an `.onnx` file is
-any encoder of pictures; `reserve=CHECKPOINT` is our own one; `package.module:factory` is a call that gives one.
+`perceptual` compares colours and needs no weights; a `.pth.tar` file is the published object filter; an `.onnx` file is
+any image encoder; `reserve=CHECKPOINT` is the vision encoder of a checkpoint; `package.module:factory` is a function
+that returns an embedder.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _THUMBNAIL = (120, 90)
 
 
 class EmbedderError(UserError):
-    """An embedder cannot be had; the message says which and what to do."""
+    """An embedder cannot be loaded; the message names it and says what to do."""
 
 
 @functools.lru_cache(maxsize=2)
 def load(name: str) -> Embed | None:
-    """The embedder of this name, `None` for `none`. Raises `EmbedderError`, or what loading its weights raises."""
+    """Return the embedder of this name, `None` for `none`. Raises `EmbedderError`, or the error of loading weights."""
     if name == NO_EMBEDDER:
         return None
     if name == PERCEPTUAL:
@@ -45,12 +46,13 @@ def load(name: str) -> Embed | None:
     if ":" in name:
         return _entry_point(name)
     raise EmbedderError(
-        f"--embedder {name!r} is none of perceptual, none, reserve=CHECKPOINT, FILE.pth.tar, FILE.onnx, module:factory"
+        f"--embedder {name!r} is not one of perceptual, none, reserve=CHECKPOINT, FILE.pth.tar, FILE.onnx,"
+        " module:factory"
     )
 
 
 def _thumbnails(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """`uint8 [n, height, width, 3]` of pictures of any sizes; `size` is (width, height)."""
+    """Return images of any sizes resized to `size`, (width, height), as `uint8 [n, height, width, 3]`."""
     return np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BILINEAR)) for p in pictures])
 
 
@@ -70,12 +72,12 @@ def _mobilenet(path: str) -> Embed:
 
 
 def _reserve(checkpoint: str) -> Embed:
-    """The vision encoder of a checkpoint: its vector of the whole picture."""
+    """Return the vision encoder of a checkpoint, which embeds the whole image as one vector."""
     from model import published
     from model.checkpoint_location import locate
     from model.checkpoints import CheckpointError
 
-    # Its compiled kernels cost a decoder 70 MB, which others should not pay.
+    # Its compiled kernels use 70 MB, which other decoders do not need.
     from shards.arrays import images
 
     try:
@@ -87,7 +89,8 @@ def _reserve(checkpoint: str) -> Embed:
     def embed(pictures: Sequence[np.ndarray]) -> Look:
         out = np.zeros((len(pictures), reserve.config.patches, reserve.config.patch_values), np.float32)
         for picture, patches in zip(pictures, out, strict=True):
-            placement = images.place(*picture.shape[:2], (grid[0] * patch, grid[1] * patch), None, None)
+            height, width, _ = picture.shape
+            placement = images.place(height, width, (grid[0] * patch, grid[1] * patch), None, None)
             images.write_patches(picture, placement, grid, patch, patches)
         return Look(np.asarray(reserve.embed_images_only(out), np.float32))
 
@@ -95,12 +98,12 @@ def _reserve(checkpoint: str) -> Embed:
 
 
 def _onnx(path: str) -> Embed:
-    """A network of one input `float32 [n, 3, height, width]` in [0, 1]; its first output are the features.
+    """Return the embedder of a network with one input, `float32 [n, 3, height, width]` in [0, 1].
 
-    A second output, if there is one, are class scores in [0, 1].
+    Its first output is the features, an optional second output the class scores in [0, 1].
     """
     if importlib.util.find_spec("onnxruntime") is None:
-        raise EmbedderError("the package onnxruntime is missing; install the extra [asr], which brings it")
+        raise EmbedderError("the package onnxruntime is missing; install the extra [asr], which includes it")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -110,15 +113,17 @@ def _onnx(path: str) -> Embed:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001
         raise EmbedderError(f"{path!r} is not an ONNX network: {str(error)[:160]}") from None
-    (given,) = session.get_inputs()
-    _, channels, height, width = given.shape
+    (network_input,) = session.get_inputs()
+    _, channels, height, width = network_input.shape
     if channels != 3 or not isinstance(height, int) or not isinstance(width, int):
-        raise EmbedderError(f"{path!r} takes {given.shape}; it must take [n, 3, height, width] of known size")
+        raise EmbedderError(
+            f"{path!r} has an input of shape {network_input.shape}; it must be [n, 3, height, width] with a fixed size"
+        )
 
     def embed(pictures: Sequence[np.ndarray]) -> Look:
-        seen = _thumbnails(pictures, (width, height)).astype(np.float32).transpose(0, 3, 1, 2) / 255
-        features, *more = session.run(None, {given.name: seen})
-        return Look(features.reshape(len(seen), -1), more[0] if more else None)
+        inputs = _thumbnails(pictures, (width, height)).astype(np.float32).transpose(0, 3, 1, 2) / 255
+        features, *more = map(np.asarray, session.run(None, {network_input.name: inputs}))
+        return Look(features.reshape(len(inputs), -1), more[0] if more else None)
 
     return embed
 

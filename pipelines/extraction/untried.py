@@ -1,4 +1,4 @@
-"""Videos that a job did not try to download, by reason, and the sentence with which it ends because of them."""
+"""The reasons for which a job did not try to download videos, and the message that reports them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shards.outcomes import Outcome
 
 
 class Reason(enum.Enum):
-    """Why a worker tries no more downloads."""
+    """Why a worker stopped downloading."""
 
     BOT_CHECK = "bot-check"
     RATE_LIMITED = "rate-limited"
@@ -22,7 +22,7 @@ class Reason(enum.Enum):
 
     @property
     def sentence(self) -> str:
-        """What happened, and when to run the job again."""
+        """What happened and when to run the job again."""
         return _SENTENCES[self]
 
 
@@ -35,15 +35,15 @@ _SENTENCES = {
     Reason.FORBIDDEN: f"{Outcome.FORBIDDEN.sentence} {_LATER}",
     Reason.NETWORK: f"{Outcome.NETWORK.sentence} Run the same command again when the network works",
     Reason.SERVER: f"{Outcome.SERVER.sentence} {_LATER}",
-    Reason.DAILY_LIMIT: "the workers have used up their downloads of a day; run the same command again in a day",
+    Reason.DAILY_LIMIT: "the workers reached their daily limit of downloads; run the same command again in a day",
 }
 
 
 def closing_sentence(counts: Mapping[Reason, int]) -> str | None:
-    """How a job ends that did not try so many videos, by reason; None if it tried all."""
-    given = {reason: counts[reason] for reason in Reason if counts.get(reason)}
-    if not given:
+    """Return the error message for the numbers of videos that were not tried, by reason; `None` if all were tried."""
+    reasons = {reason: counts[reason] for reason in Reason if counts.get(reason)}
+    if not reasons:
         return None
-    several = len(given) > 1
-    why = "; ".join(f"{f'{count} because: ' if several else ''}{reason.sentence}" for reason, count in given.items())
-    return f"downloading stopped, {sum(given.values())} videos were not tried and what was finished is kept: {why}"
+    several = len(reasons) > 1
+    why = "; ".join(f"{f'{count} because: ' if several else ''}{reason.sentence}" for reason, count in reasons.items())
+    return f"downloading stopped, {sum(reasons.values())} videos were not tried and finished videos are kept: {why}"

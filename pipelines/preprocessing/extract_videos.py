@@ -30,7 +30,7 @@ from pipelines.preprocessing.listing import ListedVideo, Source
 from pipelines.preprocessing.marker import require_marker
 from pipelines.preprocessing.select_videos import is_stale
 from pipelines.runner.limits import Limits
-from pipelines.runner.metering import JOB, OUTCOME, count, spent, timed
+from pipelines.runner.metering import JOB, OUTCOME, count, record_seconds, timed
 from pipelines.runner.worker_image import require_extras
 from shards.dataset.video_store import VideoStore, VideoStoreError, VideoTable
 from shards.outcomes import Kind, Outcome
@@ -317,7 +317,7 @@ class Extract(beam.DoFn):
             return
         with timed("extract"):
             extracted = self.extractor(raw)
-        spent("extract-cpu", extracted.cpu_seconds)
+        record_seconds("extract-cpu", extracted.cpu_seconds)
         yield dataclasses.replace(fetched, video=explained(_unless_changed(extracted, fetched.listed), fetched.listed))
         if raw.media:
             if _is_copy(raw.media):

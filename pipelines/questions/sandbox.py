@@ -89,14 +89,14 @@ class SandboxedPreparer:
         if self._child is None:
             self._child = Child(DECODER, self.limits, _KEPT_HEAP)
         try:
-            answer = self._child.ask(Request(self.preparer, text, name), self.limits.seconds)
+            answer = self._child.request(Request(self.preparer, text, name), self.limits.seconds)
         except TimeoutError:
             self.close()
             return Prepared(QuestionOutcome.TIMED_OUT, f"not prepared after {self.limits.seconds:g} s")
         except EOFError:
-            words = self._child.last_words()
+            description = self._child.exit_description()
             self.close()
-            return Prepared(QuestionOutcome.CRASHED, printable(words))
+            return Prepared(QuestionOutcome.CRASHED, printable(description))
         if isinstance(answer, UserError):
             raise answer
         if answer.outcome is QuestionOutcome.OUT_OF_MEMORY:

@@ -1,6 +1,6 @@
-"""The flags of Beam, known without importing it, and Beam's options from them.
+"""Check Beam's flags without importing Beam, and build its pipeline options from them.
 
-Importing Beam costs seconds, so an unknown flag is found in a frozen table of the flags of the pinned version;
+Importing Beam takes seconds, so flags are checked against a frozen table of the flags of the pinned version;
 tests/pipelines/test_beam_flags.py compares the table with what Beam registers.
 """
 
@@ -66,14 +66,14 @@ VALUED = frozenset(_VALUED.split())
 FLAGS = frozenset(f"--{name}" for name in SWITCHES | VALUED)
 
 LOCAL, DATAFLOW = "FnApiRunner", "DataflowRunner"
-"""The runner unless another is given, and the one whose workers see only what is in a bucket."""
+"""The default runner, and the runner whose workers can read only files in a bucket."""
 
 _OPTIONAL = frozenset(("--update_compatibility_version",))
-"""Flags that may stand without their value."""
+"""Flags whose value is optional."""
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise `UsageError` for words that are no flags of Beam with their values."""
+    """Raise `UsageError` unless all words are flags of Beam with their values."""
     remaining = list(words)
     while remaining:
         word = remaining.pop(0)
@@ -90,35 +90,36 @@ def check(words: Sequence[str]) -> None:
 
 
 def value(words: Sequence[str], name: str) -> str | None:
-    """The value of the last flag `--name` among words that `check` accepted; `None` if it is not there."""
-    found = None
-    for place, word in enumerate(words):
-        flag, equals, given = word.partition("=")
+    """Return the value of the last flag `--name` among words that `check` accepted, or `None` without such a flag."""
+    last = None
+    for index, word in enumerate(words):
+        flag, equals, text = word.partition("=")
         if flag == f"--{name}":
-            found = given if equals else next(iter(words[place + 1 :]), None)
-    return found
+            last = text if equals else next(iter(words[index + 1 :]), None)
+    return last
 
 
 def runner(words: Sequence[str]) -> str:
-    """The name of the runner."""
+    """Return the name of the runner that the flags select."""
     return value(words, "runner") or LOCAL
 
 
 def parser() -> argparse.ArgumentParser:
-    """Beam's own parser of its own flags; imports Beam."""
+    """Return Beam's parser of its own flags; imports Beam."""
     from apache_beam.options import pipeline_options
 
-    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    beam_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for group in pipeline_options.PipelineOptions.__subclasses__():
         if group.__module__ == pipeline_options.__name__:
-            group._add_argparse_args(made)
-    return made
+            # Beam annotates its own subclass of the parser, but uses nothing of it.
+            group._add_argparse_args(beam_parser)  # pyright: ignore[reportArgumentType]
+    return beam_parser
 
 
 def beam_options(words: Sequence[str]) -> PipelineOptions:
-    """Beam's options from its flags, with as many local processes as cores unless told otherwise; imports Beam.
+    """Return Beam's options from its flags, by default with one local process per core; imports Beam.
 
-    Raises `UsageError` for a flag that Beam does not have, or a value that it does not take.
+    Raises `UsageError` for an unknown flag or an invalid value.
     """
     from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
@@ -126,7 +127,7 @@ def beam_options(words: Sequence[str]) -> PipelineOptions:
     try:
         parser().parse_known_args(words)
     except (argparse.ArgumentError, SystemExit) as error:
-        raise UsageError(f"a flag of Beam has a wrong value: {error}") from None
+        raise UsageError(f"a Beam flag has an invalid value: {error}") from None
     if runner(words) != LOCAL:
         return PipelineOptions([*words])
     defaults = [f"--runner={LOCAL}"]
@@ -137,6 +138,6 @@ def beam_options(words: Sequence[str]) -> PipelineOptions:
     options = PipelineOptions([*words, *defaults], save_main_session=False)
     direct = options.view_as(DirectOptions)
     if direct.direct_num_workers == 1:
-        # One worker runs in this process: a process of its own would only have to be started.
+        # A single worker runs in this process, which saves the start of another one.
         direct.direct_running_mode = "in_memory"
     return options

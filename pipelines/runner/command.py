@@ -1,4 +1,4 @@
-"""How a command that runs Beam owns its process, from its start to its end."""
+"""Run a command that owns its process, so that it may fork workers and exit without waiting for Beam's threads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _owns_process = False
 
 
 def run_and_leave(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its status at once.
+    """Run a command and exit the process with its status immediately.
 
-    Beam's own threads would wait for workers that a failed job has already ended.
+    A regular exit would wait for Beam's threads, which wait for workers that a failed job has already ended.
     """
     global _owns_process
     _owns_process = True
@@ -26,5 +26,5 @@ def run_and_leave(main: Callable[[], int]) -> NoReturn:
 
 
 def owns_process() -> bool:
-    """Whether this process runs a command, which starts no thread before its first pipeline and so can be forked."""
+    """Return whether this process runs a command, which starts no thread before its pipeline and can be forked."""
     return _owns_process

@@ -1,4 +1,4 @@
-"""Where the data folder of a job has its log and its tokenizer."""
+"""The log and the tokenizer of a job's data folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ LOG_NAME = "job.log"
 
 
 def keep_log(path: str) -> None:
-    """Send what Beam logs to a file in the data folder; the terminal shows progress and one sentence for an error."""
+    """Send Beam's log messages to a file; the terminal shows progress, and one sentence for an error."""
     if not filesystem.is_remote(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
 
 
 def log_path(out: str) -> str:
-    """Where the job's log is: in the data folder, or in the user's cache if the data are in a bucket.
+    """Return the path of the job's log: in the data folder, or in the user's cache if the data are in a bucket.
 
-    The temporary folder is shared, and a link that another user leaves there at a known name would be followed.
+    The temporary folder is not used: it is shared, and a symbolic link that another user created there under a known
+    name would be followed.
     """
     if filesystem.is_remote(out):
         return str(cache_folder() / "logs" / f"{hashlib.sha256(out.encode()).hexdigest()[:12]}.log")
@@ -32,5 +33,5 @@ def log_path(out: str) -> str:
 
 
 def vocabulary_of(out: str) -> str:
-    """The digest of the folder's vocabulary."""
+    """Return the digest of the folder's vocabulary."""
     return vocabulary.digest(filesystem.join(out, TOKENIZER_NAME))

@@ -1,7 +1,7 @@
-"""A job on Dataflow: its stable name, and following it from any terminal.
+"""Submit a job to Dataflow under a stable name and follow it from any terminal.
 
-The name depends on what the job does alone, so the same command finds its job while that runs. The terminal only
-watches: a job goes on when its terminal is closed.
+The name depends only on what the job does, so the same command finds its running job. The terminal only follows the
+job, which continues when the terminal is closed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.runner.failure import failure_line
 from shards.storage.errors import UserError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 3.0
 _TICK_SECONDS = 0.5
 _MESSAGE_SECONDS = 50.0
-"""How long the reason may be late that Dataflow states for a failure; it takes some 30 seconds there."""
+"""Seconds to wait for the reason of a failure, which Dataflow publishes about 30 seconds after the failure."""
 
 _DONE = "JOB_STATE_DONE"
 _ENDED = {
@@ -33,14 +33,14 @@ _ENDED = {
     "JOB_STATE_UPDATED": "was replaced by an update",
     "JOB_STATE_STOPPED": "was stopped",
 }
-"""States that a job does not leave, and what they mean."""
+"""Terminal states of a job, and their descriptions."""
 
 _SPLIT_LETTERS = 20
 
 
 @dataclass(frozen=True)
 class JobIdentity:
-    """What makes a job the same job when its command is typed again: its split, and all that says what it works on."""
+    """The identity of a job, equal for repeated runs of the same command: its split, and its inputs and outputs."""
 
     split: str
     parts: tuple[str, ...]
@@ -54,7 +54,7 @@ class JobIdentity:
 
 @dataclass(frozen=True)
 class RunningJob:
-    """A job of the service, and the lines that say how to watch and cancel it."""
+    """A job of the service, with the commands that watch and cancel it."""
 
     id: str
     name: str
@@ -63,7 +63,7 @@ class RunningJob:
 
     @property
     def watch(self) -> str:
-        """Where the job is seen, and the command that shows it."""
+        """The address of the job's page, and the command that shows the job."""
         page = f"https://console.cloud.google.com/dataflow/jobs/{self.region}/{self.id}?project={self.project}"
         return f"  watch:  {page}\n          {self._command('show')}"
 
@@ -77,39 +77,39 @@ class RunningJob:
 
 
 class Service:
-    """Dataflow, for the project and region of these options."""
+    """A client of Dataflow for the project and region of some pipeline options."""
 
     def __init__(self, options: PipelineOptions):
         from apache_beam.options.pipeline_options import GoogleCloudOptions
         from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
 
         cloud = options.view_as(GoogleCloudOptions)
-        self._project, self._region = cloud.project, cloud.region
+        self._project, self._region = str(cloud.project), str(cloud.region)
         self._client = DataflowApplicationClient(options)
 
     def active_job(self, name: str) -> RunningJob | None:
-        """The job of this name that has not ended, if there is one."""
+        """Return the job of this name that has not ended, or `None`."""
         from google.cloud import dataflow
 
         request = dataflow.ListJobsRequest(
             project_id=self._project, location=self._region, filter=dataflow.ListJobsRequest.Filter.ACTIVE
         )
-        # Beam's own search by name knows running jobs only, and never ends where there is none.
+        # Beam's own search by name covers running jobs only, and never returns if there is none.
         for job in self._client._jobs_client.list_jobs(request=request):
             if job.name == name and job.current_state.name not in _ENDED:
                 return self.job(job.id, name)
         return None
 
     def job(self, job_id: str, name: str) -> RunningJob:
-        """A job of this project and region."""
+        """Return the job of this project and region with an id."""
         return RunningJob(job_id, name, self._project, self._region)
 
     def state(self, job: RunningJob) -> str:
-        """The state of a job, as the service names it."""
+        """Return the state of a job, as the service names it."""
         return self._client.get_job(job.id).current_state.name
 
     def failure(self, job: RunningJob) -> str:
-        """Why a job failed: the traceback of its code if there is one, else the last error of the service."""
+        """Return why a job failed: the traceback of its code if there is one, else the last error of the service."""
         deadline = time.monotonic() + _MESSAGE_SECONDS
         while True:
             errors, token = [], None
@@ -125,64 +125,65 @@ class Service:
         return failure_line((tracebacks or errors or ["the service gives no reason"])[-1])
 
 
-def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None], say: Callable[[str], None]) -> None:
+def run_to_end(pipeline: beam.Pipeline, tick: Callable[[], None], report: Callable[[str], None]) -> None:
     """Start the pipeline, unless a job of its name is active, and follow it to its end.
 
-    Raises `UserError` if the job does not finish, and passes on `KeyboardInterrupt`, at which the job goes on.
+    Raises `UserError` if the job does not finish. Reraises `KeyboardInterrupt`, after which the job continues.
     """
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
     try:
-        _run(pipeline, tick, say)
+        _run(pipeline, tick, report)
     except (GoogleAPIError, GoogleAuthError) as error:
         raise UserError(f"Dataflow refused the request: {failure_line(str(error))}") from error
 
 
-def _run(pipeline: beam.Pipeline, tick: Callable[[], None], say: Callable[[str], None]) -> None:
+def _run(pipeline: beam.Pipeline, tick: Callable[[], None], report: Callable[[str], None]) -> None:
     from apache_beam.options.pipeline_options import GoogleCloudOptions
 
     service, name = Service(pipeline.options), pipeline.options.view_as(GoogleCloudOptions).job_name
     job = service.active_job(name) if name else None
     if job is None:
-        job = _submitted(pipeline, service, name, say)
+        job = _submit(pipeline, service, name, report)
     else:
-        say(_following(job))
-    say(f"{job.watch}\n{job.cancel}")
+        report(_following(job))
+    report(f"{job.watch}\n{job.cancel}")
     try:
         state = _last_state(service, job, tick)
     except KeyboardInterrupt:
-        say(f"job {job.id} goes on in the cloud; the same command follows it again\n{job.watch}\n{job.cancel}")
+        report(f"job {job.id} continues in the cloud; the same command follows it again\n{job.watch}\n{job.cancel}")
         raise
     if state != _DONE:
         reason = f": {service.failure(job)}" if state == "JOB_STATE_FAILED" else ""
         raise UserError(f"job {job.id} {_ENDED[state]}{reason}")
 
 
-def _submitted(pipeline: beam.Pipeline, service: Service, name: str | None, say: Callable[[str], None]) -> RunningJob:
-    """The job of this pipeline: a new one, or the one that another terminal started in the meantime."""
+def _submit(pipeline: beam.Pipeline, service: Service, name: str | None, report: Callable[[str], None]) -> RunningJob:
+    """Return the job of this pipeline: a new one, or the one that another terminal started in the meantime."""
     from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
     from google.api_core.exceptions import Conflict
 
     try:
-        submitted = pipeline.run()
+        # The result of Dataflow's runner, which has these two attributes.
+        submitted: Any = pipeline.run()
     except (Conflict, DataflowJobAlreadyExistsError):
         job = service.active_job(name) if name else None
         if job is None:
             raise UserError(f"a job {name!r} ended just now; run the same command again") from None
-        say(_following(job))
+        report(_following(job))
         return job
     job = service.job(submitted.job_id(), submitted._job.name)
-    say(f"job {job.id} ({job.name}) was submitted; it goes on if this terminal is closed")
+    report(f"job {job.id} ({job.name}) was submitted; it continues if this terminal is closed")
     return job
 
 
 def _following(job: RunningJob) -> str:
-    return f"job {job.id} ({job.name}) is active already; following it instead of starting another"
+    return f"job {job.id} ({job.name}) is already active; following it instead of starting another"
 
 
 def _last_state(service: Service, job: RunningJob, tick: Callable[[], None]) -> str:
-    """Wait for the end of a job."""
+    """Wait for the end of a job and return its state."""
     while True:
         state = service.state(job)
         tick()

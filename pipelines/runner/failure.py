@@ -1,4 +1,4 @@
-"""The one line that matters of what a runner says about a failure."""
+"""Extract the most relevant line from a runner's description of a failure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _LONGEST = 500
 
 
 def failure_line(text: str) -> str:
-    """The sentence of the last exception in a text, which may be a traceback, or else its last line."""
+    """Return the message of the last exception in a text, which may be a traceback, or else the text's last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "no reason was given"

@@ -1,7 +1,7 @@
 """Read the environment variables of a container image from its registry, without pulling it.
 
-Two or three small requests of the registry's HTTP API (OCI distribution specification 1.1): the manifest, for an image
-of several platforms the manifest of ours, and the image's configuration.
+Two or three small requests of the registry's HTTP API (OCI distribution specification 1.1) are sent: for the manifest,
+for the manifest of linux/amd64 if the image is built for several platforms, and for the image's configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 class RegistryError(UserError):
-    """A registry did not tell about an image; the message says why."""
+    """An image's variables could not be read from its registry; the message states the reason."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Reference:
 
     @classmethod
     def parse(cls, image: str) -> Reference:
-        """The parts of a reference as docker writes it: without a host it is on Docker Hub, without a tag `latest`."""
+        """Parse a reference in Docker's notation; the default host is Docker Hub, the default tag `latest`."""
         host, slash, path = image.partition("/")
         if not slash or not (host == "localhost" or "." in host or ":" in host):
             host, path = "registry-1.docker.io", image if slash else f"library/{image}"
@@ -48,13 +48,13 @@ class Reference:
         return cls(host, repository, digest if at else tag or "latest")
 
     def url(self, kind: str, version: str) -> str:
-        """The address of a manifest or blob; a registry on this machine speaks plain HTTP, as docker assumes too."""
+        """Return the address of a manifest or blob, with plain HTTP for a registry on this machine, as Docker does."""
         scheme = "http" if self.host.partition(":")[0] in ("localhost", "127.0.0.1") else "https"
         return f"{scheme}://{self.host}/v2/{self.repository}/{kind}/{version}"
 
 
 def environment(image: str) -> dict[str, str]:
-    """The variables that an image sets. Raises `RegistryError` if the registry cannot be asked."""
+    """Return the environment variables that an image sets. Raises `RegistryError` if they cannot be read."""
     reference = Reference.parse(image)
     with requests.Session() as session:
         session.headers["Accept"] = ", ".join(_MANIFESTS)
@@ -62,18 +62,18 @@ def environment(image: str) -> dict[str, str]:
         manifest = _get(session, reference.url("manifests", reference.version))
         try:
             if "manifests" in manifest:
-                ours = [m for m in manifest["manifests"] if _PLATFORM.items() <= m.get("platform", {}).items()]
-                if not ours:
+                matches = [m for m in manifest["manifests"] if _PLATFORM.items() <= m.get("platform", {}).items()]
+                if not matches:
                     raise RegistryError("the image is not built for linux/amd64")
-                manifest = _get(session, reference.url("manifests", ours[0]["digest"]))
+                manifest = _get(session, reference.url("manifests", matches[0]["digest"]))
             settings = _get(session, reference.url("blobs", manifest["config"]["digest"])).get("config") or {}
             return dict(variable.split("=", 1) for variable in settings.get("Env") or [])
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise RegistryError("the registry's answer does not describe an image") from None
+            raise RegistryError("the registry's response does not describe an image") from None
 
 
 def _authorize(session: requests.Session, reference: Reference) -> None:
-    """Google's registries take the token of the credentials that submit the job."""
+    """Authorize requests to Google's registries with the credentials that submit the job."""
     if not reference.host.endswith((".pkg.dev", "gcr.io")):
         return
     import google.auth
@@ -90,25 +90,25 @@ def _authorize(session: requests.Session, reference: Reference) -> None:
 
 def _get(session: requests.Session, url: str) -> dict[str, Any]:
     try:
-        answer = session.get(url, timeout=_SECONDS)
-        if answer.status_code == requests.codes.unauthorized and "Authorization" not in session.headers:
-            session.headers["Authorization"] = f"Bearer {_anonymous_token(session, answer)}"
-            answer = session.get(url, timeout=_SECONDS)
-        answer.raise_for_status()
-        content = answer.json()
+        response = session.get(url, timeout=_SECONDS)
+        if response.status_code == requests.codes.unauthorized and "Authorization" not in session.headers:
+            session.headers["Authorization"] = f"Bearer {_anonymous_token(session, response)}"
+            response = session.get(url, timeout=_SECONDS)
+        response.raise_for_status()
+        content = response.json()
     except requests.RequestException as error:
         raise RegistryError(f"the registry did not answer: {error}") from None
     if not isinstance(content, dict):
-        raise RegistryError(f"the registry's answer to {url} is not an object")
+        raise RegistryError(f"the registry's response to {url} is not a JSON object")
     return content
 
 
-def _anonymous_token(session: requests.Session, refused: requests.Response) -> str:
-    """The token that public registries give to everybody, from the address in the challenge."""
-    challenge = dict(_CHALLENGE.findall(refused.headers.get("WWW-Authenticate", "")))
+def _anonymous_token(session: requests.Session, unauthorized: requests.Response) -> str:
+    """Return the token for anonymous access to a public registry, from the address in its challenge."""
+    challenge = dict(_CHALLENGE.findall(unauthorized.headers.get("WWW-Authenticate", "")))
     if "realm" not in challenge:
-        raise RegistryError(f"the registry asks for credentials ({refused.status_code})")
-    answer = session.get(challenge.pop("realm"), params=challenge, timeout=_SECONDS)
-    answer.raise_for_status()
-    given = answer.json()
-    return given.get("token") or given.get("access_token") or ""
+        raise RegistryError(f"the registry requires credentials ({unauthorized.status_code})")
+    response = session.get(challenge.pop("realm"), params=challenge, timeout=_SECONDS)
+    response.raise_for_status()
+    content = response.json()
+    return content.get("token") or content.get("access_token") or ""

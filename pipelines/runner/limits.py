@@ -1,4 +1,4 @@
-"""What decoding one video may use."""
+"""Limits of time and memory for decoding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What one video may use: seconds of wall time, and bytes of memory of the process that decodes it."""
+    """Limits for one video: seconds of wall time, and bytes of memory of the process that decodes it."""
 
     seconds: float = 600.0
     memory_bytes: int = 2 << 30

@@ -1,9 +1,9 @@
 """Local worker processes, forked from a server that has imported everything they need.
 
-Beam starts a local worker as a new interpreter, which imports Beam for seconds before it works. Here a worker is a
-fork: a command forks the server before it starts a thread or takes a lock, and the server forks a worker whenever the
-runner wants one. In other processes (a notebook, a test), which cannot be forked safely, the server is a new
-interpreter. Server and workers end with the process of the job, however that ends.
+Beam starts a local worker as a new interpreter, which takes seconds to import Beam. Here a worker is a fork: a command
+forks the server before it starts a thread or acquires a lock, and the server forks a worker whenever the runner
+requests one. In other processes (a notebook, a test), which cannot be forked safely, the server is a new interpreter.
+Server and workers exit when the process of the job exits, even if it is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 from apache_beam.portability.api import endpoints_pb2
@@ -29,10 +29,10 @@ from google.protobuf import json_format, text_format
 from shards.storage import python_process
 
 PROCESS_NAME = "beam-worker"
-"""How a worker is called in lists of processes."""
+"""The name of a worker in process lists."""
 
 STARTED: list[psutil.Process] = []
-"""Every worker that was started for this process, in order."""
+"""All workers started for this process, in order."""
 
 _URN = "reservoir:env:forked_worker:v1"
 _REQUEST_BYTES = 1 << 20
@@ -40,27 +40,27 @@ _STOP_SECONDS = 30.0
 
 
 class ForkedWorkers(Environment):
-    """An environment of Beam whose workers are forks that write what they print to the file `log`."""
+    """A Beam environment whose workers are forks that append their output to the file `log`."""
 
     def __init__(self, log: str):
         super().__init__(capabilities=python_sdk_capabilities())
         self.log = log
 
     def to_runner_api_parameter(self, context: object) -> tuple[str, bytes]:
-        """The name of this kind of environment and its payload."""
+        """Return the URN of this environment and its payload."""
         return _URN, self.log.encode()
 
 
 @WorkerHandler.register_environment(_URN, bytes)
 class ForkedWorkerHandler(GrpcWorkerHandler):
-    """Starts and stops one worker for Beam's local runner."""
+    """The handler that starts and stops one worker for Beam's local runner."""
 
-    def __init__(self, payload: bytes, state: object, provision_info: object, grpc_server: object):
+    def __init__(self, payload: bytes, state: Any, provision_info: Any, grpc_server: Any):
         super().__init__(state, provision_info, grpc_server)
         self._log = payload.decode()
 
     def start_worker(self) -> None:
-        """Ask the server for a worker that connects to this handler."""
+        """Request a worker from the server; it connects to this handler."""
         control = endpoints_pb2.ApiServiceDescriptor(url=self.control_address)
         environment = {
             "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(control),
@@ -71,7 +71,7 @@ class ForkedWorkerHandler(GrpcWorkerHandler):
         STARTED.append(self._process)
 
     def stop_worker(self) -> None:
-        """Wait for the worker, which ends when its connection is closed."""
+        """Wait for the worker, which exits when its connection is closed."""
         psutil.wait_procs([self._process], timeout=_STOP_SECONDS)
 
 
@@ -80,10 +80,10 @@ class Server:
 
     def __init__(self, fork: bool):
         self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Nobody writes to this pipe; its reading ends see this process end.
-        lifeline, self._lifeline = os.pipe()
+        # Nothing is written to this pipe: a read returns when this process, which holds the other end, exits.
+        parent_pipe, self._parent_pipe = os.pipe()
         if not fork:
-            descriptors = (requests.fileno(), lifeline)
+            descriptors = (requests.fileno(), parent_pipe)
             subprocess.Popen(
                 python_process.command(__name__, *descriptors),
                 pass_fds=descriptors,
@@ -91,10 +91,10 @@ class Server:
             )
         elif os.fork() == 0:
             self._requests.close()
-            os.close(self._lifeline)
-            _serve(requests, lifeline)
+            os.close(self._parent_pipe)
+            _serve(requests, parent_pipe)
         requests.close()
-        os.close(lifeline)
+        os.close(parent_pipe)
 
     def start_worker(self, environment: dict[str, str], log: str) -> int:
         """Fork a worker with these variables in its environment and return its process id.
@@ -102,19 +102,19 @@ class Server:
         Raises `OSError` if the server is gone.
         """
         self._requests.send(json.dumps({"environment": environment, "log": log}).encode())
-        answer = self._requests.recv(_REQUEST_BYTES)
-        if not answer:
+        response = self._requests.recv(_REQUEST_BYTES)
+        if not response:
             raise ConnectionResetError("the process that starts workers is gone")
-        return int(answer)
+        return int(response)
 
 
 _server: Server | None = None
 
 
 def start_server(fork: bool) -> Server:
-    """Start the server of this process if none is started.
+    """Return the server of this process, starting it if necessary.
 
-    A fork shares the open files of this process: a lock that is taken before would never be released.
+    A fork shares the open files of this process: it would never release a lock that is acquired before.
     """
     global _server
     if _server is None:
@@ -122,9 +122,9 @@ def start_server(fork: bool) -> Server:
     return _server
 
 
-def _serve(requests: socket.socket, lifeline: int) -> NoReturn:
+def _serve(requests: socket.socket, parent_pipe: int) -> NoReturn:
     """Fork a worker for each request until the job ends."""
-    # Ctrl-C is for the job, whose end is ours.
+    # Ctrl-C interrupts the job, whose end ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
     with contextlib.suppress(ConnectionResetError):
@@ -133,7 +133,7 @@ def _serve(requests: socket.socket, lifeline: int) -> NoReturn:
             worker = os.fork()
             if worker == 0:
                 requests.close()
-                _work(request["environment"], request["log"], lifeline)
+                _work(request["environment"], request["log"], parent_pipe)
             requests.send(str(worker).encode())
     os._exit(0)
 
@@ -144,15 +144,15 @@ def _reap(number: int, frame: object) -> None:
             pass
 
 
-def _work(environment: dict[str, str], log: str, lifeline: int) -> NoReturn:
-    """Be a worker until the runner closes the connection or the job ends."""
+def _work(environment: dict[str, str], log: str, parent_pipe: int) -> NoReturn:
+    """Run a worker until the runner closes the connection or the job ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(PROCESS_NAME)
     with contextlib.suppress(OSError), Path(log).open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    threading.Thread(target=_end_with_job, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_exit_with_job, args=(parent_pipe,), daemon=True).start()
     os.environ |= environment
     status = 1
     try:
@@ -162,8 +162,8 @@ def _work(environment: dict[str, str], log: str, lifeline: int) -> NoReturn:
         os._exit(status)
 
 
-def _end_with_job(lifeline: int) -> None:
-    os.read(lifeline, 1)
+def _exit_with_job(parent_pipe: int) -> None:
+    os.read(parent_pipe, 1)
     os._exit(1)
 
 

@@ -1,6 +1,6 @@
-"""What workers report to the runner: how items ended, and how long each stage took.
+"""Report outcomes and durations of stages to the runner as Beam metrics.
 
-Dataflow shows counters and distributions while a job runs, and keeps them; the ledger is what counts.
+Dataflow shows these counters and distributions while a job runs; the authoritative record is the ledger.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 
 OUTCOME, JOB, MILLISECONDS = "outcome", "job", "milliseconds"
-"""Namespaces: one counter for each way to end, counters of what the job made, and distributions of wall time."""
+"""Namespaces: one counter per outcome, counters of what the job produced, and distributions of wall time."""
 
 
 @contextlib.contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Report how long the block takes, also if it fails."""
-    begun = time.perf_counter()
+    """Report the wall time of the block, also if it fails."""
+    start = time.perf_counter()
     try:
         yield
     finally:
-        spent(stage, time.perf_counter() - begun)
+        record_seconds(stage, time.perf_counter() - start)
 
 
-def spent(stage: str, seconds: float) -> None:
-    """Report that a stage took so long for one item."""
+def record_seconds(stage: str, seconds: float) -> None:
+    """Report the time that a stage took for one item."""
     Metrics.distribution(MILLISECONDS, stage).update(round(1000 * seconds))
 
 

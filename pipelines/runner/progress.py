@@ -1,6 +1,6 @@
-"""What a running job shows: a bar on a terminal, a plain line now and then elsewhere.
+"""Show the progress of a running job: a spinner on a terminal, a plain line every few seconds elsewhere.
 
-The figure is the number of objects in the per-video store, the one place that every worker writes to.
+Progress is the number of objects in the per-video store, to which every worker writes.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from shards.dataset.video_store import VideoStore
 from shards.storage import filesystem
 
 _LINE_SECONDS = 15.0
-_LOOK_SECONDS = 2.0
-_LOOK_SHARE = 50
-"""Times as long as a look took until the next one."""
+_COUNT_SECONDS = 2.0
+_COUNT_SHARE = 50
+"""The least time between two counts, as a multiple of the duration of the last one."""
 
 
 class StoreProgress:
-    """Counts the videos that are committed while a local job runs; of a bucket only the time that passes is shown."""
+    """The progress of a local job, in committed videos; for a job in a bucket only the elapsed time is shown."""
 
     def __init__(self, out: str, console: Console):
         self.console = console
         self._folder = None if filesystem.is_remote(out) else VideoStore(out).folder
         self._started = self._last_line = time.monotonic()
-        self._next_look = self._started + _LOOK_SECONDS
-        self._before = self._committed()
+        self._next_count = self._started + _COUNT_SECONDS
+        self._committed_earlier = self._committed()
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[sentence]}"),
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("videos", total=None, said="videos")
+        self._task = self._bar.add_task("videos", total=None, sentence="videos")
 
     def __enter__(self) -> StoreProgress:
         self._bar.start()
@@ -46,23 +46,23 @@ class StoreProgress:
         self._bar.stop()
 
     def tick(self) -> None:
-        """Look if it is time to."""
+        """Count the committed videos and show the progress, if the next count is due."""
         now = time.monotonic()
-        if self._folder is None or now < self._next_look:
+        if self._folder is None or now < self._next_count:
             return
-        said = self.sentence()
+        sentence = self.sentence()
         # A store of a million files takes a second to count.
-        self._next_look = now + max(_LOOK_SECONDS, _LOOK_SHARE * (time.monotonic() - now))
-        self._bar.update(self._task, said=said)
+        self._next_count = now + max(_COUNT_SECONDS, _COUNT_SHARE * (time.monotonic() - now))
+        self._bar.update(self._task, sentence=sentence)
         if not self.console.is_terminal and now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            self.console.print(said)
+            self.console.print(sentence)
 
     def sentence(self) -> str:
-        """The figures in words."""
-        committed = max(self._committed() - self._before, 0)
+        """Return the progress as a sentence."""
+        committed = max(self._committed() - self._committed_earlier, 0)
         minutes = max(time.monotonic() - self._started, 1e-3) / 60
-        return f"{committed} videos committed, {committed / minutes:.1f} a minute"
+        return f"{committed} videos committed, {committed / minutes:.1f} per minute"
 
     def _committed(self) -> int:
         if self._folder is None or not filesystem.exists(self._folder):

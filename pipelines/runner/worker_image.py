@@ -1,7 +1,7 @@
-"""Which extras a job's options need, and whether the image of its workers has them.
+"""Check that the image of a job's workers has the extras that the job's options need.
 
-The image records its extras in the variable `RESERVOIR_EXTRAS`. The command reads it from the registry before it
-submits a job, and every worker looks for the packages themselves before its first video.
+An image records its extras in the variable `RESERVOIR_EXTRAS`. The command reads it from the registry before it submits
+a job, and every worker checks that the packages are installed before its first video.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pipelines.runner import beam_flags, image_registry
 from shards.storage.errors import UsageError, UserError
 
 VARIABLE = "RESERVOIR_EXTRAS"
-"""The environment variable in which an image says what it was built with, names separated by spaces."""
+"""The environment variable that lists the extras of an image, separated by spaces."""
 
 _REBUILD = "build the image with --build-arg EXTRAS={extras!r} (docs/dataflow.md)"
 
 
 class MissingExtraError(UserError):
-    """A worker lacks a package that the job's options need; the message names the extra."""
+    """A package that the job's options need is missing on a worker; the message names the extra."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """An option, the extra it needs, and the package of the extra by which it is recognised."""
+    """An option, the extra it needs, and the package by which the extra is detected."""
 
     option: str
     extra: str
@@ -35,21 +35,21 @@ class Need:
 
 
 def needs(video: VideoConfig) -> list[Need]:
-    """What the options of a job need beyond the packages that every worker has."""
-    found = []
+    """Return what the options of a job need beyond the packages that every worker has."""
+    required = []
     if video.asr != "never":
-        found.append(Need(f"--asr {video.asr}", "asr", "faster_whisper"))
+        required.append(Need(f"--asr {video.asr}", "asr", "faster_whisper"))
     if video.transcript == "forced":
-        found.append(Need("--transcript forced", "asr", "pocketsphinx"))
+        required.append(Need("--transcript forced", "asr", "pocketsphinx"))
     if video.embedder.endswith(".onnx"):
-        found.append(Need(f"--embedder {video.embedder}", "asr", "onnxruntime"))
+        required.append(Need(f"--embedder {video.embedder}", "asr", "onnxruntime"))
     if video.embedder.startswith("reserve=") or video.embedder.endswith((".pth", ".pth.tar")):
-        found.append(Need(f"--embedder {video.embedder}", "ask", "flax"))
-    return found
+        required.append(Need(f"--embedder {video.embedder}", "ask", "flax"))
+    return required
 
 
 def require_extras(video: VideoConfig) -> None:
-    """Raise `MissingExtraError` if this worker lacks a package that the options need."""
+    """Raise `MissingExtraError` if a package that the options need is missing on this worker."""
     missing = [need for need in needs(video) if importlib.util.find_spec(need.package) is None]
     if missing:
         listed = "; ".join(f"{need.option} needs {need.package} of the extra {need.extra}" for need in missing)
@@ -58,10 +58,9 @@ def require_extras(video: VideoConfig) -> None:
 
 
 def check_launch(video: VideoConfig, flags: Sequence[str]) -> str | None:
-    """Compare the options with the image of the workers, if they run in one.
+    """Raise `UsageError` if the image that the workers run in, if any, lacks an extra that the options need.
 
-    Returns a sentence if the registry did not answer, so that nothing is known before the workers start. Raises
-    `UsageError` if the image lacks an extra.
+    Returns a warning if the registry did not respond, so that the extras can only be checked by the workers.
     """
     required = needs(video)
     if not required or not _in_containers(flags):
@@ -78,8 +77,8 @@ def check_launch(video: VideoConfig, flags: Sequence[str]) -> str | None:
     missing = [need for need in required if need.extra not in extras]
     if missing:
         has = f"has the extras {', '.join(sorted(extras))}" if extras else "has no extras"
-        wanted = ", ".join(f"{need.option} needs {need.extra}" for need in missing)
-        raise UsageError(f"the image {image} {has}, but {wanted}; {_rebuild(missing, extras)}")
+        lacking = ", ".join(f"{need.option} needs {need.extra}" for need in missing)
+        raise UsageError(f"the image {image} {has}, but {lacking}; {_rebuild(missing, extras)}")
     return None
 
 
@@ -88,7 +87,7 @@ def _names(variable: str | None) -> set[str]:
 
 
 def _rebuild(missing: Sequence[Need], extras: set[str]) -> str:
-    """How to build the image with what it lacks beside what it has."""
+    """Return how to build the image with the missing extras in addition to the existing ones."""
     return _REBUILD.format(extras=" ".join(sorted(extras | {need.extra for need in missing})))
 
 

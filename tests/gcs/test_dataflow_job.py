@@ -51,7 +51,7 @@ def test_the_id_and_the_ways_to_watch_and_cancel_are_printed(dataflow, begin, bu
     assert filesystem.read_bytes(f"{bucket}/file") == b"written"
     name = dataflow.jobs[0]["name"]
     assert name == JobIdentity("Train", (f"{bucket}/file",)).name
-    assert f"job job-0 ({name}) was submitted; it goes on if this terminal is closed" in ran.err
+    assert f"job job-0 ({name}) was submitted; it continues if this terminal is closed" in ran.err
     assert "https://console.cloud.google.com/dataflow/jobs/us-central1/job-0?project=p" in ran.err
     assert "gcloud dataflow jobs show job-0 --region=us-central1 --project=p" in ran.err
     assert "gcloud dataflow jobs cancel job-0 --region=us-central1 --project=p" in ran.err
@@ -102,7 +102,7 @@ def test_an_interrupted_terminal_leaves_the_job_running(dataflow, begin):
     terminal.send_signal(signal.SIGINT)
     ran = terminal.wait()
     assert ran.status == 130
-    assert "job job-0 goes on in the cloud; the same command follows it again" in ran.err
+    assert "job job-0 continues in the cloud; the same command follows it again" in ran.err
     assert ran.err.count("gcloud dataflow jobs cancel job-0") == 2
     assert "Traceback" not in ran.err
     assert dataflow.states == ["JOB_STATE_PENDING"]
@@ -137,6 +137,6 @@ def test_a_template_is_written_and_not_started(dataflow, begin, bucket):
     ran = begin("file", f"--template_location={bucket}/template/job").wait()
     assert ran.status == 0, ran.err
     assert ran.out == "ended: False\n"
-    assert f"the job's graph is {bucket}/template/job" in ran.err
+    assert f"the job's graph was written to {bucket}/template/job" in ran.err
     assert filesystem.exists(f"{bucket}/template/job")
     assert not dataflow.jobs

@@ -43,5 +43,5 @@ def test_flags_and_values_are_read_as_beam_reads_them():
 
 
 def test_a_wrong_value_is_one_sentence():
-    with pytest.raises(UsageError, match="a flag of Beam has a wrong value"):
+    with pytest.raises(UsageError, match="a Beam flag has an invalid value"):
         beam_flags.beam_options(["--direct_num_workers=many"])

@@ -1,4 +1,4 @@
-"""When the downloads of a machine stop: after how many faults in a row, by which of them."""
+"""The number of consecutive failures after which the downloads of a machine stop, by outcome."""
 
 import pytest
 

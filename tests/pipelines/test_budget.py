@@ -142,9 +142,7 @@ def test_the_closing_sentence_names_every_reason():
     assert closing_sentence({}) is None
     assert closing_sentence({Reason.BOT_CHECK: 0}) is None
     one = closing_sentence({Reason.DAILY_LIMIT: 7})
-    assert one.startswith(
-        "downloading stopped, 7 videos were not tried and what was finished is kept: the workers have"
-    )
+    assert one.startswith("downloading stopped, 7 videos were not tried and finished videos are kept: the workers")
     two = closing_sentence({Reason.DAILY_LIMIT: 7, Reason.BOT_CHECK: 5})
     assert "12 videos" in two
     assert "5 because: " + Reason.BOT_CHECK.sentence in two

@@ -84,7 +84,7 @@ def factory():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("colours", "is none of perceptual, none"),
+        ("colours", "is not one of perceptual, none"),
         ("absent.pth.tar", "there is no file"),
         ("absent.onnx", "there is no file"),
         ("no.such.module:factory", "cannot be loaded"),

@@ -110,7 +110,7 @@ def test_a_days_downloads_are_counted_for_all_workers_together(site, job, tmp_pa
     limits = ("--downloads-per-day", "3", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
     ran = job(*limits)
     assert ran.status == 1
-    assert "used up their downloads of a day; run the same command again in a day" in ran.err
+    assert "reached their daily limit of downloads; run the same command again in a day" in ran.err
     assert "3 videos were not tried" in ran.err
     assert sum(path.startswith("info/") for path in site.hits) == 3
     other = job(*limits, address="another")
