@@ -175,7 +175,7 @@ def test_the_lists_of_this_test_name_commands():
     [
         ("pipelines.preprocess", "--vidoes v --out o", "did you mean '--videos'?"),
         ("pipelines.preprocess", "--videos v --out o --direct_num_worker=2", "did you mean '--direct_num_workers'?"),
-        ("pipelines.preprocess", "--videos v --out o --stage download", "needs --ids FILE and --raw PATH"),
+        ("pipelines.preprocess", "--videos v --out o --stage download", "needs --ids FILE and --raw FOLDER"),
         ("pipelines.preprocess", "--ids gs://i --raw gs://r --out gs://o --template_location gs://t", "needs --runner"),
         ("pipelines.ask", "clip.mp4 --promt p --options a", "did you mean '--prompt'?"),
         ("pipelines.ask", "clip.mp4 --prompt p --options a", "has no <|MASK|>"),

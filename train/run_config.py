@@ -7,11 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shards.storage import filesystem, stored_config
-from shards.storage.errors import UsageError, UserError
+from shards.storage.errors import UserError
 from shards.storage.stored_config import CONFIG_NAME, StoredConfigError
-
-_MOST_NAMED = 5
-"""Differences that a message names."""
 
 
 def read_config(workdir: str) -> dict[str, Any]:
@@ -40,8 +37,4 @@ def check_same(workdir: str, ours: Mapping[str, Any], stored: Mapping[str, Any],
 
     `way_out` says what to do about it.
     """
-    found = list(stored_config.differences(ours, stored))
-    if found:
-        named = "; ".join(f"{name} {theirs!r}, not {mine!r}" for name, mine, theirs in found[:_MOST_NAMED])
-        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        raise UsageError(f"{workdir!r} belongs to a run with {named}{more}; {way_out}")
+    stored_config.require_same(workdir, ours, stored, way_out)

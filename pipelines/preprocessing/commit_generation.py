@@ -1,4 +1,4 @@
-"""The end of the graph: the ledger, the statistics, and last the manifest, which makes a generation data."""
+"""Commit a generation at the end of the graph: write the ledger, the statistics, and finally the manifest."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from pipelines.preprocessing.assemble_shards import Assembled, Assembly, SumFn
 from pipelines.preprocessing.marker import require_marker
+from pipelines.runner.beam_types import PCollection
 from pipelines.runner.metering import JOB, count, timed
 from shards.dataset import generations, ledger, manifest, removal
 from shards.dataset import location as dataset
@@ -31,7 +32,7 @@ from shards.storage.errors import UserError
 from shards.storage.randomness import digest
 
 REPORT = "report.json"
-"""What the last run did, in the data folder."""
+"""The name of the report of the last run, in the data folder."""
 
 _UNDROPPED = ".undropped"
 _LEDGER_LINES = 50_000
@@ -39,11 +40,11 @@ _LEDGER_LINES = 50_000
 
 @dataclass(frozen=True)
 class Commitment:
-    """What is committed beside the shards: digests of the config and the vocabulary, and what is dropped afterwards.
+    """What is committed with the shards: digests of the config and the vocabulary, and what is dropped afterwards.
 
-    `withdrawn` is the digest of the list of videos that were taken out when the job began. `undropped` are the ledgers
-    of generations whose objects in the per-video store an interrupted job did not drop. `marker` is the file of the
-    data folder that is there as long as the folder is.
+    `withdrawn` is the digest of the list of removed videos at the start of the job. `undropped` are the ledgers of
+    generations whose objects in the per-video store an interrupted job did not drop. `marker` is a file that exists as
+    long as the data folder does.
     """
 
     assembly: Assembly
@@ -57,80 +58,77 @@ class Commitment:
 
 
 class CommitGeneration(beam.PTransform):
-    """Packed tables of all videos of a run, and what was assembled of them -> the committed generation.
+    """Packed tables of all videos of a run, and the shards assembled from them -> the committed generation.
 
-    `known` are the kinds of outcome of listed videos that earlier generations hold, `not_tried` the reasons of those
-    that were not tried. Nothing is committed where no video is new.
+    `known` are the kinds of outcome of listed videos in earlier generations, `not_tried` the reasons for which videos
+    were not tried. Nothing is committed if no video is new.
     """
 
-    def __init__(
-        self, commitment: Commitment, assembled: Assembled, known: beam.PCollection, not_tried: beam.PCollection
-    ):
+    def __init__(self, commitment: Commitment, assembled: Assembled, known: PCollection, not_tried: PCollection):
         super().__init__()
         self.commitment, self.assembled, self.known, self.not_tried = commitment, assembled, known, not_tried
 
-    def expand(self, tables: beam.PCollection) -> beam.PCollection:
-        """The committed generation, if there is one."""
-        assembly, made = self.commitment.assembly, self.assembled
-        entries = tables | "Say how each ended" >> beam.Map(_entry, assembly.split)
-        empty = AsSingleton(entries | "Decide the parts of the ledger" >> beam.CombineGlobally(EmptyFn(assembly)))
+    def expand(self, tables: PCollection) -> PCollection:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Commit the generation, if there is one, and drop its videos from the per-video store."""
+        assembly, assembled = self.commitment.assembly, self.assembled
+        entries = tables | "Create ledger entries" >> beam.Map(_entry, assembly.split)
+        empty = AsSingleton(entries | "Compute the parts of the ledger" >> beam.CombineGlobally(EmptyFn(assembly)))
         written = (
             entries
-            | "Deal them to parts" >> beam.Map(lambda e, generation: (_part_of(e.id, generation.ledger), e), empty)
-            | "Bring each part together" >> beam.GroupByKey()
+            | "Assign entries to parts" >> beam.Map(lambda e, generation: (_part_of(e.id, generation.ledger), e), empty)
+            | "Group entries by part" >> beam.GroupByKey()
             | "Write the ledger" >> beam.ParDo(WriteLedger(assembly.out), empty)
         )
         items = entries | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
         committed = (
             tables.pipeline
-            | "Begin the commit" >> beam.Create([None], reshuffle=False)
+            | "Start the commit" >> beam.Create([None], reshuffle=False)
             | "Write the manifest last"
             >> beam.ParDo(
                 WriteManifest(self.commitment),
                 empty,
-                AsIter(made.shards),
-                AsIter(made.remainder),
-                AsSingleton(made.sums),
+                AsIter(assembled.shards),
+                AsIter(assembled.remainder),
+                AsSingleton(assembled.sums),
                 AsSingleton(items),
                 AsIter(written),
-                AsDict(self.known | "Count the known" >> beam.combiners.Count.PerElement()),
-                AsDict(self.not_tried | "Count what was not tried" >> beam.combiners.Count.PerElement()),
-                AsSingleton(made.text_taken),
-                AsSingleton(made.text_packed),
+                AsDict(self.known | "Count known videos" >> beam.combiners.Count.PerElement()),
+                AsDict(self.not_tried | "Count untried videos" >> beam.combiners.Count.PerElement()),
+                AsSingleton(assembled.text_used),
+                AsSingleton(assembled.text_packed),
             )
         )
         if not self.commitment.keep_segments:
             self._drop(entries, committed)
         return committed
 
-    def _drop(self, entries: beam.PCollection, committed: beam.PCollection) -> None:
-        """Remove the objects of videos that a generation holds; those that wait to be packed stay."""
-        waited = {video for video, _, _ in self.commitment.assembly.waiting}
+    def _drop(self, entries: PCollection, committed: PCollection) -> None:
+        """Remove the objects of packed videos from the per-video store, except videos with pending segments."""
+        pending = {video for video, _, _ in self.commitment.assembly.pending}
         earlier = (
             entries.pipeline
-            | "Name the ledgers of what was not dropped"
-            >> beam.Create(list(self.commitment.undropped), reshuffle=False)
-            | "Read them" >> beam.FlatMap(ledger.read_part)
+            | "List ledgers of undropped videos" >> beam.Create(list(self.commitment.undropped), reshuffle=False)
+            | "Read these ledgers" >> beam.FlatMap(ledger.read_part)
         )
         dropped = (
             (
-                entries | "Name the videos" >> beam.Map(lambda entry: entry.id),
-                earlier | "Name their videos" >> beam.Map(lambda entry: entry.id),
-                entries.pipeline | "Name what waited" >> beam.Create(sorted(waited), reshuffle=False),
+                entries | "Ids of new videos" >> beam.Map(lambda entry: entry.id),
+                earlier | "Ids of undropped videos" >> beam.Map(lambda entry: entry.id),
+                entries.pipeline | "Ids of pending videos" >> beam.Create(sorted(pending), reshuffle=False),
             )
-            | "What can be dropped" >> beam.Flatten()
+            | "All ids to drop" >> beam.Flatten()
             | "Drop packed videos" >> beam.ParDo(DropVideo(self.commitment), AsIter(committed))
-            | "Count the dropped" >> beam.combiners.Count.Globally()
+            | "Count dropped videos" >> beam.combiners.Count.Globally()
         )
         _ = (
             entries.pipeline
-            | "Begin the end" >> beam.Create([None], reshuffle=False)
-            | "Note that all are dropped" >> beam.ParDo(NoteDropped(self.commitment), AsSingleton(dropped))
+            | "Start the cleanup" >> beam.Create([None], reshuffle=False)
+            | "Record that all are dropped" >> beam.ParDo(NoteDropped(self.commitment), AsSingleton(dropped))
         )
 
 
 def entry_of(table: VideoTable, split: str) -> Entry:
-    """The line of the ledger for a video."""
+    """Return the ledger entry of a video."""
     return Entry(
         id=table.id,
         outcome=table.outcome,
@@ -156,13 +154,13 @@ def _part_of(video_id: str, parts: int) -> int:
 
 
 class EmptyFn(beam.CombineFn):
-    """Entries -> the generation that they belong to, without shards: how many parts its ledger has, and its tag."""
+    """Entries -> their generation without shards: the number of parts of its ledger, and its tag."""
 
     def __init__(self, assembly: Assembly):
         self.assembly = assembly
 
     def create_accumulator(self) -> tuple[int, int]:
-        """No entry."""
+        """Return the sum of no entries."""
         return 0, 0
 
     def add_input(self, total: tuple[int, int], entry: Entry) -> tuple[int, int]:
@@ -176,15 +174,15 @@ class EmptyFn(beam.CombineFn):
         return sum(counts), sum(contents) % (1 << 64)
 
     def extract_output(self, total: tuple[int, int]) -> Generation:
-        """The generation."""
-        count, content = total
+        """Return the generation."""
+        entries, content = total
         tag = f"{content:016x}"[:6]
-        ours, parts = self.assembly, math.ceil(count / _LEDGER_LINES)
-        return Generation(ours.number, ours.split, 0, 0, [], took=list(ours.took), ledger=parts, tag=tag)
+        assembly, parts = self.assembly, math.ceil(entries / _LEDGER_LINES)
+        return Generation(assembly.number, assembly.split, 0, 0, [], took=list(assembly.took), ledger=parts, tag=tag)
 
 
 class WriteLedger(beam.DoFn):
-    """(number, entries) -> number: one part of the ledger, in the order of ids; at least one part in all."""
+    """(number, entries) -> number: write one part of the ledger, sorted by id."""
 
     def __init__(self, out: str):
         self.out = out
@@ -199,15 +197,15 @@ class WriteLedger(beam.DoFn):
 
 
 class ItemsFn(SumFn):
-    """Entries of a ledger -> their sums."""
+    """Entries of a ledger -> the sum of their statistics."""
 
-    def add_input(self, total: Sums, one: Entry) -> Sums:
-        """Add one entry."""
+    def add_input(self, total: Sums, one: Any) -> Sums:
+        """Add one `Entry`."""
         return total.add(Sums.of_items([one]))
 
 
 class WriteManifest(beam.DoFn):
-    """Nothing -> the committed generation, or nothing if no video is new; leaves a report of the run in any case."""
+    """None -> the committed generation, or nothing if no video is new; writes a report of the run in any case."""
 
     def __init__(self, commitment: Commitment):
         self.commitment = commitment
@@ -223,41 +221,41 @@ class WriteManifest(beam.DoFn):
         parts: Iterable[int],
         known: dict[str, int],
         not_tried: dict[str, int],
-        text_taken: dict[str, int],
+        text_used: dict[str, int],
         text_packed: dict[str, Counter[str]],
     ) -> Iterator[Generation]:
-        """Commit; a repeated call changes nothing. Raises `UserError` if another job was faster."""
+        """Commit; a repeated call changes nothing. Raises `UserError` if another job has changed the folder."""
         require_marker(self.commitment.marker)
-        ours, out = self.commitment.assembly, self.commitment.assembly.out
-        # The parts of the ledger are waited for.
-        _ = list(parts)
+        assembly, out = self.commitment.assembly, self.commitment.assembly.out
+        # Reading this side input waits for the parts of the ledger.
+        list(parts)
         with timed("commit-generation"):
             if empty.ledger:
                 if removal.withdrawn_digest(out) != self.commitment.withdrawn:
-                    raise UserError("videos were taken out while the job ran; run the same command again")
+                    raise UserError("videos were removed while the job ran; run the same command again")
                 written = sorted(shards, key=lambda shard: shard.name)
                 generation = dataclasses.replace(
                     empty,
                     videos=sum(n for (kind, _), n in item_sums.outcomes.items() if kind == Kind.DONE.value),
-                    segments=sum(shard.examples for shard in written) * ours.packing.segments_per_example,
+                    segments=sum(shard.examples for shard in written) * assembly.packing.segments_per_example,
                     shards=written,
-                    text=dict(text_taken),
+                    text=dict(text_used),
                     remainder=sorted([run.video_id, run.first, run.stop] for run in remainder),
                 )
                 self._commit(generation, Sums().add(item_sums).add(shard_sums))
                 yield generation
-            # A job that was interrupted after its commit may have left this to the next.
+            # A job that was interrupted after its commit leaves this to the next.
             if committed := manifest.find(out):
                 generations.sweep(out, committed, committed.next_number() - 1)
                 card.write(dataset.open_data(out))
             write_report(out, item_sums, known, not_tried, text_packed)
 
     def _commit(self, generation: Generation, sums: Sums) -> None:
-        ours, out = self.commitment.assembly, self.commitment.assembly.out
+        assembly, out = self.commitment.assembly, self.commitment.assembly.out
         filesystem.put_bytes(generation_stats_path(out, generation), sums.to_json().encode())
         if not self.commitment.keep_segments:
             filesystem.put_bytes(_undropped_path(out, generation.number), b"")
-        size = ours.packing.segments_per_example
+        size = assembly.packing.segments_per_example
         generations.commit(out, generation, size, self.commitment.config, self.commitment.tokenizer)
         count(JOB, "generations")
 
@@ -265,7 +263,7 @@ class WriteManifest(beam.DoFn):
 def write_report(
     out: str, items: Sums, known: dict[str, int], not_tried: dict[str, int], text: dict[str, Counter[str]]
 ) -> None:
-    """Leave word of what a run did, for the command that started it, if it waits, and for people."""
+    """Write the report of a run, which the command prints if it waits for the job."""
     report = {
         "known": known,
         "not_tried": not_tried,
@@ -277,57 +275,57 @@ def write_report(
 
 
 class ReportRun(beam.PTransform):
-    """Packed tables of the videos of a run that makes no shards -> its report."""
+    """Packed tables of the videos of a run without shards -> its report."""
 
-    def __init__(self, out: str, known: beam.PCollection, not_tried: beam.PCollection):
+    def __init__(self, out: str, known: PCollection, not_tried: PCollection):
         super().__init__()
         self.out, self.known, self.not_tried = out, known, not_tried
 
-    def expand(self, tables: beam.PCollection) -> beam.PCollection:
-        """The report is written."""
+    def expand(self, tables: PCollection) -> PCollection:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Write the report."""
         out = self.out
         items = (
             tables
-            | "Say how each ended" >> beam.Map(_entry, "")
+            | "Create ledger entries" >> beam.Map(_entry, "")
             | "Sum up the outcomes" >> beam.CombineGlobally(ItemsFn())
         )
         return items | "Write the report" >> beam.Map(
             lambda items, known, not_tried: write_report(out, items, known, not_tried, {}),
-            AsDict(self.known | "Count the known" >> beam.combiners.Count.PerElement()),
-            AsDict(self.not_tried | "Count what was not tried" >> beam.combiners.Count.PerElement()),
+            AsDict(self.known | "Count known videos" >> beam.combiners.Count.PerElement()),
+            AsDict(self.not_tried | "Count untried videos" >> beam.combiners.Count.PerElement()),
         )
 
 
 class DropVideo(beam.DoFn):
-    """id -> id: the video's object goes, unless some of its segments wait to be packed."""
+    """id -> id: remove the video's object, unless some of its segments are pending."""
 
     def __init__(self, commitment: Commitment):
         self.commitment = commitment
 
     def start_bundle(self) -> None:
-        """What waits is read when the manifest is written."""
-        self.waiting: frozenset[str] | None = None
+        """Forget the pending videos: they are read from the committed manifest."""
+        self.pending: frozenset[str] | None = None
 
     def process(self, video_id: str, committed: Iterable[Generation]) -> Iterator[str]:
-        """Drop one object. The side input is waited for."""
+        """Drop one object, after the commit: the side input delays this stage."""
         out = self.commitment.assembly.out
-        if self.waiting is None:
+        if self.pending is None:
             current = manifest.find(out)
             runs = (run for split in (current.splits() if current else []) for run in waiting_runs(current, split))
-            self.waiting = frozenset(run.video_id for run in runs)
-        if video_id not in self.waiting:
+            self.pending = frozenset(run.video_id for run in runs)
+        if video_id not in self.pending:
             VideoStore(out).remove(video_id)
             yield video_id
 
 
 class NoteDropped(beam.DoFn):
-    """Nothing -> nothing: forget that there is something to drop, and drop the packed text."""
+    """None -> nothing: remove the markers of undropped generations, and the packed text."""
 
     def __init__(self, commitment: Commitment):
         self.commitment = commitment
 
     def process(self, _: None, dropped: int) -> None:
-        """Remove the notes and the text. The side input is waited for."""
+        """Remove the markers and the text, after all videos: the side input delays this stage."""
         out = self.commitment.assembly.out
         TextStore(out).drop(self.commitment.text_sources)
         for number in undropped(out):
@@ -335,7 +333,7 @@ class NoteDropped(beam.DoFn):
 
 
 def undropped(out: str) -> list[int]:
-    """The numbers of the generations whose objects in the per-video store an interrupted job did not drop."""
+    """Return the numbers of the generations whose objects in the per-video store an interrupted job did not drop."""
     paths = filesystem.list_files(out, _UNDROPPED)
     return [int(path.rpartition("/")[2].removesuffix(_UNDROPPED)[1:]) for path in paths]
 

@@ -1,33 +1,36 @@
-"""What a job will cost: the cost of a sample times the number of videos, and prices where they are known."""
+"""Estimate the cost of a job from the cost of a sample, the number of videos, and known prices."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from shards.storage.errors import UsageError
 
 WRITES_PER_VIDEO = 1
-"""Objects that the job creates for a video (operations of class A): its segments, or its outcome."""
+"""Objects that the job creates per video (class A operations): its segments, or its outcome."""
 
 READS_PER_VIDEO = 4
-"""Requests around that object (class B): lookups when it is created and on a retry, and its header for packing."""
+"""Requests for that object (class B operations): lookups before it is created and on retries, and its header."""
 
 READS_PER_EXAMPLE = 1.5
-"""Reads when a shard is written (class B): one for each video that an example shows, most of them show one or two."""
+"""Reads when a shard is written (class B operations): one per video of an example; most examples have one or two."""
 
 SHUFFLE_BYTES_PER_VIDEO = 2 * 4096
-"""A video goes through two shuffles as a reference: its id, the lengths of its segments, and a digest."""
+"""A video is shuffled twice, as a reference: its id, the lengths of its segments, and a digest."""
 
 CORES_PER_WORKER = 4
-"""Of the machine type in docs/dataflow.md, n2-standard-4."""
+"""Cores of the machine type in docs/dataflow.md, n2-standard-4."""
 
 BOOT_DISK_GIGABYTES = 25.0
-"""The disk of a worker for system, image and logs: Dataflow's default for batch jobs that use its shuffle service
+"""Disk of a worker for system, image and logs: Dataflow's default for batch jobs that use its shuffle service
 (cloud.google.com/dataflow/docs/shuffle-for-batch)."""
 
 START_HOURS = 3 / 60
-"""From the request for a machine until it works: its start and the pull of the image. An estimate, not measured."""
+"""Time from the request for a machine until it works, to start and to pull the image. An estimate, not measured."""
 
 _HOURS_A_MONTH = 730
 _OPERATIONS_OF_A_PRICE = 10_000
@@ -35,25 +38,25 @@ _OPERATIONS_OF_A_PRICE = 10_000
 
 @dataclass(frozen=True)
 class Prices:
-    """What a dry run multiplies its figures with; the currency is whatever the prices are in."""
+    """Prices for the estimate of a dry run, in any currency."""
 
     core_hour_price: float | None = None
     """Price of one core for one hour."""
     gb_month_price: float | None = None
     """Price of storing one gigabyte for one month."""
     class_a_price: float | None = None
-    """Price of 10,000 operations of class A (writes) in the bucket."""
+    """Price of 10,000 class A operations (writes) in the bucket."""
     class_b_price: float | None = None
-    """Price of 10,000 operations of class B (reads) in the bucket."""
+    """Price of 10,000 class B operations (reads) in the bucket."""
     shuffle_gb_price: float | None = None
-    """Price of one gigabyte that goes through Dataflow's shuffle."""
+    """Price of one gigabyte processed by Dataflow's shuffle."""
     disk_gb_month_price: float | None = None
     """Price of one gigabyte of a worker's disk for one month."""
-    save_cost: str | None = None
+    save_cost: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the estimate of a dry run to this file, as JSON."""
 
     def check(self) -> None:
-        """Raises `UsageError` for a price below zero."""
+        """Raise `UsageError` for a negative price."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "save_cost" and value is not None and value < 0:
@@ -62,10 +65,10 @@ class Prices:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What so many videos will cost; prices are None where they were not given.
+    """The estimated cost of a number of videos; totals without known prices are `None`.
 
-    `download_hours` is the time that one core waits which downloads the videos one after another; cores are paid for
-    while they wait, so `compute_price` includes it. `disk_gigabytes` is what one worker needs.
+    `download_hours` is the time that one core would wait if it downloaded the videos one after another; waiting cores
+    are paid for, so `compute_price` includes it. `disk_gigabytes` is the disk size that one worker needs.
     """
 
     videos: int
@@ -83,18 +86,18 @@ class Estimate:
     disk_price: float | None
 
     def hours(self, cores: int) -> float:
-        """How long the job takes on so many cores, the start of the machines included."""
+        """Return the duration of the job on a number of cores, in hours, including the start of the machines."""
         return (self.core_hours + self.download_hours) / cores + START_HOURS
 
     def days_of_downloads(self, per_day: int, addresses: int) -> float:
-        """How long the downloads take at so many a day from each address."""
+        """Return the duration of the downloads in days, with `per_day` downloads from each address."""
         return self.videos / (per_day * addresses)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a sample: videos, seconds of CPU, bytes of segments, examples that they fill, seconds of waiting for
-    downloads, and bytes of the largest media file."""
+    """The cost of a sample: videos, CPU seconds, bytes of segments, examples, seconds of waiting for downloads, and
+    bytes of the largest media file."""
 
     videos: int
     cpu_seconds: float
@@ -104,7 +107,7 @@ class Cost:
     largest_media_bytes: int = 0
 
     def for_videos(self, count: int, prices: Prices) -> Estimate:
-        """The cost of `count` videos like those of the sample."""
+        """Return the estimated cost of `count` videos like those of the sample."""
         share = count / max(self.videos, 1)
         core_hours, download_hours = self.cpu_seconds * share / 3600, self.download_seconds * share / 3600
         gigabytes, shuffle = self.segment_bytes * share / 1e9, SHUFFLE_BYTES_PER_VIDEO * count / 1e9
@@ -133,11 +136,15 @@ class Cost:
 
 
 def start_core_hours(cores: int) -> float:
-    """What so many cores cost before they work."""
+    """Return the core-hours that a number of cores take to start."""
     return cores * START_HOURS
 
 
 def _priced(*amounts: tuple[float, float | None]) -> float | None:
-    """The sum of amounts times their prices; None if one is not known."""
-    prices = [price for _, price in amounts]
-    return None if None in prices else sum(amount * price for amount, price in amounts)
+    """Return the sum of amounts times their prices, or `None` if a price is not known."""
+    total = 0.0
+    for amount, price in amounts:
+        if price is None:
+            return None
+        total += amount * price
+    return total

@@ -1,7 +1,7 @@
-"""What the whole job will cost, from a sample that is really processed.
+"""Estimate the cost of a whole job by processing a sample of its videos.
 
-Nothing is kept. The sample's filter funnel and its cost per video give the time of cores and downloads, storage,
-requests, shuffle and disk of any number of videos, and money where the prices are known.
+Nothing is written to the data folder. The sample's filter funnel and cost per video determine compute and download
+time, storage, requests, shuffle and disk for any number of videos, and their prices if known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.table import Table
 from ingest.raw import RawVideo
 from pipelines.extraction.decoding import Extractor
 from pipelines.preprocessing.cost import Cost, Estimate, start_core_hours
-from pipelines.preprocessing.extract_videos import Fetch
+from pipelines.preprocessing.fetch_videos import Fetch
 from pipelines.preprocessing.graph import extraction_of
 from pipelines.preprocessing.listing import ListedVideo, Source, list_of
 from shards.inspection.plain_table import PlainTable
@@ -39,7 +39,7 @@ _ADDRESSES = (1, 16, 256)
 
 
 def report(options: PreprocessOptions, console: Console) -> int:
-    """Process a sample of the list, print the funnel and the cost of all videos; returns the exit status."""
+    """Process a sample of the list, print its funnel and the estimated costs, and return the exit status."""
     listed, sample = sampled(list_of(options).read(), options.video.seed)
     outcomes, cost = measure(sample, options)
     funnel = PlainTable("outcome", "videos", title=f"a sample of {len(sample)} of {listed} videos")
@@ -56,7 +56,7 @@ def report(options: PreprocessOptions, console: Console) -> int:
 
 
 def costs_table(estimates: list[Estimate], per_day: int | None) -> Table:
-    """A column for each estimate; `per_day` is the limit of downloads from each address, if there is one."""
+    """Return a table with a column per estimate; `per_day` is the limit of downloads from each address, if any."""
     table = PlainTable("", *(f"{e.videos:,} videos" for e in estimates), title="cost at this rate")
 
     def add(label: str, *values: str) -> None:
@@ -66,18 +66,18 @@ def costs_table(estimates: list[Estimate], per_day: int | None) -> Table:
     add("hours of waiting for downloads, one after another", *(f"{e.download_hours:,.2f}" for e in estimates))
     add(f"hours on {_listed(_CORES)} cores", *(_joined(e.hours(cores) for cores in _CORES) for e in estimates))
     starts = _joined(start_core_hours(cores) for cores in _CORES)
-    add("of these core-hours of machine start", *(starts for _ in estimates))
+    add("core-hours of these for machine start", *(starts for _ in estimates))
     if per_day is not None:
-        label = f"days at {per_day:,} downloads a day from {_listed(_ADDRESSES)} addresses"
+        label = f"days at {per_day:,} downloads per day from {_listed(_ADDRESSES)} addresses"
         add(label, *(_joined(e.days_of_downloads(per_day, n) for n in _ADDRESSES) for e in estimates))
     add("GB of shards", *(f"{e.gigabytes:,.2f}" for e in estimates))
     add("writes in the bucket", *(f"{e.writes:,.0f}" for e in estimates))
     add("reads in the bucket", *(f"{e.reads:,.0f}" for e in estimates))
     add("GB of shuffle", *(f"{e.shuffle_gigabytes:,.2f}" for e in estimates))
-    add("GB of disk for each worker", *(f"{e.disk_gigabytes:,.1f}" for e in estimates))
+    add("GB of disk per worker", *(f"{e.disk_gigabytes:,.1f}" for e in estimates))
     prices = {
         "compute": "compute_price",
-        "storage a month": "storage_price_a_month",
+        "storage per month": "storage_price_a_month",
         "requests": "operations_price",
         "shuffle": "shuffle_price",
         "disks": "disk_price",
@@ -97,14 +97,14 @@ def _joined(values: Iterable[float]) -> str:
 
 
 def sampled(videos: Iterable[ListedVideo], seed: int) -> tuple[int, list[ListedVideo]]:
-    """How many videos are listed, repeated ones too, and those with the smallest hashes of their ids."""
+    """Return the number of listed videos, including repeated ones, and those with the smallest hashes of their ids."""
     count = 0
     smallest: dict[str, tuple[bytes, str, ListedVideo]] = {}
     for video in videos:
         count += 1
         smallest[video.id] = (digest(seed, "sample", video.id), video.id, video)
         if len(smallest) > 64 * SAMPLE_VIDEOS:
-            smallest = {kept[1]: kept for kept in _smallest(smallest.values())}
+            smallest = {entry[1]: entry for entry in _smallest(smallest.values())}
     return count, [video for _, _, video in _smallest(smallest.values())]
 
 
@@ -113,7 +113,7 @@ def _smallest(entries: Iterable[tuple[bytes, str, ListedVideo]]) -> list[tuple[b
 
 
 def measure(sample: list[ListedVideo], options: PreprocessOptions) -> tuple[Counter[tuple[str, str]], Cost]:
-    """Outcomes by (kind, name), and the cost, of really processing the sample."""
+    """Process the sample and return its outcomes by (kind, name), and its cost."""
     outcomes: Counter[tuple[str, str]] = Counter()
     cpu, waited, size, segments, largest, tried = 0.0, 0.0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as scratch:

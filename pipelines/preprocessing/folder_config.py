@@ -1,4 +1,4 @@
-"""The config.json of a data folder: read as data, so that nothing in it names code to import or a file to open."""
+"""Read the config.json of a data folder as untrusted data, which cannot name code to import or files to open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SEGMENTS_PER_EXAMPLE = 100
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """The config of a data folder: all `values` as stored, and the ones that another job of the folder reads."""
+    """The config of a data folder: all `values` as stored, and the parsed values that other jobs need."""
 
     values: dict[str, Any]
     filters: FilterConfig
@@ -29,15 +29,14 @@ class FolderConfig:
 
 
 def read(data: str) -> FolderConfig:
-    """The config of a data folder.
+    """Return the config of a data folder.
 
     Raises `UsageError` without one, and `UserError` for one that is damaged or of an earlier version.
     """
     path = filesystem.join(data, CONFIG_NAME)
-    content = filesystem.read_existing(path)
-    if content is None:
-        raise UsageError(f"{data!r} holds no {CONFIG_NAME}; give the folder that preprocess created")
-    values = stored_config.parse(content, path)
+    values = stored_config.read(data)
+    if values is None:
+        raise UsageError(f"{data!r} has no {CONFIG_NAME}; give the folder that preprocess created")
     video = values.get("video")
     if not isinstance(video, dict):
         raise UserError(f"{path!r} is damaged: 'video' is {video!r}, not an object; restore it")
@@ -62,16 +61,16 @@ def read(data: str) -> FolderConfig:
         raise UserError(f"{path!r} is damaged: {' '.join(str(error).split())[:160]}; restore it") from None
 
 
-def embedder(stored: str, given: str | None) -> str:
-    """The image embedder to load for a folder whose config names `stored`, where the command line names `given`.
+def embedder(stored: str, requested: str | None) -> str:
+    """Return the image embedder to load for a folder whose config names `stored`; the command line names `requested`.
 
-    A folder is data, so a stored name loads only what needs no file, address or module. Raises `UsageError` for any
-    other that is not given on the command line as well; files are compared by their digest.
+    A folder is untrusted data, so a stored name alone loads no file, address or module. Raises `UsageError` for such an
+    embedder unless the command line names it as well; files are compared by their digest.
     """
-    if given is not None:
-        if stored not in (given, VideoConfig(embedder=given).embedder_digest):
-            raise UsageError(f"--embedder {given!r} is not the one that the folder was created with, {stored!r}")
-        return given
+    if requested is not None:
+        if stored not in (requested, VideoConfig(embedder=requested).embedder_digest):
+            raise UsageError(f"--embedder {requested!r} is not the one that the folder was created with, {stored!r}")
+        return requested
     if stored not in (PERCEPTUAL, NO_EMBEDDER):
         raise UsageError(
             f"the folder was created with the embedder {stored!r}, which is not loaded because a data folder names it; "
@@ -88,13 +87,15 @@ def _filters(stored: object) -> FilterConfig:
         raise ValueError(f"'filters' has the unknown rule {min(unknown)!r}")
     categories = stored.get("excluded_categories", [])
     if not isinstance(categories, list) or not all(isinstance(category, str) for category in categories):
-        raise TypeError("'excluded_categories' is not a list of texts")
-    thresholds = {name: _number(stored, name) for name in names & stored.keys() - {"excluded_categories"}}
+        raise TypeError("'excluded_categories' is not a list of strings")
+    thresholds: dict[str, Any] = {
+        name: _number(stored, name) for name in names & stored.keys() - {"excluded_categories"}
+    }
     return FilterConfig(**thresholds, excluded_categories=tuple(categories))
 
 
 def _number(stored: object, name: str) -> float | None:
-    """A finite number or None by its name in an object."""
+    """Return the value of a name in a JSON object, which must be a finite number or null."""
     if not isinstance(stored, dict):
         raise TypeError(f"{stored!r} is not an object")
     value = stored[name]

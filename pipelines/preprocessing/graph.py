@@ -1,6 +1,6 @@
-"""The job as one Beam graph, the same on every runner: from the list of videos to the manifest.
+"""Build the preprocessing job as one Beam graph, from the list of videos to the manifest, for any runner.
 
-The size of the graph and what is read to build it do not depend on the number of videos.
+Neither the size of the graph nor the data read to build it depends on the number of videos.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import uuid
 
 import apache_beam as beam
 
+from ingest.config import VideoConfig
 from pipelines.preprocessing.assemble_shards import AssembleShards, Assembly
 from pipelines.preprocessing.commit_generation import CommitGeneration, Commitment, ReportRun, undropped
-from pipelines.preprocessing.extract_videos import DownloadVideos, Extraction, ExtractVideos
+from pipelines.preprocessing.extract_videos import DownloadVideos, ExtractVideos
+from pipelines.preprocessing.fetch_videos import Extraction
 from pipelines.preprocessing.listing import list_of
 from pipelines.preprocessing.mix_text import MixText, TextMixture, list_pieces
 from pipelines.preprocessing.options import PreprocessOptions
 from pipelines.preprocessing.replay_rules import Replay, ReplayRules
 from pipelines.preprocessing.select_videos import ReadCommitted, SelectVideos
+from pipelines.runner.beam_types import PCollection
 from pipelines.runner.data_folder import vocabulary_of
 from shards.dataset import ledger, manifest, removal, text_store
 from shards.dataset.generations import waiting_runs
@@ -32,16 +35,16 @@ from shards.tokenizer_file import TOKENIZER_NAME
 
 
 def build(pipeline: beam.Pipeline, options: PreprocessOptions, config: str) -> None:
-    """Add the stages of the job that `options` name; `config` is the digest of how segments are made."""
+    """Add the stages that `options` request; `config` is the digest of the configuration of the segments."""
     committed = manifest.find(options.out)
     ledgers = ledgers_of(options.out, committed)
     if options.stage == "assemble":
-        tables = pipeline | "Read what is committed" >> ReadCommitted(options.out, config, ledgers)
-        nothing = pipeline | "No list" >> beam.Create([], reshuffle=False)
-        _assemble(tables, nothing, nothing, options, config, committed)
+        tables = pipeline | "Read committed videos" >> ReadCommitted(options.out, config, ledgers)
+        empty = pipeline | "No list" >> beam.Create([], reshuffle=False)
+        _assemble(tables, empty, empty, options, config, committed)
         return
-    selecting = SelectVideos(list_of(options), options.blocklist, ledgers, options.retry_failed)
-    videos, known = pipeline | "Select videos" >> selecting
+    select = SelectVideos(list_of(options), options.blocklist, ledgers, options.retry_failed)
+    videos, known = pipeline | "Select videos" >> select
     extraction = extraction_of(options, config)
     if options.stage == "download":
         tables, not_tried = videos | "Download videos" >> DownloadVideos(extraction)
@@ -54,21 +57,21 @@ def build(pipeline: beam.Pipeline, options: PreprocessOptions, config: str) -> N
 
 
 def build_refiltered(pipeline: beam.Pipeline, options: PreprocessOptions, config: str, replay: Replay) -> None:
-    """Add the stages that make a new data folder from the kept segments of another, under other thresholds."""
+    """Add the stages that create a data folder from the stored segments of another one, with other thresholds."""
     tables = pipeline | "Replay the rules" >> ReplayRules(replay, options.out, config, options.split)
-    nothing = pipeline | "No list" >> beam.Create([], reshuffle=False)
-    _assemble(tables, nothing, nothing, options, config, manifest.find(options.out))
+    empty = pipeline | "No list" >> beam.Create([], reshuffle=False)
+    _assemble(tables, empty, empty, options, config, manifest.find(options.out))
 
 
 def _assemble(
-    tables: beam.PCollection,
-    known: beam.PCollection,
-    not_tried: beam.PCollection,
+    tables: PCollection,
+    known: PCollection,
+    not_tried: PCollection,
     options: PreprocessOptions,
     config: str,
     committed: Manifest | None,
 ) -> None:
-    """From the tables of videos to a committed generation."""
+    """Add the stages from the tables of videos to a committed generation."""
     assembly = assembly_of(options, config, committed)
     mixture = mixture_of(options, committed)
     with_segments = tables | "Keep videos with segments" >> beam.Filter(
@@ -89,7 +92,7 @@ def _assemble(
 
 
 def ledgers_of(out: str, committed: Manifest | None) -> tuple[str, ...]:
-    """The files that say how videos ended in all generations, and which were taken out."""
+    """Return the paths of the ledgers of all generations and of removed videos."""
     paths = [path for g in (committed.generations if committed else []) for path in ledger.parts_of(out, g)]
     removals = ledger.removals_path(out)
     return tuple(paths + ([removals] if committed and filesystem.exists(removals) else []))
@@ -102,7 +105,7 @@ def _undropped_ledgers(out: str, committed: Manifest | None) -> tuple[str, ...]:
 
 
 def assembly_of(options: PreprocessOptions, config: str, committed: Manifest | None) -> Assembly:
-    """The generation that a command makes after those that are committed."""
+    """Return the generation that a command adds to the committed ones."""
     split, rules = options.split, options.group_rules
     packing = Packing(
         options.video.seed,
@@ -123,16 +126,16 @@ def assembly_of(options: PreprocessOptions, config: str, committed: Manifest | N
 
 
 def mixture_of(options: PreprocessOptions, committed: Manifest | None) -> TextMixture | None:
-    """The corpora that a command names. Raises `UserError` for one without files."""
+    """Return the text corpora that a command requests. Raises `UserError` for a corpus without files."""
     if not options.text.text:
         return None
-    words = filesystem.join(options.out, TOKENIZER_NAME)
-    pieces = list_pieces(options.text, words, options.video.seed)
-    return TextMixture(options.out, words, options.video.seed, options.text, pieces, text_store.used(committed))
+    tokenizer = filesystem.join(options.out, TOKENIZER_NAME)
+    pieces = list_pieces(options.text, tokenizer, options.video.seed)
+    return TextMixture(options.out, tokenizer, options.video.seed, options.text, pieces, text_store.used(committed))
 
 
 def extraction_of(options: PreprocessOptions, config: str) -> Extraction:
-    """How a command fetches and extracts videos."""
+    """Return how a command fetches and extracts videos."""
     return Extraction(
         options.out,
         _for_workers(options),
@@ -147,8 +150,8 @@ def extraction_of(options: PreprocessOptions, config: str) -> Extraction:
     )
 
 
-def _for_workers(options: PreprocessOptions):
-    """The config with the vocabulary where every worker finds it: workers elsewhere have no local files."""
+def _for_workers(options: PreprocessOptions) -> VideoConfig:
+    """Return the config with a tokenizer that every worker can read: remote workers have no local files."""
     if not filesystem.is_remote(options.out):
         return options.video
     return dataclasses.replace(options.video, tokenizer=filesystem.join(options.out, TOKENIZER_NAME))

@@ -1,8 +1,7 @@
-"""The main job: the graph of the stages that a command names, run to its end, and how its videos ended."""
+"""Run the preprocessing job and report the outcomes of its videos."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 from rich.console import Console
@@ -18,13 +17,12 @@ from pipelines.preprocessing.marker import require_marker
 from pipelines.preprocessing.mix_text import described
 from pipelines.preprocessing.options import BeamFlags, PreprocessOptions
 from pipelines.preprocessing.status_report import note_start
-from pipelines.runner import beam_flags
-from pipelines.runner.data_folder import keep_log, log_path
+from pipelines.runner import beam_flags, data_folder
 from pipelines.runner.execution import new_pipeline, prepare_workers, run_to_end
 from pipelines.runner.progress import StoreProgress
 from shards.dataset import location as dataset
 from shards.dataset import manifest
-from shards.dataset.manifest import lock_path
+from shards.dataset.manifest import Manifest
 from shards.inspection import stats
 from shards.outcomes import Kind, Outcome
 from shards.storage import filesystem
@@ -33,15 +31,15 @@ from shards.storage.stored_config import CONFIG_NAME
 
 
 def run(options: PreprocessOptions, flags: BeamFlags) -> int:
-    """Do the job and return the exit status."""
+    """Run the job and return the exit status."""
     beam_options = beam_flags.beam_options(flags)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     if options.stage != "assemble":
         check_config(options.video)
         embedders.load(options.video.embedder)
     prepare_workers(beam_options)
-    if options.stage != "assemble" and not filesystem.is_remote(options.ids or options.videos or options.raw):
-        # One look at the list: a mistake in its name is better told now.
+    if options.stage != "assemble" and not filesystem.is_remote(options.ids or options.videos or options.raw or ""):
+        # Reading the first entry reports a wrong name before the job starts.
         next(list_of(options).read())
     for note in notes_of(options):
         console.print(f"note: {note}")
@@ -49,33 +47,26 @@ def run(options: PreprocessOptions, flags: BeamFlags) -> int:
         from pipelines.preprocessing import dry_run
 
         return dry_run.report(options, console)
-    filesystem.make_folder(options.out)
-    with _alone(options.out):
-        keep_log(log_path(options.out))
-        filesystem.remove_temporary_files(options.out)
+    # In a bucket no lock is needed: every object is written with a precondition.
+    with data_folder.opened(options.out, lock=not filesystem.is_remote(options.out)):
         config = commit_config(options)
         note_start(options.out, options.command)
-        pipeline = new_pipeline(beam_options, log_path(options.out), options.job)
+        pipeline = new_pipeline(beam_options, data_folder.log_path(options.out), options.job)
         graph.build(pipeline, options, config)
         with StoreProgress(options.out, console) as progress:
             try:
-                ended = run_to_end(pipeline, progress.tick, console)
+                finished = run_to_end(pipeline, progress.tick, console)
             except UserError:
-                # If the folder itself is gone, the file that could not be accessed first says little.
+                # If the folder itself is gone, report that instead of the first file that could not be accessed.
                 require_marker(filesystem.join(options.out, CONFIG_NAME))
                 raise
-        return summarize(options, console) if ended else 0
-
-
-def _alone(out: str) -> contextlib.AbstractContextManager:
-    """Keep other jobs off a folder on this machine; in a bucket every object has its precondition instead."""
-    return contextlib.nullcontext() if filesystem.is_remote(out) else filesystem.exclusive(lock_path(out))
+        return summarize(options, console) if finished else 0
 
 
 def summarize(options: PreprocessOptions, console: Console) -> int:
-    """Print how the videos of the run ended and the totals of the folder.
+    """Print the outcomes of the run's videos and the totals of the folder.
 
-    Raises `UserError` if videos were not tried, or if none ever became segments.
+    Raises `UserError` if videos were not tried, or if the folder has no video with segments.
     """
     report = json.loads(filesystem.read_bytes(filesystem.join(options.out, REPORT)))
     known, new = sum(report["known"].values()), sum(count for _, _, count in report["outcomes"])
@@ -88,24 +79,23 @@ def summarize(options: PreprocessOptions, console: Console) -> int:
             console.print(f"{count} {kind}: {outcome}. {Outcome(outcome).sentence} For example {example!r}.")
     committed = manifest.find(options.out)
     if committed and committed.generations:
-        console.print(f"{options.out}: {_totals(options)}")
+        console.print(f"{options.out}: {_totals(options.out, committed)}")
     not_tried = {Reason(reason): count for reason, count in report["not_tried"].items()}
     if sentence := closing_sentence(not_tried):
         raise UserError(sentence)
     if options.stage in ("all", "assemble"):
         done = committed and any(generation.videos for generation in committed.generations)
         if not done:
-            raise UserError("no video became segments; the reasons are above and in the ledger")
+            raise UserError("no video produced segments; the reasons are above and in the ledger")
     return 0
 
 
-def _totals(options: PreprocessOptions) -> str:
-    opened = dataset.open_data(options.out)
-    found = stats.summarize(opened)
-    last = opened.manifest.generations[-1]
-    waiting = sum(stop - first for _, first, stop in last.remainder)
+def _totals(out: str, committed: Manifest) -> str:
+    summary = stats.summarize(dataset.open_data(out))
+    last = committed.generations[-1]
+    pending = sum(stop - first for _, first, stop in last.remainder)
     return (
-        f"{found.shards} shards, {found.counts['examples']} examples, {found.counts['segments']} segments of"
-        f" {found.videos} videos, {found.seconds / 3600:.2f} hours, {found.bytes / 1e6:.1f} MB; generation"
-        f" {last.number} has {last.videos} videos, {waiting} segments wait for the next"
+        f"{summary.shards} shards, {summary.counts['examples']} examples, {summary.counts['segments']} segments of"
+        f" {summary.videos} videos, {summary.seconds / 3600:.2f} hours, {summary.bytes / 1e6:.1f} MB; generation"
+        f" {last.number} has {last.videos} videos, {pending} segments remain for the next one"
     )

@@ -1,4 +1,4 @@
-"""Which videos a job is about: read where a worker is, so that the graph does not grow with the list."""
+"""The list of a job's videos, which workers read, so that the graph does not grow with the list."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from shards.storage.randomness import digest
 
 
 class Source(enum.Enum):
-    """Where a video comes from, and so what its `place` is."""
+    """The source of a video; the values describe its `place`."""
 
     FOLDER = "a media file in a folder of videos"
     LAYOUT = "a folder in the raw layout"
-    YOUTUBE = "a folder in the raw layout that downloads go to; empty for one in the data folder"
+    YOUTUBE = "a folder in the raw layout for downloads; empty for the one in the data folder"
 
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """One video of the list: its id, where it comes from, the place, and the names of the files beside its media.
+    """One video of the list: its id, source and place, and the names of the files beside its media.
 
-    `unread` names files of captions in forms that are not read. `version` changes when one of the files that are read
-    does. `refused` is the outcome that an entry has which is no video to try, and `detail` its sentence. `earlier` is
-    how the video ended in an earlier generation, as `kind/outcome`, if it is tried again.
+    `unread` names caption files in unsupported formats. `version` changes when one of the video's files changes.
+    `refused` is the outcome of an entry that is not a valid video, and `detail` explains it. `earlier` is the outcome
+    of a retried video in an earlier generation, as `kind/outcome`.
     """
 
     id: str
@@ -50,9 +50,9 @@ class ListedVideo:
 
 @dataclass(frozen=True)
 class VideoList:
-    """A list of videos: one of a folder of videos, a file of ids, or a raw folder, and how much of it.
+    """A list of videos, read from a folder of videos, a file of ids, or a raw folder, and the part of it to use.
 
-    `part` is a pair (number from 1, of): the videos whose ids fall into this part by hash.
+    `part` is a pair (number from 1, count): the videos whose hashed ids fall into this part.
     """
 
     videos: str | None = None
@@ -62,7 +62,7 @@ class VideoList:
     part: tuple[int, int] | None = None
 
     def read(self) -> Iterator[ListedVideo]:
-        """The videos in order; of a list with repeated ids, repeated. Raises `RawError` if there is nothing to read."""
+        """Yield the videos in order; ids repeat unless there is a limit. Raises `RawError` for an empty source."""
         listed = self._all()
         if self.part:
             number, of = self.part
@@ -78,12 +78,13 @@ class VideoList:
                 name, refused, detail = resolved(entry)
                 yield ListedVideo(name, Source.YOUTUBE, self.raw or "", refused=refused, detail=detail)
         else:
-            for name, version in raw_videos.list_layout(self.raw):
-                yield ListedVideo(name, Source.LAYOUT, self.raw, version=version)
+            folder = self.raw or ""
+            for name, version in raw_videos.list_layout(folder):
+                yield ListedVideo(name, Source.LAYOUT, folder, version=version)
 
 
 def _of_folder(video: FolderVideo) -> ListedVideo:
-    """A file of a folder of videos; one whose name cannot be an id of its own is refused."""
+    """Return the entry of a media file; a file whose name is not a unique, readable id is refused."""
     listed = ListedVideo(video.id, Source.FOLDER, video.media, video.beside, video.unread, video.version)
     if video.duplicate_of:
         detail = f"{video.duplicate_of!r} has the same name up to its ending and was used; rename one of the two"
@@ -103,12 +104,12 @@ def _distinct(videos: Iterator[ListedVideo]) -> Iterator[ListedVideo]:
 
 
 def list_of(options: PreprocessOptions) -> VideoList:
-    """The list that a command names."""
+    """Return the list of videos that a command requests."""
     return VideoList(options.videos, options.ids, options.raw, options.limit, options.part)
 
 
 def notes_of(options: PreprocessOptions) -> list[str]:
-    """What a person should know of the inputs of a job before it starts; lists in buckets are not looked at."""
+    """Return notes about the inputs of a job to print before it starts; inputs in buckets are not read."""
     if options.stage == "assemble":
         return []
     notes = []
@@ -117,10 +118,10 @@ def notes_of(options: PreprocessOptions) -> list[str]:
         notes.append(None if filesystem.is_remote(options.ids) else column_note(options.ids))
     elif options.videos and not filesystem.is_remote(options.videos):
         hidden = sum(is_hidden(path.rpartition("/")[2]) for path in filesystem.list_files(options.videos))
-        notes.append(f"{hidden} hidden files in {options.videos!r} are passed over" if hidden else None)
+        notes.append(f"{hidden} hidden files in {options.videos!r} are ignored" if hidden else None)
     return [note for note in notes if note]
 
 
 def blocked_ids(path: str) -> Iterator[str]:
-    """The ids of a block list."""
+    """Return the ids in a block list."""
     return (resolved(entry)[0] for entry in read_entries(path))

@@ -1,8 +1,8 @@
-"""Web text for the examples: corpora are packed into sequences, and every example gets some, each source by its weight.
+"""Mix web text into the examples: pack corpora into sequences, and draw sequences for each example by source weight.
 
-Every file is one piece of work, committed by itself, so that any number of workers packs the same bytes and a job that
-was stopped goes on with what is missing. A source's sequences are used in order, from where the last generation ended,
-and start over when they are used up.
+Every file is packed and committed independently, so that any number of workers packs the same bytes and a stopped job
+resumes with the missing files. The sequences of a source are used in order, starting after the last generation's, and
+are repeated when all are used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from apache_beam.pvalue import AsSingleton
 
 from ingest.corpus.documents import SUFFIXES
 from pipelines.preprocessing.text_options import Source, TextOptions
+from pipelines.runner.beam_types import PCollection
 from shards import tokenizer as vocabulary
 from shards.dataset.planning import ShardPlan
 from shards.dataset.text_store import SEQUENCE_LENGTH, TextStore
@@ -32,7 +33,7 @@ _COUNTED = ("characters", "documents", "sequences")
 
 @dataclass(frozen=True)
 class Piece:
-    """One file to pack: its source, its number there, its path, and the digest of all that decides the result."""
+    """One file to pack: its source, its number in the source, its path, and the digest of all inputs of the result."""
 
     source: str
     number: int
@@ -42,9 +43,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class TextMixture:
-    """The corpora of a job: their files, weights, how many sequences an example gets, and how they are packed.
+    """The text corpora of a job: files, weights, sequences per example, and how they are packed.
 
-    `used` says how many sequences of each source earlier generations took.
+    `used` are the numbers of sequences of each source that earlier generations used.
     """
 
     out: str
@@ -56,12 +57,12 @@ class TextMixture:
 
     @property
     def digest(self) -> str:
-        """What the content of the sequences depends on."""
+        """The digest of everything that the content of the sequences depends on."""
         return hashlib.sha256(json.dumps([piece.digest for piece in self.pieces]).encode()).hexdigest()
 
 
 def list_pieces(options: TextOptions, tokenizer: str, seed: int) -> tuple[Piece, ...]:
-    """The files of all corpora. Raises `UserError` for a corpus without any."""
+    """Return the files of all corpora. Raises `UserError` for a corpus without files."""
     return tuple(piece for source in options.sources() for piece in _pieces(source, options, tokenizer, seed))
 
 
@@ -72,90 +73,90 @@ def _pieces(source: Source, options: TextOptions, tokenizer: str, seed: int) -> 
     if not paths and source.path.endswith(SUFFIXES):
         paths = [source.path]
     if not paths:
-        raise UserError(f"{source.path!r} holds no text (looked for {', '.join(SUFFIXES)})")
-    words = vocabulary.digest(tokenizer)
+        raise UserError(f"{source.path!r} contains no text files ({', '.join(SUFFIXES)})")
+    tokenizer_digest = vocabulary.digest(tokenizer)
     for number, path in enumerate(paths):
         name, size = path.rpartition("/")[2], filesystem.size(path)
-        decisive = [source.name, name, size, words, seed, sorted(options.text_subsets)]
-        yield Piece(source.name, number, path, hashlib.sha256(json.dumps(decisive).encode()).hexdigest())
+        inputs = [source.name, name, size, tokenizer_digest, seed, sorted(options.text_subsets)]
+        yield Piece(source.name, number, path, hashlib.sha256(json.dumps(inputs).encode()).hexdigest())
 
 
 class Mixed(NamedTuple):
-    """Plans with their texts, how many sequences of each source they take, and what each source holds."""
+    """Plans with their texts, the number of sequences used from each source, and the counts of each source."""
 
-    plans: beam.PCollection
-    taken: beam.PCollection
-    packed: beam.PCollection
+    plans: PCollection
+    used: PCollection
+    packed: PCollection
 
 
 class MixText(beam.PTransform):
-    """ShardPlan -> the plan with texts for its examples, and the digest of all text."""
+    """ShardPlan -> (the plan with texts for its examples, the digest of all text)."""
 
     def __init__(self, mixture: TextMixture):
         super().__init__()
         self.mixture = mixture
 
-    def expand(self, plans: beam.PCollection) -> Mixed:
-        """The plans with their texts; packs the corpora first."""
+    def expand(self, plans: PCollection) -> Mixed:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Pack the corpora and assign sequences to the plans."""
         packed = (
             plans.pipeline
-            | "Name the files of text" >> beam.Create(list(self.mixture.pieces), reshuffle=False)
-            | "Spread the files over the workers" >> beam.Reshuffle()
+            | "List text files" >> beam.Create(list(self.mixture.pieces), reshuffle=False)
+            | "Distribute text files" >> beam.Reshuffle()
             | "Clean, encode and pack" >> beam.ParDo(PackText(self.mixture))
             | "Count the sequences" >> beam.CombineGlobally(CountFn(self.mixture))
         )
-        drawn = plans | "Draw a source for every sequence" >> beam.Map(_drawn, self.mixture)
-        taken = (
+        drawn = plans | "Draw a source for every sequence" >> beam.Map(_draw, self.mixture)
+        used = (
             drawn
-            | "Count what each shard takes" >> beam.Map(_taken_by)
-            | "Put the shards in order" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "Count the sequences of each shard" >> beam.Map(_count_by_source)
+            | "Collect the shards" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
         )
-        starts = taken | "Start each shard where the one before ends" >> beam.Map(_starts, self.mixture.used)
+        starts = used | "Start each shard where the previous one ends" >> beam.Map(_starts, self.mixture.used)
         mixed = drawn | "Choose the sequences" >> beam.Map(
-            _chosen, AsSingleton(starts), AsSingleton(packed), self.mixture.digest
+            _choose, AsSingleton(starts), AsSingleton(packed), self.mixture.digest
         )
-        return Mixed(mixed, taken | "Add up what is taken" >> beam.Map(_total), packed)
+        return Mixed(mixed, used | "Sum up the used sequences" >> beam.Map(_total), packed)
 
 
 class NoText(beam.PTransform):
-    """ShardPlan -> the plan as it is."""
+    """ShardPlan -> (the unchanged plan, an empty digest)."""
 
-    def expand(self, plans: beam.PCollection) -> Mixed:
-        """The plans without texts."""
-        nothing = plans.pipeline | "No sequences" >> beam.Create([{}], reshuffle=False)
-        return Mixed(plans | "No texts" >> beam.Map(lambda plan: (plan, "")), nothing, nothing)
+    def expand(self, plans: PCollection) -> Mixed:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Return the plans without texts."""
+        empty = plans.pipeline | "No sequences" >> beam.Create([{}], reshuffle=False)
+        return Mixed(plans | "No texts" >> beam.Map(lambda plan: (plan, "")), empty, empty)
 
 
 class PackText(beam.DoFn):
-    """Piece -> (source, what was counted): its sequences are in the store."""
+    """Piece -> (source, counts): pack a file and commit its sequences to the text store."""
 
     def __init__(self, mixture: TextMixture):
         self.mixture = mixture
 
     def process(self, piece: Piece) -> Iterator[tuple[str, Counter[str]]]:
-        """Pack one file, unless it was packed before."""
+        """Pack one file, unless it is packed already."""
         store = TextStore(self.mixture.out)
         counts = store.finished(piece.source, piece.number, piece.digest)
         if counts is None:
-            # What cleans text takes half a second to import, which most jobs have no use for.
+            # The cleaning code takes half a second to import, and most jobs do not need it.
             from ingest.corpus.packing import packed_file
 
             counts = Counter()
-            name, words = f"{piece.source}/{piece.number}", vocabulary.load_tokenizer(self.mixture.tokenizer)
+            name, tokenizer = f"{piece.source}/{piece.number}", vocabulary.load_tokenizer(self.mixture.tokenizer)
             subsets = self.mixture.options.text_subsets
-            sequences = packed_file(piece.path, name, words, self.mixture.seed, subsets, counts)
+            sequences = packed_file(piece.path, name, tokenizer, self.mixture.seed, subsets, counts)
             store.commit(piece.source, piece.number, piece.digest, sequences, counts)
         yield piece.source, counts
 
 
 class CountFn(beam.CombineFn):
-    """(source, counts) -> the counts of every source. Raises `UserError` for one that fills no sequence."""
+    """(source, counts) -> the counts of every source. Raises `UserError` for a source that fills no sequence."""
 
     def __init__(self, mixture: TextMixture):
         self.mixture = mixture
 
     def create_accumulator(self) -> dict[str, Counter[str]]:
-        """Nothing."""
+        """Return the counts of no files."""
         return {}
 
     def add_input(self, total: dict[str, Counter[str]], one: tuple[str, Counter[str]]) -> dict[str, Counter[str]]:
@@ -172,7 +173,7 @@ class CountFn(beam.CombineFn):
         return merged
 
     def extract_output(self, total: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
-        """The counts of every source."""
+        """Return the counts of every source."""
         for source in self.mixture.options.sources():
             counts = total.get(source.name, Counter())
             if total and not counts["sequences"]:
@@ -183,14 +184,14 @@ class CountFn(beam.CombineFn):
 
 
 def described(counts: Counter[str]) -> str:
-    """What was counted in a source, in words."""
+    """Return a description of the counts of a source."""
     problems = [f"{count} {name}" for name, count in sorted(counts.items()) if name not in _COUNTED and count]
-    said = f"{counts['sequences']} sequences of {counts['documents']} documents"
-    return f"{said}; {', '.join(problems)}" if problems else said
+    packed = f"{counts['sequences']} sequences of {counts['documents']} documents"
+    return f"{packed}; {', '.join(problems)}" if problems else packed
 
 
-def _drawn(plan: ShardPlan, mixture: TextMixture) -> tuple[ShardPlan, list[list[str]]]:
-    """For every example of a shard the source of each of its sequences."""
+def _draw(plan: ShardPlan, mixture: TextMixture) -> tuple[ShardPlan, list[list[str]]]:
+    """Return a plan with the source of each sequence of each example."""
     sources = mixture.options.sources()
     weights = [source.weight / sum(s.weight for s in sources) for source in sources]
     size = (len(plan.groups), mixture.options.text_sequences)
@@ -198,21 +199,21 @@ def _drawn(plan: ShardPlan, mixture: TextMixture) -> tuple[ShardPlan, list[list[
     return plan, [[sources[i].name for i in row] for row in drawn.tolist()]
 
 
-def _taken_by(drawn: tuple[ShardPlan, list[list[str]]]) -> tuple[str, Counter[str]]:
+def _count_by_source(drawn: tuple[ShardPlan, list[list[str]]]) -> tuple[str, Counter[str]]:
     plan, sources = drawn
     return plan.name, Counter(name for row in sources for name in row)
 
 
-def _starts(taken: list[tuple[str, Counter[str]]], used: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """For every shard, in the order of their names, the number of the sequence of each source that it begins with."""
+def _starts(counts_of_shards: list[tuple[str, Counter[str]]], used: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return the number of the first sequence of each source for every shard, assigned in the order of shard names."""
     following, starts = Counter(used), {}
-    for name, counts in sorted(taken):
+    for name, counts in sorted(counts_of_shards):
         starts[name] = dict(following)
         following += counts
     return starts
 
 
-def _chosen(
+def _choose(
     drawn: tuple[ShardPlan, list[list[str]]],
     starts: dict[str, dict[str, int]],
     packed: dict[str, Counter[str]],
@@ -230,5 +231,5 @@ def _chosen(
     return dataclasses.replace(plan, texts=texts), digest
 
 
-def _total(taken: list[tuple[str, Counter[str]]]) -> dict[str, int]:
-    return dict(sorted(sum((counts for _, counts in taken), Counter()).items()))
+def _total(counts_of_shards: list[tuple[str, Counter[str]]]) -> dict[str, int]:
+    return dict(sorted(sum((counts for _, counts in counts_of_shards), Counter()).items()))

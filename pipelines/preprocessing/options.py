@@ -1,7 +1,7 @@
-"""The options of the preprocessing job, as typed values with their checks.
+"""The options of the preprocessing job, with their checks.
 
-Flags of ours are generated from the dataclasses; every other flag must be one of Beam's, and one that is neither is an
-error. Nothing here imports Beam, or what downloads or decodes.
+The job's flags are generated from the dataclasses; all other flags must be Beam's. Nothing here imports Beam, or the
+code that downloads or decodes.
 """
 
 from __future__ import annotations
@@ -31,96 +31,98 @@ if TYPE_CHECKING:
     from ingest.similarity import GroupRules
 
 BeamFlags = tuple[str, ...]
-"""The words of a command line that are for Beam."""
+"""The words of a command line that are Beam's flags."""
 
 Stage = Literal["download", "extract", "assemble", "all"]
 
 
 @dataclass(frozen=True)
 class PreprocessOptions:
-    """Turn videos into verified shards.
+    """Convert videos into verified shards.
 
-    Give one of --videos, --raw or --ids. The same command again continues where it was stopped; with more videos it
-    adds a generation of shards. Every flag of Beam is taken too, such as --runner or --direct_num_workers.
+    Give one of --videos, --raw or --ids. Run the same command again to resume a stopped job; with more videos, it adds
+    a generation of shards. All flags of Beam are accepted, such as --runner or --direct_num_workers.
     """
 
-    out: str
-    """The data folder that is made or continued."""
-    videos: str | None = None
-    """A folder of videos: NAME.mp4 with NAME.en.vtt and, if there, NAME.info.json."""
-    raw: str | None = None
-    """A folder in the published raw layout, youtube_dump/ID/...; with --ids, where downloads are kept."""
-    ids: str | None = None
-    """A CSV with a video_id column, or a file with one id or URL a line."""
-    split: str = "train"
-    """The name of the split, the first part of the shards' names."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """The data folder to create or to continue."""
+    videos: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A folder of videos: NAME.mp4 with NAME.en.vtt and, optionally, NAME.info.json."""
+    raw: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A folder in the published raw layout, youtube_dump/ID/...; with --ids, the folder for downloads."""
+    ids: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """A CSV with a video_id column, or a file with one id or URL per line."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train"
+    """The name of the split, with which the names of the shards start."""
     stage: Stage = "all"
-    """Stop after this step: extract commits segments, assemble only packs what is committed."""
-    slice: str | None = None
-    """Work on a part of the list, as 3/20: of twenty slices the third; each video belongs to one by its id."""
+    """Stop after this stage: download, or extract, which commits segments; assemble only packs committed segments."""
+    slice: Annotated[str | None, tyro.conf.arg(metavar="NUMBER/COUNT")] = None
+    """Process one slice of the list, such as 3/20; videos are assigned to slices by their ids."""
     limit: int | None = None
-    """Maximum number of videos, from the beginning of the list or slice."""
-    blocklist: str | None = None
-    """A file of ids that must not be used, as for --ids."""
+    """Maximum number of videos, from the start of the list or slice."""
+    blocklist: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file of ids to skip, in a format of --ids."""
     dry_run: bool = False
-    """Process a sample, print the funnel and the cost of all, write nothing."""
+    """Process a sample, print its filter funnel and the estimated cost of all videos, and write no data."""
     retry_failed: bool = False
     """Retry videos that failed with a retryable error."""
     keep_segments: bool = False
-    """Keep the committed segments after the manifest is written, for repair."""
+    """Keep the segments in the per-video store after the manifest is written, for repairs and refiltering."""
     shard_bytes: int = 128 << 20
-    """Size of a shard."""
+    """Target size of a shard, in bytes."""
     segments_per_example: int = 16
-    """Segments in one example; the published shards have 16."""
+    """Segments per example; the published shards have 16."""
     decode_seconds: float = 600.0
-    """Wall time that decoding one video may take."""
+    """Maximum wall time for decoding one video, in seconds."""
     decode_memory_mb: int = 2048
-    """Memory that decoding one video may take."""
+    """Maximum memory for decoding one video, in MiB."""
     max_group_similarity: float | None = None
-    """Leave out examples whose pictures are more alike than this; 0.85 in the published corpus."""
+    """Drop examples whose images are more similar than this; 0.85 in the published corpus."""
     min_group_objects: float | None = None
-    """Leave out examples that show fewer objects than this; 1.0 in the published corpus. Needs an --embedder."""
+    """Drop examples with fewer objects than this; 1.0 in the published corpus. Needs an --embedder."""
     group_probability: float = 1.0
-    """Share of the examples that are looked at for these two rules; 0.1 in the published corpus."""
+    """Share of the examples to which these two rules are applied; 0.1 in the published corpus."""
     prices: Prices = field(default_factory=Prices)
     politeness: Politeness = field(default_factory=Politeness)
     text: TextOptions = field(default_factory=TextOptions)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     command: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
-    """The words of the command line, for the note that says how to go on."""
+    """The words of the command line, for the command that retries failures."""
 
     def check(self) -> None:
-        """Raises `UsageError` for values that make no sense together."""
-        given = [name for name in ("videos", "raw", "ids") if getattr(self, name)]
-        if self.stage != "assemble" and (not given or ("videos" in given and len(given) > 1)):
-            raise UsageError("give exactly one source: --videos DIR, --raw PATH, or --ids FILE (with or without --raw)")
+        """Raise `UsageError` for invalid values and combinations."""
+        sources = [name for name in ("videos", "raw", "ids") if getattr(self, name)]
+        if self.stage != "assemble" and (not sources or ("videos" in sources and len(sources) > 1)):
+            raise UsageError(
+                "give exactly one source: --videos FOLDER, --raw FOLDER, or --ids FILE (with or without --raw)"
+            )
         if self.stage == "download" and not (self.ids and self.raw):
-            raise UsageError("--stage download needs --ids FILE and --raw PATH, where the downloads are kept")
+            raise UsageError("--stage download needs --ids FILE and --raw FOLDER, the folder for downloads")
         _ = self.part
         if self.prices.save_cost and not self.dry_run:
-            raise UsageError(f"--save-cost {self.prices.save_cost!r} needs --dry-run, which makes the estimate")
+            raise UsageError(f"--save-cost {self.prices.save_cost!r} needs --dry-run, which computes the estimate")
         self.prices.check()
         self.politeness.check()
         self.text.check()
         if not (self.split.isascii() and self.split.isalnum()):
-            raise UsageError(f"--split {self.split!r} must be letters and digits, it starts the shards' names")
-        least_of = {"shard_bytes": 1, "segments_per_example": 1, "decode_memory_mb": 256, "limit": 1}
-        for name, least in least_of.items():
+            raise UsageError(f"--split {self.split!r} must be letters and digits, because shard names start with it")
+        minimums = {"shard_bytes": 1, "segments_per_example": 1, "decode_memory_mb": 256, "limit": 1}
+        for name, minimum in minimums.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+            if value is not None and value < minimum:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must be at least {minimum}")
         if not 0 <= self.group_probability <= 1:
             raise UsageError(f"--group-probability {self.group_probability} must be from 0 to 1")
         objects = (self.video.filters.min_objects, self.min_group_objects)
         if self.video.embedder in (PERCEPTUAL, NO_EMBEDDER) and objects != (None, None):
-            raise UsageError("--min-objects and --min-group-objects need an --embedder that knows objects")
+            raise UsageError("--min-objects and --min-group-objects need an --embedder that detects objects")
         if self.segments_per_example > MAX_SEGMENTS_PER_EXAMPLE:
-            most = MAX_SEGMENTS_PER_EXAMPLE
-            raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most {most}")
+            maximum = MAX_SEGMENTS_PER_EXAMPLE
+            raise UsageError(f"--segments-per-example {self.segments_per_example} must be at most {maximum}")
 
     def check_paths(self) -> None:
-        """Raises `UsageError` for an input on this machine that is not there."""
+        """Raise `UsageError` for an input on this machine that does not exist."""
         if self.stage != "assemble":
             command_line.require_folder("--videos", self.videos)
             command_line.require_folder("--raw", None if self.ids else self.raw)
@@ -137,22 +139,22 @@ class PreprocessOptions:
 
     @property
     def part(self) -> tuple[int, int] | None:
-        """The slice as (number from 1, of). Raises `UsageError` if it is not a slice."""
+        """The slice as (number from 1, count). Raises `UsageError` if it is invalid."""
         if self.slice is None:
             return None
-        number, _, of = self.slice.partition("/")
-        if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
-            raise UsageError(f"--slice {self.slice!r} must be NUMBER/OF, such as 3/20")
-        return int(number), int(of)
+        number, _, count = self.slice.partition("/")
+        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            raise UsageError(f"--slice {self.slice!r} must be NUMBER/COUNT, such as 3/20")
+        return int(number), int(count)
 
     @property
     def keep_media(self) -> bool:
-        """Whether media stay after extraction: always but for downloads that no --raw folder was given for."""
+        """Whether media are kept after extraction: always except for downloads without a --raw folder."""
         return self.ids is None or self.raw is not None
 
     @property
     def job(self) -> JobIdentity:
-        """What makes a job the same job when its command is typed again."""
+        """The identity of the job, equal for repeated runs of the same command."""
         parts = (self.out, self.videos, self.raw, self.ids, self.limit, self.slice, self.stage)
         return JobIdentity(self.split, tuple(str(part) for part in parts))
 
@@ -171,45 +173,45 @@ class PreprocessOptions:
 
     @property
     def limits(self) -> Limits:
-        """What decoding one video may use."""
+        """The limits for decoding one video."""
         return Limits(self.decode_seconds, self.decode_memory_mb << 20)
 
 
 def parse(argv: list[str] | None) -> tuple[PreprocessOptions, BeamFlags]:
-    """Our options and Beam's flags. Raises `UsageError` for a flag that is neither, and for impossible combinations."""
-    ours, rest = command_line.parse(
+    """Return the job's options and Beam's flags. Raises `UsageError` for unknown flags and invalid combinations."""
+    options, flags = command_line.parse(
         tyro.cli,
         tyro.conf.OmitArgPrefixes[PreprocessOptions],
         "pipelines.preprocess",
         argv,
         foreign=beam_flags.FLAGS,
     )
-    beam_flags.check(rest)
-    ours.check()
-    ours = dataclasses.replace(ours, command=tuple(sys.argv[1:] if argv is None else argv))
-    theirs = tuple(rest)
-    _check_launch(ours, theirs)
-    ours.download.check(workers_elsewhere=beam_flags.runner(theirs) == DATAFLOW)
-    if beam_flags.runner(theirs) == DATAFLOW:
+    beam_flags.check(flags)
+    options.check()
+    options = dataclasses.replace(options, command=tuple(sys.argv[1:] if argv is None else argv))
+    flags = tuple(flags)
+    _check_launch(options, flags)
+    options.download.check(workers_elsewhere=beam_flags.runner(flags) == DATAFLOW)
+    if beam_flags.runner(flags) == DATAFLOW:
         for name in ("out", "videos", "raw", "ids", "blocklist"):
-            path = getattr(ours, name)
+            path = getattr(options, name)
             if path is not None and not filesystem.is_remote(path):
                 raise UsageError(f"{DATAFLOW} needs --{name} in a bucket, gs://..., not {path!r}")
-        if local := [source.path for source in ours.text.sources() if not filesystem.is_remote(source.path)]:
+        if local := [source.path for source in options.text.sources() if not filesystem.is_remote(source.path)]:
             raise UsageError(f"{DATAFLOW} needs --text in a bucket, gs://..., not {local[0]!r}")
-    return ours, theirs
+    return options, flags
 
 
-def is_launch(theirs: BeamFlags) -> bool:
-    """Whether the job is only handed over, as the launcher of a Flex Template requests with --template_location."""
-    return beam_flags.value(theirs, "template_location") is not None
+def is_launch(flags: BeamFlags) -> bool:
+    """Return whether the job is only staged with --template_location, as the launcher of a Flex Template requests."""
+    return beam_flags.value(flags, "template_location") is not None
 
 
-def _check_launch(ours: PreprocessOptions, theirs: BeamFlags) -> None:
-    """Raises `UsageError` for what is not a job to hand over."""
-    if not is_launch(theirs):
+def _check_launch(options: PreprocessOptions, flags: BeamFlags) -> None:
+    """Raise `UsageError` for options that cannot be staged as a template."""
+    if not is_launch(flags):
         return
-    if beam_flags.runner(theirs) != DATAFLOW:
+    if beam_flags.runner(flags) != DATAFLOW:
         raise UsageError(f"--template_location needs --runner={DATAFLOW}")
-    if ours.dry_run:
+    if options.dry_run:
         raise UsageError("--dry-run cannot be launched as a template; run the command without --template_location")

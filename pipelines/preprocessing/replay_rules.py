@@ -1,4 +1,4 @@
-"""The videos of a finished data folder under other thresholds: decided from the scores in its ledger, without media."""
+"""Apply other thresholds to the videos of a finished data folder, using the scores in its ledger instead of media."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
+from apache_beam.pvalue import PBegin
 
 from ingest.config import FilterConfig
 from ingest.filters import broken_rule
+from pipelines.runner.beam_types import PCollection
 from shards.dataset.ledger import Entry, read_part
 from shards.dataset.video_store import VideoStore, VideoTable
 from shards.outcomes import Kind, Outcome
@@ -27,14 +29,14 @@ RULES = frozenset(
         Outcome.TOO_EMPTY,
     )
 )
-"""Reasons that a threshold decides about."""
+"""Outcomes that depend on a threshold."""
 
 _RULES = frozenset(rule.value for rule in RULES)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Other thresholds for the videos of the data folder `data`; `withdrawn` ones are left out."""
+    """Other thresholds for the videos of the data folder `data`, without the removed ones, `withdrawn`."""
 
     data: str
     ledgers: tuple[str, ...]
@@ -43,12 +45,13 @@ class Replay:
     withdrawn: frozenset[str]
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of all ledgers."""
+        """Yield the entries of all ledgers."""
         for path in self.ledgers:
             yield from read_part(path)
 
     def decide(self, entry: Entry) -> tuple[str, Outcome | None]:
-        """What becomes of a video: `kept`, `dropped` by a rule, `regained` (it must be extracted), or as it was."""
+        """Return the decision for a video, `kept`, `dropped` (with the rule), `regained` (to be extracted), `as before`
+        or `withdrawn`."""
         if entry.id in self.withdrawn:
             return "withdrawn", None
         broken = broken_rule(entry.scores, self.language, self.filters)
@@ -58,22 +61,22 @@ class Replay:
 
 
 class ReplayRules(beam.PTransform):
-    """Nothing -> the packed tables of one split under other thresholds, copied into the per-video store of `out`."""
+    """Nothing -> the packed tables of one split with other thresholds, copied into the per-video store of `out`."""
 
     def __init__(self, replay: Replay, out: str, config_digest: str, split: str):
         super().__init__()
         self.replay, self.out, self.config_digest, self.split = replay, out, config_digest, split
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        """The tables."""
+    def expand(self, begin: PBegin) -> PCollection:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Return the tables."""
         split = self.split
         return (
             begin
-            | "Name the ledgers" >> beam.Create(list(self.replay.ledgers), reshuffle=False)
-            | "Read how videos ended" >> beam.FlatMap(read_part)
+            | "List the ledgers" >> beam.Create(list(self.replay.ledgers), reshuffle=False)
+            | "Read the entries" >> beam.FlatMap(read_part)
             | "Keep the split" >> beam.Filter(lambda entry: entry.split == split)
-            | "Spread them over the workers" >> beam.Reshuffle()
-            | "Copy what passes the rules" >> beam.ParDo(CopyVideo(self.replay, self.out, self.config_digest))
+            | "Distribute the entries" >> beam.Reshuffle()
+            | "Copy videos that pass the rules" >> beam.ParDo(CopyVideo(self.replay, self.out, self.config_digest))
         )
 
 
@@ -84,12 +87,12 @@ class CopyVideo(beam.DoFn):
         self.replay, self.out, self.config_digest = replay, out, config_digest
 
     def process(self, entry: Entry) -> Iterator[bytes]:
-        """Decide about one video. Raises `VideoStoreError` if its segments were not kept."""
+        """Copy one video if it passes the rules. Raises `VideoStoreError` if its segments were not stored."""
         decision, rule = self.replay.decide(entry)
         if decision == "kept":
-            old = VideoStore(self.replay.data)
-            table = old.get(entry.id)
-            segments = old.read(table, 0, len(table.spans))
+            source = VideoStore(self.replay.data)
+            table = source.get(entry.id)
+            segments = source.read(table, 0, len(table.spans))
             table = dataclasses.replace(table, config=self.config_digest)
             yield VideoStore(self.out).commit(table, segments).pack()
         elif decision in ("dropped", "as before"):

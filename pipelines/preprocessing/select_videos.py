@@ -1,4 +1,4 @@
-"""The videos of the list that no earlier generation holds, each once: a join of the list with the ledgers."""
+"""Select the listed videos that are not in an earlier generation, each once, by joining the list with the ledgers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
+from apache_beam.pvalue import PBegin, TaggedOutput
 
 from pipelines.preprocessing.listing import ListedVideo, VideoList, blocked_ids
+from pipelines.runner.beam_types import PCollection
 from shards.dataset.ledger import read_part
 from shards.dataset.video_store import VideoStore
 from shards.outcomes import Kind
@@ -16,36 +18,35 @@ KNOWN = "known"
 
 
 class SelectVideos(beam.PTransform):
-    """Nothing -> the listed videos to look up; on `KNOWN` how those ended that a ledger names, and are not taken again.
+    """Nothing -> the listed videos to process; on `KNOWN` the kinds of outcome of the others, which are in a ledger.
 
-    `ledgers` are the files that say how videos ended in earlier generations, and which were taken out.
+    `ledgers` are the paths of the ledgers of earlier generations and of removed videos.
     """
 
     def __init__(self, listed: VideoList, blocklist: str | None, ledgers: tuple[str, ...], retry_failed: bool):
         super().__init__()
         self.listed, self.blocklist, self.ledgers, self.retry_failed = listed, blocklist, ledgers, retry_failed
 
-    def expand(self, begin: beam.pvalue.PBegin) -> tuple[beam.PCollection, beam.PCollection]:
-        """The videos to look up, and the kinds of outcome of the known ones."""
+    def expand(self, begin: PBegin) -> tuple[PCollection, PCollection]:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Return the selected videos, and the kinds of outcome of the known ones."""
         listed = (
             begin
-            | "Name the list" >> beam.Create([self.listed], reshuffle=False)
+            | "Create the list" >> beam.Create([self.listed], reshuffle=False)
             | "Read the list" >> beam.FlatMap(VideoList.read)
             | "Key the videos by id" >> beam.Map(lambda video: (video.id, video))
         )
         blocked = (
             begin
-            | "Name the block list" >> beam.Create([self.blocklist] if self.blocklist else [], reshuffle=False)
+            | "Create the block list" >> beam.Create([self.blocklist] if self.blocklist else [], reshuffle=False)
             | "Read the block list" >> beam.FlatMap(lambda path: ((name, True) for name in blocked_ids(path)))
         )
         known = begin | "Earlier videos" >> ReadLedgers(self.ledgers)
-        selected = (
+        selected: PCollection = (
             {"listed": listed, "blocked": blocked, "known": known}
-            | "Keep each id once" >> beam.CoGroupByKey()
-            | "Leave out what earlier generations hold"
-            >> beam.ParDo(Select(self.retry_failed)).with_outputs(KNOWN, main="selected")
+            | "Group by id" >> beam.CoGroupByKey()
+            | "Select new videos" >> beam.ParDo(Select(self.retry_failed)).with_outputs(KNOWN, main="selected")
         )
-        return selected.selected | "Spread them over the workers" >> beam.Reshuffle(), selected[KNOWN]
+        return selected.selected | "Distribute the videos" >> beam.Reshuffle(), selected[KNOWN]
 
 
 class ReadLedgers(beam.PTransform):
@@ -55,66 +56,66 @@ class ReadLedgers(beam.PTransform):
         super().__init__()
         self.ledgers = ledgers
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        """The outcomes by id."""
+    def expand(self, begin: PBegin) -> PCollection:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Return the outcomes by id."""
         return (
             begin
-            | "Name the ledgers" >> beam.Create(list(self.ledgers), reshuffle=False)
-            | "Read how earlier videos ended"
+            | "List the ledgers" >> beam.Create(list(self.ledgers), reshuffle=False)
+            | "Read the outcomes"
             >> beam.FlatMap(lambda path: ((e.id, (e.at, e.kind, e.outcome, e.version)) for e in read_part(path)))
         )
 
 
 class ReadCommitted(beam.PTransform):
-    """Nothing -> the packed tables of all videos in the per-video store that no earlier generation holds."""
+    """Nothing -> the packed tables of all videos in the per-video store that are not in an earlier generation."""
 
     def __init__(self, out: str, config_digest: str, ledgers: tuple[str, ...]):
         super().__init__()
         self.out, self.config_digest, self.ledgers = out, config_digest, ledgers
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        """The tables."""
+    def expand(self, begin: PBegin) -> PCollection:  # pyright: ignore[reportIncompatibleMethodOverride] - positional
+        """Return the tables."""
         out, config = self.out, self.config_digest
         stored = (
             begin
-            | "Name the per-video store" >> beam.Create([self.out], reshuffle=False)
+            | "Create the per-video store" >> beam.Create([self.out], reshuffle=False)
             | "List its objects" >> beam.FlatMap(lambda folder: VideoStore(folder).paths())
-            | "Spread the objects over the workers" >> beam.Reshuffle()
+            | "Distribute the objects" >> beam.Reshuffle()
             | "Read each table" >> beam.Map(lambda path: VideoStore(out).at(path))
-            | "Leave out what was made otherwise" >> beam.Filter(lambda table: table.config == config)
+            | "Keep tables of this config" >> beam.Filter(lambda table: table.config == config)
             | "Key the tables by id" >> beam.Map(lambda table: (table.id, table.pack()))
         )
         known = begin | "Earlier videos" >> ReadLedgers(self.ledgers)
         return (
             {"stored": stored, "known": known}
-            | "Bring together what is known of a video" >> beam.CoGroupByKey()
-            | "Leave out what earlier generations hold"
+            | "Group by id" >> beam.CoGroupByKey()
+            | "Select new videos"
             >> beam.FlatMap(lambda element: [] if any(element[1]["known"]) else list(element[1]["stored"])[:1])
         )
 
 
 def is_stale(video: ListedVideo, kind: str, version: str) -> bool:
-    """Whether a video that gave no segments is looked at again, as one of its files is another now."""
+    """Return whether to retry a video without segments because one of its files has changed."""
     return kind != Kind.DONE.value and "" not in (version, video.version) and version != video.version
 
 
 class Select(beam.DoFn):
-    """(id, what names it) -> the video to look up, or on `KNOWN` the kind of its outcome."""
+    """(id, its listed, blocked and known entries) -> the video to process, or on `KNOWN` the kind of its outcome."""
 
     def __init__(self, retry_failed: bool):
         self.retry_failed = retry_failed
 
-    def process(self, element: tuple[str, Mapping[str, Iterable]]) -> Iterator[ListedVideo | beam.pvalue.TaggedOutput]:
-        """Decide about one id."""
-        _, named = element
-        videos = list(named["listed"])
+    def process(self, element: tuple[str, Mapping[str, Iterable]]) -> Iterator[ListedVideo | TaggedOutput]:
+        """Select or skip one id."""
+        _, entries = element
+        videos = list(entries["listed"])
         if not videos:
             return
-        blocked = any(named["blocked"])
-        _, kind, outcome, version = max(named["known"], default=(0.0, "", "", ""))
+        blocked = any(entries["blocked"])
+        _, kind, outcome, version = max(entries["known"], default=(0.0, "", "", ""))
         if not kind:
             yield dataclasses.replace(videos[0], blocked=blocked)
         elif (kind == Kind.FAILED_RETRYABLE.value and self.retry_failed) or is_stale(videos[0], kind, version):
             yield dataclasses.replace(videos[0], blocked=blocked, earlier=f"{kind}/{outcome}")
         else:
-            yield beam.pvalue.TaggedOutput(KNOWN, kind)
+            yield TaggedOutput(KNOWN, kind)

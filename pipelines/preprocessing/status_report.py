@@ -1,7 +1,7 @@
-"""A data folder in numbers: how its videos ended, what waits, and how to go on.
+"""Report the status of a data folder: the outcomes of its videos, pending work, and how to retry failures.
 
-Everything comes from the manifest, the statistics of its generations, the per-video store and the note that a job
-leaves at its start; nothing is asked of the job itself.
+The report is read from the manifest, the statistics of its generations, the per-video store, and a note that each job
+writes when it starts; the job itself is not contacted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOTE = "job.json"
 
 @dataclass(frozen=True)
 class Reason:
-    """One outcome: how many videos ended so, and some of them."""
+    """One outcome, the number of videos with it, and some of their ids."""
 
     outcome: str
     kind: str
@@ -40,11 +40,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Report:
-    """A data folder in numbers.
+    """The status of a data folder.
 
-    `finished` videos have an outcome in a committed generation; `in_store` are committed in the per-video store, by a
-    job that runs or was stopped, or because they wait to be packed. `hours` have passed since the last job began.
-    `retry` is the command that retries what failed with a retryable error, `None` if nothing did.
+    `finished` videos have an outcome in a committed generation; `in_store` are in the per-video store, because the job
+    is running or was stopped, or because they have pending segments. `hours` have passed since the last job started.
+    `retry` is the command that retries videos that failed with a retryable error, `None` if there are none.
     """
 
     finished: int
@@ -57,13 +57,13 @@ class Report:
 
 
 def note_start(out: str, command: Sequence[str] = ()) -> None:
-    """Leave word of when a job began, and with which words."""
+    """Write the note of a job's start time and command."""
     note = {"started": time.time(), "retry": retry_command(command) if command else None}
     filesystem.put_bytes(filesystem.join(out, NOTE), json.dumps(note).encode())
 
 
 def retry_command(command: Sequence[str]) -> str:
-    """The command that tries again what failed for now; flags for yt-dlp, which may hold passwords, are left out."""
+    """Return the command that retries failures; flags for yt-dlp, which may contain passwords, are left out."""
     words = ["python", "-m", "pipelines.preprocess"]
     hidden = False
     for word in command:
@@ -80,26 +80,26 @@ def retry_command(command: Sequence[str]) -> str:
 
 
 def report(data: str, now: float) -> Report:
-    """How the jobs of a data folder are doing. Raises `UsageError` if there never was one."""
+    """Return the status of a data folder. Raises `UsageError` if no job has used the folder."""
     note = _read_note(filesystem.join(data, NOTE))
     committed = manifest.find(data)
     if not note and committed is None:
-        raise UsageError(f"{data!r} has no manifest and no note of a job: no job ever worked there")
+        raise UsageError(f"{data!r} has no manifest and no {NOTE}; give the data folder of a job")
     sums = stats.sums_of(DataSet(data, [], committed)) if committed else Sums()
-    ended = reasons(sums)
+    outcomes = reasons(sums)
     return Report(
         sums.outcomes.total(),
         sum(1 for _ in VideoStore(data).paths()),
         (now - note["started"]) / 3600 if "started" in note else None,
-        ended,
+        outcomes,
         len(committed.generations) if committed else 0,
         sum(g.examples for g in committed.generations) if committed else 0,
-        note.get("retry") if any(r.kind == Kind.FAILED_RETRYABLE.value for r in ended) else None,
+        note.get("retry") if any(r.kind == Kind.FAILED_RETRYABLE.value for r in outcomes) else None,
     )
 
 
 def _read_note(path: str) -> dict[str, Any]:
-    """The note of a job's start, empty without one. Raises `UserError` if it is damaged."""
+    """Return the note of a job's start, empty without one. Raises `UserError` if it is damaged."""
     content = filesystem.read_existing(path)
     if content is None:
         return {}
@@ -107,28 +107,30 @@ def _read_note(path: str) -> dict[str, Any]:
         note = json.loads(content)
     except (ValueError, RecursionError):
         note = None
-    started, retry = (note.get("started"), note.get("retry")) if isinstance(note, dict) else (None, None)
-    is_time = isinstance(started, int | float) and not isinstance(started, bool) and 0 <= started < 1e12
-    if not is_time or not isinstance(retry, str | None):
+    if not isinstance(note, dict) or not _is_time(note.get("started")) or not isinstance(note.get("retry"), str | None):
         raise UserError(f"{path!r} is damaged; remove it, the next job writes it again")
     return note
 
 
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+
+
 def reasons(sums: Sums) -> list[Reason]:
-    """Outcomes by kind and number, with samples."""
+    """Return the outcomes sorted by kind and number of videos, with sample ids."""
     order = [kind.value for kind in Kind]
-    counted = [(kind, outcome, n) for (kind, outcome), n in sums.outcomes.items() if n > 0]
-    ranked = sorted(counted, key=lambda c: (order.index(c[0]) if c[0] in order else len(order), -c[2], c[1]))
+    counts = [(kind, outcome, n) for (kind, outcome), n in sums.outcomes.items() if n > 0]
+    ranked = sorted(counts, key=lambda c: (order.index(c[0]) if c[0] in order else len(order), -c[2], c[1]))
     return [Reason(outcome, kind, n, sums.samples.get(outcome, [])) for kind, outcome, n in ranked]
 
 
 def tables(report: Report) -> list[Table]:
-    """The report for a terminal."""
+    """Return the report as tables for a terminal."""
     head = PlainTable("", "", show_header=False, title="job")
     head.add_row("videos with an outcome in a generation", f"{report.finished:,}")
     head.add_row("videos in the per-video store", f"{report.in_store:,}")
     if report.hours is not None:
-        head.add_row("hours since the last job began", f"{report.hours:,.2f}")
+        head.add_row("hours since the last job started", f"{report.hours:,.2f}")
     head.add_row("generations, examples", f"{report.generations}, {report.examples:,}")
     rows = PlainTable("kind", "outcome", "videos", "for example", "meaning")
     known = {outcome.value: outcome.sentence for outcome in Outcome}

@@ -1,4 +1,4 @@
-"""Which text is mixed into the examples, as typed values with their checks."""
+"""The options of the text that is mixed into the examples, with their checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from ingest.config import PILE_SUBSETS
 from shards import command_line
@@ -20,41 +22,41 @@ _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 class TextOptions:
     """Web text to mix into the examples."""
 
-    text: tuple[str, ...] = ()
-    """Corpora of text, PATH or PATH:WEIGHT: files or folders of .jsonl, .txt (plain, .gz or .zst) or .parquet."""
+    text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PATH[:WEIGHT] [PATH[:WEIGHT] ...]]")] = ()
+    """Text corpora, PATH or PATH:WEIGHT: files or folders of .jsonl, .txt (plain, .gz or .zst) or .parquet."""
     text_sequences: int = 2
-    """Text sequences in one example, where there is any text."""
-    text_subsets: tuple[str, ...] = PILE_SUBSETS
-    """Subsets of The Pile that are taken; lines that name no subset always are."""
+    """Text sequences per example, if there is any text."""
+    text_subsets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[SUBSET [SUBSET ...]]")] = PILE_SUBSETS
+    """Subsets of The Pile to use; lines without a subset are always used."""
 
     def check(self) -> None:
-        """Raises `UsageError` for values that make no sense."""
+        """Raise `UsageError` for invalid values."""
         if not 1 <= self.text_sequences <= 16:
             raise UsageError(f"--text-sequences {self.text_sequences} must be from 1 to 16")
         names = [source.name for source in self.sources()]
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise UsageError(f"two of --text are called {twice[0]!r}; rename one, sources are known by name")
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise UsageError(f"two of --text are named {repeated[0]!r}; rename one, sources are identified by name")
 
     def check_paths(self) -> None:
-        """Raises `UsageError` for a corpus on this machine that is not there."""
+        """Raise `UsageError` for a corpus on this machine that does not exist."""
         for source in self.sources():
             if command_line.is_local(source.path) and not Path(source.path).exists():
                 raise UsageError(f"there is no text {source.path!r}; --text needs a file or folder")
 
     def sources(self) -> list[Source]:
-        """The corpora by name, path and weight. Raises `UsageError` for one without weight or name."""
-        found = []
-        for given in self.text:
-            weight = _WEIGHT.search(given)
-            path = given[: weight.start()] if weight else given
+        """Return the corpora with name, path and weight. Raises `UsageError` for an empty name or a weight of zero."""
+        sources = []
+        for argument in self.text:
+            weight = _WEIGHT.search(argument)
+            path = argument[: weight.start()] if weight else argument
             name = _NAME.sub("-", path.rstrip("/").rpartition("/")[2].split(".")[0]).strip("-")
             if not name or (weight and not float(weight[1])):
-                raise UsageError(f"--text {given!r} must be PATH or PATH:WEIGHT with a positive weight")
-            found.append(Source(name, path, float(weight[1]) if weight else 1.0))
-        return found
+                raise UsageError(f"--text {argument!r} must be PATH or PATH:WEIGHT with a positive weight")
+            sources.append(Source(name, path, float(weight[1]) if weight else 1.0))
+        return sources
 
     def resolved(self) -> dict[str, Any]:
-        """What a data folder records of its text; another place of the same files is no other text."""
+        """Return what the config of a data folder stores of its text: names and weights, but not paths."""
         sources = [f"{source.name}:{source.weight:g}" for source in self.sources()]
         return {
             "sequences": self.text_sequences if sources else 0,

@@ -66,9 +66,9 @@ def test_the_table_has_a_column_for_each_number_of_videos():
         if row.count("│") == 4
     }
     assert rows["hours of waiting for downloads, one after another"] == ["50.00", "100.00"]
-    assert rows["days at 500 downloads a day from 1 / 16 / 256 addresses"] == ["2.0 / 0.1 / 0.0", "4.0 / 0.2 / 0.0"]
+    assert rows["days at 500 downloads per day from 1 / 16 / 256 addresses"] == ["2.0 / 0.1 / 0.0", "4.0 / 0.2 / 0.0"]
     assert rows["reads in the bucket"] == ["10,000", "20,000"]
-    assert rows["GB of disk for each worker"] == ["29.0", "29.0"]
+    assert rows["GB of disk per worker"] == ["29.0", "29.0"]
     assert rows["price of compute"] == ["300.00", "600.00"]
     assert rows["price of requests"] == ["-", "-"]
     console.print(costs_table(estimates, per_day=None))

@@ -110,7 +110,7 @@ def test_an_entry_point_and_none():
 
 
 def test_objects_need_an_embedder_that_knows_them():
-    with pytest.raises(UsageError, match="need an --embedder that knows objects"):
+    with pytest.raises(UsageError, match="need an --embedder that detects objects"):
         options.parse(["--videos", "v", "--out", "o", "--min-objects", "0.9"])
 
 

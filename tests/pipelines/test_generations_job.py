@@ -164,7 +164,7 @@ def test_a_video_that_is_taken_out_while_a_job_runs_stays_out(corpus, quick, tmp
     running = build(options[1])
     victim = next(video for video in names(corpus / "train") if video not in Ledger(str(out)).entries())
     removal.remove(str(out), [victim])
-    with pytest.raises(Exception, match="videos were taken out while the job ran"):
+    with pytest.raises(Exception, match="videos were removed while the job ran"):
         running.run().wait_until_finish()
     assert build(options[1]).run().wait_until_finish() == "DONE"
     assert victim not in {video for video, _ in segments_in_shards(out)}

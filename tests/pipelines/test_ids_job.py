@@ -123,7 +123,7 @@ def test_a_dry_run_counts_what_downloads_cost(site, job, tmp_path):
     ran = job("--dry-run", "--downloads-per-day", "4", "--save-cost", tmp_path / "cost.json")
     assert ran.status == 0, ran.err
     assert "not-tried: daily-limit" in ran.err
-    assert "days at 4 downloads a day from 1 / 16 / 256 addresses" in ran.err
+    assert "days at 4 downloads per day from 1 / 16 / 256 addresses" in ran.err
     sample = json.loads((tmp_path / "cost.json").read_text())["sample"]
     # Four were tried; the entry that is no id is not counted as a download.
     assert sample["videos"] == 5

@@ -161,7 +161,7 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
     (tmp_path / "v.mp4").write_text("x")
     ran = run.preprocess("--videos", tmp_path, "--out", tmp_path / "out", *quick)
     assert ran.status == 1
-    assert ran.err.splitlines()[-1].startswith("error: no video became segments")
+    assert ran.err.splitlines()[-1].startswith("error: no video produced segments")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_nothing_usable_ends_with_status_1(tmp_path, run, quick):
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--split", "a/b"], 2, "must be letters and digits"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--save-cost", "c.json"], 2, "needs --dry-run"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--core-hour-price", "-1"], 2, "must not be negative"),
-        (["--out", "{tmp}/o", "--videos", "{corpus}", "--slice", "21/20"], 2, "--slice '21/20' must be NUMBER/OF"),
+        (["--out", "{tmp}/o", "--videos", "{corpus}", "--slice", "21/20"], 2, "--slice '21/20' must be NUMBER/COUNT"),
         (["--out", "{tmp}/o", "--videos", "{corpus}", "--downloads-per-day", "0"], 2, "must be at least 1"),
         (
             ["--out", "{tmp}/o", "--videos", "{corpus}", "--yt-dlp=--version"],
@@ -226,7 +226,7 @@ def test_another_config_is_refused(data, run, corpus, quick):
     before = bytes_of(data, *DETERMINISTIC)
     ran = run.preprocess("--videos", corpus / "train", "--out", data, *quick, "--seed", "7")
     assert ran.status == 2
-    assert "was made with video.seed 0, not 7" in ran.err
+    assert "belongs to a run with video.seed 0, not 7" in ran.err
     assert bytes_of(data, *DETERMINISTIC) == before
 
 
@@ -237,7 +237,7 @@ def test_a_folder_of_another_extraction_is_refused(tmp_path, data, run, corpus, 
     (tmp_path / "old" / "config.json").write_text(json.dumps(config))
     ran = run.preprocess("--videos", corpus / "train", "--out", tmp_path / "old", *quick)
     assert ran.status == 2
-    assert f"was made with video.extraction_version None, not {EXTRACTION_VERSION}" in ran.err
+    assert f"belongs to a run with video.extraction_version None, not {EXTRACTION_VERSION}" in ran.err
 
 
 def test_dry_run_writes_nothing_and_says_the_cost(tmp_path, run, corpus, quick):

@@ -150,7 +150,7 @@ def test_the_status_of_a_job(data, run):
 
 
 def test_where_no_job_worked(tmp_path):
-    with pytest.raises(UsageError, match="no job ever worked there"):
+    with pytest.raises(UsageError, match="has no manifest and no job"):
         status_report.report(str(tmp_path), now=0.0)
 
 

@@ -193,7 +193,7 @@ def test_a_new_generation_goes_on_where_the_last_one_stopped(tmp_path, run, corp
 def test_without_text_there_is_none(tmp_path, run, corpus, quick, data, texts):
     ran = run.preprocess("--videos", corpus / "train", "--out", data, *quick)
     assert ran.status == 2
-    assert "was made with text." in ran.err
+    assert "belongs to a run with text." in ran.err
     ran = run.preprocess("--videos", corpus / "train", "--out", tmp_path / "out", *quick, "--limit", "2")
     assert ran.status == 0
     assert not any(example.random_text for example in examples(tmp_path / "out"))
@@ -204,7 +204,7 @@ def test_without_text_there_is_none(tmp_path, run, corpus, quick, data, texts):
     ("given", "sentence"),
     [
         ("empty.jsonl", "fills no sequence of 1536 tokens: 0 sequences of 0 documents; 1 bad-json, 1 empty"),
-        ("a.pdf", "holds no text"),
+        ("a.pdf", "contains no text files"),
     ],
 )
 def test_bad_corpora_are_one_sentence(tmp_path, run, corpus, quick, given, sentence):
@@ -221,7 +221,7 @@ def test_bad_corpora_are_one_sentence(tmp_path, run, corpus, quick, given, sente
     ("flags", "sentence"),
     [
         (["--text", "a.jsonl:0"], "must be PATH or PATH:WEIGHT with a positive weight"),
-        (["--text", "here/a.jsonl", "there/a.txt"], "two of --text are called 'a'"),
+        (["--text", "here/a.jsonl", "there/a.txt"], "two of --text are named 'a'"),
         (["--text", "a.jsonl", "--text-sequences", "0"], "must be from 1 to 16"),
         (["--text", "absent.jsonl"], "there is no text 'absent.jsonl'"),
     ],
