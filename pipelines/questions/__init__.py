@@ -1,1 +1,1 @@
-"""The Beam job that turns question data sets into shards."""
+"""The Beam job that converts question data sets into shards."""

@@ -1,6 +1,7 @@
-"""The child process that prepares questions: lines in on standard input, records out on standard output.
+"""The sandboxed subprocess that prepares questions: it reads lines from standard input and writes records to standard
+output.
 
-It is started by `pipelines.questions.sandbox` and by nothing else.
+Only `pipelines.questions.sandbox` starts it.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from pipelines.runner.sandbox import serve
 
 
 @functools.cache
-def _opened(preparer: Preparer) -> Callable[[dict[str, Any], str], Records]:
+def _open(preparer: Preparer) -> Callable[[dict[str, Any], str], Records]:
     return preparer.open()
 
 
-def answer(request: Request, memory_bytes: int) -> Prepared:
-    """What becomes of a line, and its cost."""
-    prepare = _opened(request.preparer)
-    started = time.process_time()
+def respond(request: Request, memory_bytes: int) -> Prepared:
+    """Return the outcome of a line with its records and CPU time."""
+    prepare = _open(request.preparer)
+    start = time.process_time()
     try:
         prepared = attempt(prepare, request.text, request.name)
     except MemoryError:
         return Prepared(QuestionOutcome.OUT_OF_MEMORY, f"more than {memory_bytes >> 20} MiB")
-    return dataclasses.replace(prepared, cpu_seconds=time.process_time() - started)
+    return dataclasses.replace(prepared, cpu_seconds=time.process_time() - start)
 
 
 if __name__ == "__main__":
-    serve(answer, int(sys.argv[1]), int(sys.argv[2]))
+    serve(respond, int(sys.argv[1]), int(sys.argv[2]))

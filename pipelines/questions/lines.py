@@ -1,4 +1,4 @@
-"""What the driver reads of a file of questions: where its lines are, which ids repeat, how many options they have."""
+"""Read a file of questions in the driver: the places of its lines, repeated ids, and the number of options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class OptionCount:
-    """The number of options that most lines have, and how many of the readable lines have it."""
+    """The most common number of options, the number of lines that have it, and the number of readable lines."""
 
     options: int
     lines: int
@@ -25,9 +25,9 @@ class OptionCount:
 
 
 def places(path: str, limit: int | None = None) -> list[Place]:
-    """Every line that is not blank. Raises `UsageError` if there is none."""
+    """Return the places of all lines that are not blank. Raises `UsageError` if there are none."""
     if not filesystem.exists(path):
-        raise UsageError(f"there is no file {path!r}; give the folder or file that holds the questions")
+        raise UsageError(f"there is no file {path!r}; give the folder or file of the questions")
     listed, offset = [], 0
     with filesystem.open_read(path) as file:
         for number, line in enumerate(file):
@@ -35,12 +35,12 @@ def places(path: str, limit: int | None = None) -> list[Place]:
                 listed.append((number, offset, len(line)))
             offset += len(line)
     if not listed:
-        raise UsageError(f"{path!r} holds no question")
+        raise UsageError(f"{path!r} contains no question")
     return listed[:limit]
 
 
 def repeated(path: str, listed: list[Place], id_of: Callable[[dict[str, Any], str], str], split: str) -> dict[int, int]:
-    """The lines whose id an earlier line has, each with the number of the first one."""
+    """Return the numbers of lines that repeat the id of an earlier line, with the number of the first such line."""
     first: dict[str, int] = {}
     repeats: dict[int, int] = {}
     for number, line in _objects(path, listed):
@@ -51,7 +51,7 @@ def repeated(path: str, listed: list[Place], id_of: Callable[[dict[str, Any], st
 
 
 def most_common_options(path: str, limit: int | None = None) -> OptionCount | None:
-    """How many `answers` most lines have, of two equally common numbers the first; `None` if no line is readable."""
+    """Return the most common number of `answers`, the first one of a tie; `None` if no line is readable."""
     answers = (line.get("answers") for _, line in _objects(path, places(path, limit)))
     counts = Counter(len(listed) for listed in answers if isinstance(listed, list) and len(listed) > 1)
     if not counts:
@@ -61,7 +61,7 @@ def most_common_options(path: str, limit: int | None = None) -> OptionCount | No
 
 
 def _objects(path: str, listed: list[Place]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and value of the lines that are JSON objects."""
+    """Yield the number and the value of each line that is a JSON object."""
     with filesystem.open_read(path) as file:
         for number, offset, length in listed:
             file.seek(offset)

@@ -1,10 +1,10 @@
-"""The options that the commands of all data sets of questions share, with their checks."""
+"""The options shared by the commands for question data sets, with their checks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -14,35 +14,35 @@ from shards import tokenizer as vocabulary
 from shards.storage.errors import UsageError
 
 TEST = "test"
-"""The split without labels, of which no question may be missing."""
+"""The split without labels, in which every question must be prepared."""
 
 Options = TypeVar("Options", bound="QuestionOptions")
 
 
 @dataclass(frozen=True)
 class QuestionOptions:
-    """What the commands of all data sets of questions take."""
+    """The options shared by the commands for question data sets."""
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """The questions."""
-    out: str
-    """The data folder that is made or continued; all splits go into one."""
-    split: str = "train"
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """The data folder to create or to continue; one folder for all splits."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train"
     """The split to prepare."""
-    tokenizer: str = "published"
-    """The vocabulary: published, or a tokenizer.json."""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="FILE")] = "published"
+    """The tokenizer: published, or a tokenizer.json."""
     shards: int | None = None
-    """How many shards; 256 for train and 8 for other splits, but never more than questions."""
+    """Number of shards; by default 256 for train and 8 for other splits, but at most the number of questions."""
     limit: int | None = None
     """Maximum number of questions."""
     decode_seconds: float = 600.0
-    """Wall time that preparing one question may take."""
+    """Maximum wall time for preparing one question, in seconds."""
     decode_memory_mb: int = 2048
-    """Memory that preparing one question may take."""
+    """Maximum memory for preparing one question, in MiB."""
 
 
 def parse(kind: type[Options], command: str, argv: Sequence[str] | None) -> tuple[Options, list[str]]:
-    """A command's own options, and the flags of Beam. Raises `UsageError` for a flag that is neither."""
+    """Return a command's own options and Beam's flags. Raises `UsageError` for unknown flags and invalid values."""
     target = tyro.conf.OmitArgPrefixes[kind]
     options, flags = command_line.parse(tyro.cli, target, command, argv, foreign=beam_flags.FLAGS)
     beam_flags.check(flags)
@@ -60,12 +60,12 @@ def parse(kind: type[Options], command: str, argv: Sequence[str] | None) -> tupl
     return options, flags
 
 
-def require_split(given: str, known: Sequence[str], data_set: str) -> None:
+def require_split(split: str, known: Sequence[str], data_set: str) -> None:
     """Raise `UsageError` for a split that the data set does not have."""
-    if given not in known:
-        raise UsageError(f"--split {given!r} is none of {data_set}'s: {', '.join(known)}")
+    if split not in known:
+        raise UsageError(f"--split {split!r} is not a split of {data_set}; give one of {', '.join(known)}")
 
 
 def require_questions(path: str) -> None:
-    """Raise `UsageError` if the file of the questions is on this machine and not there."""
+    """Raise `UsageError` if the file of the questions should be on this machine but does not exist."""
     command_line.require_file("--data", path)

@@ -1,6 +1,6 @@
-"""What turns one line of a data set of questions into records, one class a task, each a thin shell around `ingest`.
+"""Convert one line of a question data set into records; one class per task, each a thin shell around `ingest`.
 
-They are small values that travel to the children of workers, which open vocabularies and import what prepares.
+Preparers are small values that are sent to the child processes of workers, which open tokenizers and import the code.
 """
 
 from __future__ import annotations
@@ -17,27 +17,39 @@ Records = list[tuple[str, bytes]]
 
 
 class Preparer(Protocol):
-    """What a job of questions needs to know of its task."""
+    """The task-specific part of a question job."""
 
-    task: str
-    config: Any
-    segments: int
-    """Pictures that fit a record."""
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the preparation, a dataclass."""
+        ...
+
+    @property
+    def segments(self) -> int:
+        """The number of images in a record."""
+        ...
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
-        """The function of a line and of the name it gets if it has none; raises `QuestionError`."""
+        """Return a function of a line and its default name that returns records or raises `QuestionError`."""
+        ...
 
     def id_of(self, line: dict[str, Any], name: str) -> str:
-        """What a line is known by, whether or not it can be prepared; `name` if it does not state an id."""
+        """Return the id of a line, whether or not it can be prepared; `name` if it has none."""
+        ...
 
 
-def _stated(value: Any, otherwise: str) -> str:
-    return str(value) if isinstance(value, str | int) else otherwise
+def _id_or(value: Any, default: str) -> str:
+    return str(value) if isinstance(value, str | int) else default
 
 
 @dataclass(frozen=True)
 class VcrPreparer:
-    """Lines of `train.jsonl` and their pictures under `data`."""
+    """The preparer of VCR: lines of `train.jsonl` and their images in `data`."""
 
     data: str
     tokenizer: str
@@ -47,26 +59,26 @@ class VcrPreparer:
     segments: int = 1
 
     def id_of(self, line: dict[str, Any], name: str) -> str:
-        """The id of the annotation."""
-        return _stated(line.get("annot_id"), name)
+        """Return the id of the annotation."""
+        return _id_or(line.get("annot_id"), name)
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
-        """The function that prepares a line."""
+        """Return the function that prepares a line."""
         from ingest.questions import vcr
 
         vocabulary = load_tokenizer(self.tokenizer)
 
         def prepare(line: dict[str, Any], name: str) -> Records:
             del name
-            found = vcr.prepare(vcr.read_question(self.data, line), vocabulary, self.labelled, self.config)
-            return [(record.id, record.serialize()) for record in found]
+            records = vcr.prepare(vcr.read_question(self.data, line), vocabulary, self.labelled, self.config)
+            return [(record.id, record.serialize()) for record in records]
 
         return prepare
 
 
 @dataclass(frozen=True)
 class TvqaPreparer:
-    """Lines of `tvqa_train.jsonl` and the clips under `data`."""
+    """The preparer of TVQA: lines of `tvqa_train.jsonl` and their clips in `data`."""
 
     data: str
     tokenizer: str
@@ -76,11 +88,11 @@ class TvqaPreparer:
     segments: int = 7
 
     def id_of(self, line: dict[str, Any], name: str) -> str:
-        """The numbers of question and clip."""
-        return f"{_stated(line.get('qid'), name)}~{_stated(line.get('vid_name'), '')}"
+        """Return the numbers of question and clip."""
+        return f"{_id_or(line.get('qid'), name)}~{_id_or(line.get('vid_name'), '')}"
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
-        """The function that prepares a line."""
+        """Return the function that prepares a line."""
         from ingest.questions import tvqa
 
         vocabulary = load_tokenizer(self.tokenizer)
@@ -96,7 +108,7 @@ class TvqaPreparer:
 
 @dataclass(frozen=True)
 class ChoicesPreparer:
-    """Lines of a JSONL of own questions; the paths in them are those in `folder`."""
+    """The preparer of custom questions: lines of a JSONL file with paths relative to `folder`."""
 
     folder: str
     tokenizer: str
@@ -106,15 +118,15 @@ class ChoicesPreparer:
 
     @property
     def segments(self) -> int:
-        """Pictures that fit a record."""
+        """The number of images in a record."""
         return self.config.segments
 
     def id_of(self, line: dict[str, Any], name: str) -> str:
-        """The id that the line states."""
-        return _stated(line.get("id"), name)
+        """Return the id of the line."""
+        return _id_or(line.get("id"), name)
 
     def open(self) -> Callable[[dict[str, Any], str], Records]:
-        """The function that prepares a line."""
+        """Return the function that prepares a line."""
         from ingest.questions import choices
 
         vocabulary = load_tokenizer(self.tokenizer)

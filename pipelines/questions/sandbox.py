@@ -1,7 +1,7 @@
-"""Prepare questions in a sandboxed subprocess: whatever a line or its media do ends that question and nothing else.
+"""Prepare questions in a sandboxed subprocess, so that bad lines and media affect only their own question.
 
-A worker keeps one child and hands it line after line. One that hangs, crashes or eats memory takes the child with it:
-its outcome says so and the next line gets a new child.
+A worker reuses one child for all its lines. A line that hangs, crashes or uses too much memory ends the child: it gets
+the corresponding outcome, and the next line gets a new child.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from shards.storage.errors import UserError
 DECODER = "pipelines.questions.child"
 """The module that the child runs."""
 
-_KEPT_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
-"""Environment of the child: it keeps the memory of a picture for the next, which saves 4 ms of page faults for each."""
+_LARGE_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+"""Environment of the child: it reuses the memory of an image for the next, which saves 4 ms of page faults each."""
 
-_SHOWN = 120
+_MAX_DETAIL = 120
+"""Characters of an exception's message in the detail of an outcome."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A line to prepare, how, and the name that it gets if it has none."""
+    """A line to prepare, its preparer, and its name if it has none."""
 
     preparer: Preparer
     text: bytes
@@ -37,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """How a line ended, with its records if it was prepared, and the seconds of CPU that it cost."""
+    """The outcome of a line, its records if it was prepared, and its CPU time in seconds."""
 
     outcome: QuestionOutcome
     detail: str = ""
@@ -46,9 +47,9 @@ class Prepared:
 
 
 def attempt(prepare: Callable[[dict[str, Any], str], Records], text: bytes, name: str) -> Prepared:
-    """Prepare a line; whatever it raises is its outcome.
+    """Prepare a line; an exception becomes its outcome.
 
-    Raises `MemoryError`, and `StorageError` if the temporary folder is full, which is not the line's fault.
+    Raises `MemoryError`, and `StorageError` if the temporary folder is full, which the line does not cause.
     """
     try:
         line = json.loads(text)
@@ -62,34 +63,34 @@ def attempt(prepare: Callable[[dict[str, Any], str], Records], text: bytes, name
     except RecursionError:
         return Prepared(QuestionOutcome.BAD_LINE, "the line is nested too deeply")
     except ValueError as error:
-        return Prepared(QuestionOutcome.BAD_LINE, f"the line cannot be used: {printable(str(error)[:_SHOWN])}")
+        return Prepared(QuestionOutcome.BAD_LINE, f"the line cannot be used: {printable(str(error)[:_MAX_DETAIL])}")
     except Exception as error:
         if full := disk_full(error, name):
             raise full from error
-        return Prepared(QuestionOutcome.CRASHED, f"{type(error).__name__}: {printable(str(error)[:_SHOWN])}")
+        return Prepared(QuestionOutcome.CRASHED, f"{type(error).__name__}: {printable(str(error)[:_MAX_DETAIL])}")
 
 
 def printable(text: str) -> str:
-    """A text on one line that can be written as UTF-8."""
+    """Return a text as one line that can be encoded as UTF-8."""
     return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 class SandboxedPreparer:
-    """One child process, started when first needed and again after each that was lost."""
+    """A client of one child process, which is started on first use and again after it was lost."""
 
     def __init__(self, preparer: Preparer, limits: Limits):
         self.preparer, self.limits = preparer, limits
         self._child: Child | None = None
 
     def __call__(self, text: bytes, name: str) -> Prepared:
-        """What becomes of a line; a lost child gives timed-out, crashed or out-of-memory.
+        """Return the outcome of a line; if the child is lost, this is timed-out, crashed or out-of-memory.
 
-        Raises `UserError` if no line could be prepared, such as with a full disk or an unreadable vocabulary.
+        Raises `UserError` for errors that every line would have, such as a full disk or an unreadable tokenizer.
         """
         if self._child is None:
-            self._child = Child(DECODER, self.limits, _KEPT_HEAP)
+            self._child = Child(DECODER, self.limits, _LARGE_HEAP)
         try:
-            answer = self._child.request(Request(self.preparer, text, name), self.limits.seconds)
+            prepared = self._child.request(Request(self.preparer, text, name), self.limits.seconds)
         except TimeoutError:
             self.close()
             return Prepared(QuestionOutcome.TIMED_OUT, f"not prepared after {self.limits.seconds:g} s")
@@ -97,14 +98,14 @@ class SandboxedPreparer:
             description = self._child.exit_description()
             self.close()
             return Prepared(QuestionOutcome.CRASHED, printable(description))
-        if isinstance(answer, UserError):
-            raise answer
-        if answer.outcome is QuestionOutcome.OUT_OF_MEMORY:
+        if isinstance(prepared, UserError):
+            raise prepared
+        if prepared.outcome is QuestionOutcome.OUT_OF_MEMORY:
             self.close()
-        return answer
+        return prepared
 
     def close(self) -> None:
-        """End the child and everything it started."""
+        """End the child and all processes it started."""
         if self._child is not None:
             self._child.kill()
             self._child = None

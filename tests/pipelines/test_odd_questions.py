@@ -83,7 +83,7 @@ def test_the_number_of_options_is_that_of_most_lines(prepare, out, tmp_path):
     shutil.rmtree(out)
     ran = prepare("choices", CASES / "odd-first-line" / "choices.jsonl", "--shards", "2", "--options", "2")
     assert ran.status == 1
-    assert "error: 40 of 41 questions of the split 'train' were rejected: 40 bad-line; what was prepared is" in ran.err
+    assert "error: 40 of 41 questions of the split 'train' were rejected: 40 bad-line; the prepared questions" in ran.err
     assert [len(parse_record(payload, sound=False).options) for payload in records(out)] == [2]
 
 
@@ -132,13 +132,13 @@ def test_what_was_mostly_rejected_is_tried_again(prepare, out, tmp_path):
     for _ in range(2):
         ran = prepare("choices", data, "--shards", "3")
         assert ran.status == 1
-        assert "5 of 6 questions of the split 'train' were rejected: 5 image-missing; what was prepared is" in ran.err
+        assert "5 of 6 questions of the split 'train' were rejected: 5 image-missing; the prepared questions" in ran.err
         assert len(records(out)) == 1
     for i in range(4):
         Image.new("RGB", (32, 32), "blue").save(tmp_path / f"{i}.jpg")
     ran = prepare("choices", data, "--shards", "3")
     assert ran.status == 0, ran.err
-    assert "most lines of the split 'train' were rejected before; they are tried again" in ran.err
+    assert "most lines of the split 'train' were rejected before; they are retried" in ran.err
     assert len(records(out)) == 5
     assert len(records(out, "val")) == 2
     ran = prepare("choices", data, "--shards", "3")

@@ -94,17 +94,17 @@ def test_the_same_command_has_nothing_to_do_and_another_is_refused(golden, prepa
     assert run(vcr, data, out, tokenizer, "--split", "train") == 0
     assert "the split 'train' is finished; nothing to do" in capsys.readouterr().err
     assert run(vcr, data, out, tokenizer, "--split", "train", "--limit", "1") == 2
-    assert "holds other questions as split 'train'" in capsys.readouterr().err
+    assert "already has other questions as split 'train'" in capsys.readouterr().err
     assert run(vcr, data, out, tokenizer, "--split", "train", "--no-all-names") == 2
-    assert "was made with preparation" in capsys.readouterr().err
+    assert "belongs to a run with preparation" in capsys.readouterr().err
     assert manifest.load(str(out)) == before
 
 
 @pytest.mark.parametrize(
     ("module", "more", "sentence"),
     [
-        (vcr, ("--split", "dev"), "--split 'dev' is none of VCR's: train, val, test"),
-        (tvqa, ("--split", "dev"), "--split 'dev' is none of TVQA's"),
+        (vcr, ("--split", "dev"), "--split 'dev' is not a split of VCR; give one of train, val, test"),
+        (tvqa, ("--split", "dev"), "--split 'dev' is not a split of TVQA"),
         (vcr, (), "there is no file"),
         (choices, ("--split", "a-b"), "must be letters and digits"),
         (choices, ("--segments", "9"), "segments is 9; it must be 1 to 7"),
