@@ -1,1 +1,1 @@
-"""What the commands that ask do: videos as arrays, answers, vectors, and the local page."""
+"""Answer questions about videos: read videos as arrays, answer prompts, embed segments, and serve the local page."""

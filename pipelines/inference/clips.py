@@ -1,4 +1,4 @@
-"""A video file, or a video on YouTube, as the arrays that a model answers from."""
+"""Read a video file or a YouTube video as input arrays of a model."""
 
 from __future__ import annotations
 
@@ -20,41 +20,43 @@ def read(
     end: float | None = None,
     captions: str | None = None,
 ) -> VideoInputs:
-    """A video as the arrays that a model with this grid answers from; see `Part` for the other arguments.
+    """Return a video as input arrays of a model with this grid; see `Part` for the other arguments.
 
     Raises `ClipError` if it cannot be read or downloaded.
     """
     return inputs(read_clip(video, Part(start, end, captions)), grid)
 
 
-def inputs(found: Clip, grid: tuple[int, int]) -> VideoInputs:
-    """A clip as arrays for a model with this grid."""
-    return VideoInputs(found.patches(grid), found.audio_clips(), found.texts, found.times)
+def inputs(video_clip: Clip, grid: tuple[int, int]) -> VideoInputs:
+    """Return a clip as input arrays of a model with this grid."""
+    return VideoInputs(video_clip.patches(grid), video_clip.audio_clips(), video_clip.texts, video_clip.times)
 
 
 def read_clip(video: str, part: Part) -> Clip:
-    """The segments of a file, or of a video on YouTube. Raises `ClipError`."""
+    """Return the segments of a file or a YouTube video. Raises `ClipError`."""
     with tempfile.TemporaryDirectory(prefix="reservoir-ask-") as folder:
-        held = _fetched(video, folder)
-        words = clip.file_words(part.captions) if part.captions else clip.track_words(held)
-        return clip.read_clip(held.media, part.start, part.end, words)
+        raw_video = _fetch(video, folder)
+        if raw_video.media is None:
+            raise ClipError(f"{video!r} has no media")
+        words = clip.file_words(part.captions) if part.captions else clip.track_words(raw_video)
+        return clip.read_clip(raw_video.media, part.start, part.end, words)
 
 
-def _fetched(video: str, folder: str) -> RawVideo:
-    """The raw video of a file, or what yt-dlp downloads into `folder`."""
+def _fetch(video: str, folder: str) -> RawVideo:
+    """Return the raw video of a file, or download a YouTube video into `folder`."""
     if is_file(video):
         try:
             return raw.from_folder(video)
         except (OSError, RawError) as error:
             raise ClipError(f"{video!r} cannot be read: {error}") from None
-    found = video_id(video)
-    if found is None:
-        raise ClipError(f"{video!r} is neither a file nor an id or address of YouTube")
-    # Downloading and drawing take a second each to import, and most questions need neither.
+    name = video_id(video)
+    if name is None:
+        raise ClipError(f"{video!r} is neither a file nor a YouTube id or address")
+    # The downloader takes a second to import, and most questions do not need it.
     from ingest.config import DownloadConfig
     from ingest.download.youtube import Downloader
 
-    downloaded = Downloader(folder, DownloadConfig(), "en")(found)
+    downloaded = Downloader(folder, DownloadConfig(), "en")(name)
     if not isinstance(downloaded, RawVideo):
-        raise ClipError(f"{found} cannot be downloaded: {downloaded.outcome.value}: {downloaded.detail}")
+        raise ClipError(f"{name} cannot be downloaded: {downloaded.outcome.value}: {downloaded.detail}")
     return downloaded

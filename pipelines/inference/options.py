@@ -1,4 +1,4 @@
-"""The options of the commands that ask about videos, and their checks; imports nothing that reads videos."""
+"""The options of the inference commands, with their checks; nothing here imports the code that reads videos."""
 
 from __future__ import annotations
 
@@ -21,85 +21,99 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _BLANKS = " \t\r\n\ufeff"
 
 
+File = Annotated[str, tyro.conf.arg(metavar="FILE")]
+OptionalFile = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
+Checkpoint = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="CHECKPOINT",
+        help="The weights: base, large, a checkpoint file, the folder of a run, or a gs:// or https:// address.",
+    ),
+]
+Grid = Annotated[
+    tuple[int, int] | None,
+    tyro.conf.arg(
+        metavar="ROWS COLUMNS",
+        help="Rows and columns of 16-pixel patches; by default those of the checkpoint, or 18 32.",
+    ),
+]
+UseInputs = Annotated[
+    Use,
+    tyro.conf.arg(help="What to use besides the frames: sound, or else captions if available (auto), or only this."),
+]
+
+
 @dataclass(frozen=True)
 class Part:
-    """Which part of a video is asked about, and what is said in it."""
+    """The part of the video to use, and its captions."""
 
     start: float = 0.0
-    """Seconds into the video."""
+    """Start of the part, in seconds."""
     end: float | None = None
-    """The video's end if not given."""
-    captions: str | None = None
-    """A .vtt, .srt or .json3 file; without one, captions beside the video are read."""
+    """End of the part, in seconds; by default the end of the video."""
+    captions: OptionalFile = None
+    """A .vtt, .srt or .json3 file; by default the captions beside the video."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Ask a video which option fills the <|MASK|> of a prompt."""
+    """Rank the options for the <|MASK|> in a prompt about a video."""
 
-    video: Annotated[str, tyro.conf.Positional]
-    """A video file, or an id or address of YouTube."""
-    prompt: tuple[str, ...]
+    video: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="VIDEO")]
+    """A video file, or a YouTube id or address."""
+    prompt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PROMPT [PROMPT ...]")]
     """One or more sentences with one or more <|MASK|>."""
-    options: str = ""
-    """Answers to choose from, with commas between them."""
-    options_file: str | None = None
-    """A file with one answer a line."""
-    checkpoint: str = "base"
-    """base, large, a file, a folder of a run's export, or a gs:// or https:// address."""
-    grid: tuple[int, int] | None = None
-    """Rows and columns of 16-pixel patches; the checkpoint's own, or 18 32, if not given."""
+    options: Annotated[str, tyro.conf.arg(metavar="OPTION,OPTION,...")] = ""
+    """Options to rank, separated by commas."""
+    options_file: OptionalFile = None
+    """A file with one option per line."""
+    checkpoint: Checkpoint = "base"
+    grid: Grid = None
     part: Annotated[Part, tyro.conf.arg(name="")] = field(default_factory=Part)
-    use: Use = "auto"
-    """What to use beside the frames: sound, else captions, else nothing; or only what is named."""
-    timeline: str | None = None
-    """Draw the probabilities over time into this PNG."""
+    use: UseInputs = "auto"
+    timeline: OptionalFile = None
+    """Write a chart of the probabilities over time to this PNG file."""
     json: bool = False
-    """Print JSON."""
+    """Print the answers as JSON."""
     top: int = 10
-    """Rows of the table."""
+    """Number of options to print."""
 
 
 @dataclass(frozen=True)
 class App:
-    """Serve the page."""
+    """Serve a local web page for asking questions about videos."""
 
-    checkpoint: str = "base"
-    """As for `pipelines.ask`."""
-    grid: tuple[int, int] | None = None
-    """As for `pipelines.ask`."""
+    checkpoint: Checkpoint = "base"
+    grid: Grid = None
     port: int = 8765
-    """Port of this machine that the page is served on."""
+    """Port of the page on this machine."""
     max_upload_mb: int = 512
-    """Larger uploads are refused."""
+    """Maximum size of an uploaded video, in MB."""
     max_minutes: float = 20.0
-    """Of longer videos only the first minutes are looked at."""
+    """Maximum length of a video in minutes; the rest of longer videos is ignored."""
     seconds: float = 300.0
-    """How long one request may take."""
+    """Time limit of one request, in seconds."""
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Write the vectors of every segment."""
+    """Write embedding vectors of every segment of a data set or of videos."""
 
-    source: Annotated[str, tyro.conf.Positional]
-    """A data folder or shard, a folder of videos, a video file, or an id or address of YouTube."""
-    out: str
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    """A data folder or shard, a folder of videos, a video file, or a YouTube id or address."""
+    out: File
     """The .npz or .parquet file to write."""
-    checkpoint: str = "base"
-    """As for `pipelines.ask`."""
-    grid: tuple[int, int] | None = None
-    """As for `pipelines.ask`."""
-    use: Use = "auto"
-    """What goes into the joint vector beside the frames."""
-    split: str | None = None
-    """The split of a data set."""
+    checkpoint: Checkpoint = "base"
+    grid: Grid = None
+    use: UseInputs = "auto"
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The split of a data set to embed; by default all."""
     limit: int | None = None
-    """Only so many videos, or runs of a video in a data set."""
+    """Maximum number of videos, or of runs of consecutive segments in a data set."""
 
 
 def listed_options(options: str, options_file: str | None) -> list[str]:
-    """The answers of a command line and of a file, one a line of any of the three line ends.
+    """Return the options in a comma-separated text and in the lines of a file.
 
     Raises `UsageError` if there are none.
     """
@@ -124,7 +138,7 @@ def check_prompts(prompts: Iterable[str]) -> None:
 
 
 def check_options(options: Iterable[str]) -> None:
-    """Raise `UsageError` for an option that is empty, given twice, or spells a special token."""
+    """Raise `UsageError` for an option that is empty, repeated, or contains a special token."""
     seen: set[str] = set()
     for option in options:
         if not option.strip():
@@ -138,7 +152,7 @@ def check_options(options: Iterable[str]) -> None:
 def _check_text(kind: str, whole: str, text: str) -> None:
     for token in SPECIAL_TOKENS:
         if token in text:
-            raise UsageError(f"{kind} {whole!r} contains {token}, which is not text; leave it out")
+            raise UsageError(f"{kind} {whole!r} contains the special token {token}; remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -146,7 +160,7 @@ def _check_text(kind: str, whole: str, text: str) -> None:
 
 
 def is_file(path: str) -> bool:
-    """Whether there is such a file; a text that is too long for a path is not one."""
+    """Return whether a path is a file; a text that is too long for a path is not."""
     try:
         return Path(path).is_file()
     except OSError:
@@ -154,11 +168,11 @@ def is_file(path: str) -> bool:
 
 
 def check_video(video: str) -> None:
-    """Raise `UsageError` for what is neither a file nor an id or address of YouTube."""
+    """Raise `UsageError` unless `video` is a file or a YouTube id or address."""
     if not is_file(video) and video_id(video) is None:
-        raise UsageError(f"{video!r} is neither a file nor an id or address of YouTube")
+        raise UsageError(f"{video!r} is neither a file nor a YouTube id or address")
 
 
 def check_checkpoint(checkpoint: str) -> None:
-    """Raise `UsageError` for a checkpoint that is not published, not on this machine and not an address."""
+    """Raise `UsageError` unless a checkpoint is a published name, a path on this machine, or an address."""
     command_line.require_checkpoint("--checkpoint", checkpoint, PUBLISHED_NAMES)

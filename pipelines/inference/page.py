@@ -1,6 +1,6 @@
-"""The application behind the local page: its requests, their limits, and the model that answers them.
+"""The web application of the local page: its requests, their limits, and the model that answers them.
 
-It listens on this machine alone and needs no internet. One video is worked on at a time.
+It listens only on this machine and needs no internet. Requests are processed one at a time.
 """
 
 from __future__ import annotations
@@ -53,63 +53,63 @@ from shards.storage.errors import UsageError, UserError
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("page.html")
 _HEADER = "x-reservoir"
-"""A header that other pages cannot send here unless they are allowed to, which they are not."""
+"""A header that pages of other origins cannot send without permission, which is never granted."""
 
-_HELD_VIDEOS = 4
+_CACHED_VIDEOS = 4
 _THUMBNAIL = (256, 256)
 _FINE_SEGMENTS = 24
-"""Videos of at most so many segments get a window at each of them."""
+"""The maximum number of segments of videos that get a window at every segment."""
 
 
 def serve(options: App) -> int:
-    """Load the weights and serve until interrupted; returns the exit status."""
-    with bound(options.port) as listening:
+    """Load the weights, serve the page until interrupted, and return the exit status."""
+    with listening_socket(options.port) as listener:
         model = load_weights(options.checkpoint, options.grid)
-        sys.stderr.write(f"open http://{HOST}:{options.port} in a browser; Ctrl-C ends\n")
+        sys.stderr.write(f"open http://{HOST}:{options.port} in a browser; press Ctrl-C to stop\n")
         config = uvicorn.Config(make_app(model, options), log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
-def bound(port: int) -> socket.socket:
-    """A socket that listens on this machine alone, before the weights are loaded. Raises `UsageError`."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listening_socket(port: int) -> socket.socket:
+    """Return a socket that listens only on this machine. Raises `UsageError` if the port is not available."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
-        listening.listen()
+        listener.bind((HOST, port))
+        listener.listen()
     except OSError as error:
-        listening.close()
+        listener.close()
         raise UsageError(f"--port {port} cannot be used ({error.strerror}); give another") from None
-    return listening
+    return listener
 
 
 @dataclass
-class Held:
-    """A video that the page is asking about."""
+class CachedVideo:
+    """A video that the page has loaded, encoded when the first question about it is answered."""
 
     name: str
     video: VideoInputs
     encoded: Encoded | None = None
 
 
-class Desk:
-    """What the page's requests share: the model, the last videos, and one pair of hands."""
+class AppState:
+    """The state that the page's requests share: the model, the last videos, and a lock for the work on them."""
 
     def __init__(self, model: Pretrained, options: App):
         self.model, self.options = model, options
-        self._held: OrderedDict[str, Held] = OrderedDict()
-        self._hands = threading.Lock()
+        self._videos: OrderedDict[str, CachedVideo] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def take(self, name: str, source: str) -> dict:
-        """Look at a video file, or an id or address; what the page shows of it."""
-        with self._hands:
+    def load_video(self, name: str, source: str) -> dict:
+        """Load a video file or a YouTube video, and return its id and segments for the page."""
+        with self._lock:
             clip = read_clip(source, Part(end=self._end(source)))
             token = secrets.token_urlsafe(12)
-            self._held[token] = Held(name, inputs(clip, self.model.config.grid))
-            while len(self._held) > _HELD_VIDEOS:
-                self._held.popitem(last=False)
-        return {"id": token, "name": name, "remarks": list(clip.remarks), "segments": shown(clip)}
+            self._videos[token] = CachedVideo(name, inputs(clip, self.model.config.grid))
+            while len(self._videos) > _CACHED_VIDEOS:
+                self._videos.popitem(last=False)
+        return {"id": token, "name": name, "remarks": list(clip.remarks), "segments": segments_for_page(clip)}
 
     def _end(self, source: str) -> float | None:
         limit = 60 * self.options.max_minutes
@@ -120,23 +120,23 @@ class Desk:
         return limit if length is not None and length > limit else None
 
     def ask(self, token: str, prompt: str, options: list[str]) -> dict:
-        """The answers to a prompt about a video that was taken."""
-        held = self._held.get(token)
-        if held is None:
-            raise RefusedError(404, "this video is not here any more; choose it again")
-        with self._hands, warnings.catch_warnings(record=True) as caught:
+        """Return the answers to a prompt about a loaded video."""
+        cached = self._videos.get(token)
+        if cached is None:
+            raise RefusedError(404, "this video is no longer loaded; choose it again")
+        with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            video = held.video
-            if held.encoded is None:
-                held.encoded = inference.encode(self.model, video, video.audio_clips is not None)
+            video = cached.video
+            if cached.encoded is None:
+                cached.encoded = inference.encode(self.model, video, video.audio_clips is not None)
             stride = 1 if len(video.images) <= _FINE_SEGMENTS else None
-            masks = inference.answer_all(self.model, video, [prompt], options, stride=stride, encoded=held.encoded)[0]
-        answered = as_json(held.name, prompt, options, video, masks)
-        return answered | {"remarks": [str(w.message) for w in caught if issubclass(w.category, UserWarning)]}
+            masks = inference.answer_all(self.model, video, [prompt], options, stride=stride, encoded=cached.encoded)[0]
+        document = as_json(cached.name, prompt, options, video, masks)
+        return document | {"remarks": [str(w.message) for w in caught if issubclass(w.category, UserWarning)]}
 
 
-def shown(clip: Clip) -> list[dict]:
-    """The segments as the page draws them: times, words, the frame and the spectrogram as data addresses."""
+def segments_for_page(clip: Clip) -> list[dict]:
+    """Return times, words, frame and spectrogram of each segment; images are data URLs."""
     segments = []
     for index, (start, end) in enumerate(clip.times.tolist()):
         frame = Image.fromarray(clip.frames[index])
@@ -151,7 +151,7 @@ def shown(clip: Clip) -> list[dict]:
 
 
 def spectrogram_picture(log_mel: np.ndarray) -> Image.Image:
-    """A log-mel spectrogram `[bands, columns]` in colours, low bands at the bottom."""
+    """Return a log-mel spectrogram `[bands, columns]` as a colour image, with low bands at the bottom."""
     scaled = log_mel[::-1] / max(float(log_mel.max()), 1.0)
     return Image.fromarray((colormaps["magma"](scaled)[..., :3] * 255).astype(np.uint8))
 
@@ -163,8 +163,8 @@ def _address(image: Image.Image, form: str) -> str:
 
 
 def make_app(model: Pretrained, options: App) -> Starlette:
-    """The application: the page, `POST /video` and `POST /ask`."""
-    desk = Desk(model, options)
+    """Return the application, which serves the page, `POST /video` and `POST /ask`."""
+    state = AppState(model, options)
 
     async def page(request: Request) -> HTMLResponse:
         del request
@@ -174,17 +174,17 @@ def make_app(model: Pretrained, options: App) -> Starlette:
         name = request.query_params.get("name", "video")[:200]
         if request.headers.get("content-type", "").startswith("application/json"):
             source = text(await read_json(request), "source", MAX_SOURCE)
-            found = video_id(source)
-            if found is None:
-                raise RefusedError(422, "give an id or address of YouTube; files are chosen or dropped")
+            youtube_id = video_id(source)
+            if youtube_id is None:
+                raise RefusedError(422, "give a YouTube id or address; choose or drop files instead")
             # An address is never the name of a file on this machine.
-            address = f"https://www.youtube.com/watch?v={found}"
-            return JSONResponse(await _limited(options.seconds, functools.partial(desk.take, source, address)))
+            address = f"https://www.youtube.com/watch?v={youtube_id}"
+            return JSONResponse(await _limited(options.seconds, functools.partial(state.load_video, source, address)))
         with tempfile.TemporaryDirectory(prefix="reservoir-app-") as folder:
-            # What kind of file it is follows from its content, whatever name it was sent with.
+            # The kind of file is detected from its content, not from its name.
             path = Path(folder) / "video.mp4"
             await store(request, path, options.max_upload_mb << 20, options.seconds)
-            return JSONResponse(await _limited(options.seconds, functools.partial(desk.take, name, str(path))))
+            return JSONResponse(await _limited(options.seconds, functools.partial(state.load_video, name, str(path))))
 
     async def ask(request: Request) -> JSONResponse:
         document = await read_json(request)
@@ -192,7 +192,7 @@ def make_app(model: Pretrained, options: App) -> Starlette:
         options_of_prompt = texts(document, "options")
         check_prompts([prompt])
         check_options(options_of_prompt)
-        call = functools.partial(desk.ask, token, prompt, options_of_prompt)
+        call = functools.partial(state.ask, token, prompt, options_of_prompt)
         return JSONResponse(await _limited(options.seconds, call))
 
     return Starlette(
@@ -201,7 +201,7 @@ def make_app(model: Pretrained, options: App) -> Starlette:
             Route("/video", _guarded(video), methods=["POST"]),
             Route("/ask", _guarded(ask), methods=["POST"]),
         ],
-        # A page elsewhere that points its own name at this machine gets nothing.
+        # Reject requests of pages whose host name resolves to this machine (DNS rebinding).
         middleware=[
             Middleware(_Headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
@@ -223,7 +223,7 @@ _SECURITY = {
 
 
 class _Headers:
-    """Adds the headers of `_SECURITY` to every answer."""
+    """Middleware that adds the headers of `_SECURITY` to every response."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -238,20 +238,20 @@ class _Headers:
 
 
 def _guarded(handler: Callable) -> Callable:
-    """The handler, with errors as JSON of one sentence, for requests of our own page only."""
+    """Return a handler that only accepts requests of the page, and responds to errors with one sentence as JSON."""
 
     async def guarded(request: Request) -> JSONResponse:
         try:
             if _HEADER not in request.headers:
-                raise RefusedError(403, "only the page itself may ask")
+                raise RefusedError(403, "only requests of the page itself are accepted")
             return await handler(request)
         except RefusedError as error:
             return JSONResponse({"error": str(error)}, error.status)
         except (UserError, InputError) as error:
             return JSONResponse({"error": _without_folders(str(error))}, 422)
         except ClientDisconnect:
-            # No one reads the answer.
-            return JSONResponse({"error": "the request was not sent to its end"}, 400)
+            # The client is gone and does not read the response.
+            return JSONResponse({"error": "the request is incomplete"}, 400)
         except OSError as error:
             return JSONResponse({"error": f"the video cannot be stored: {error.strerror}"}, 507)
 
@@ -259,12 +259,12 @@ def _guarded(handler: Callable) -> Callable:
 
 
 def _without_folders(sentence: str) -> str:
-    """A sentence in which files of this machine are named without their folders."""
+    """Return a sentence with the folders removed from the paths in it."""
     return re.sub(r"(?:file:)?(?:/[^\s'\"/:]+)+/(?=[^\s'\"/:]+)", "", sentence)
 
 
 async def _limited(seconds: float, call: Callable[[], dict]) -> dict:
-    """The result of a call in a thread. Raises `RefusedError` when it takes too long."""
+    """Call a function in a thread and return its result. Raises `RefusedError` if it takes too long."""
     try:
         with anyio.fail_after(seconds):
             return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)

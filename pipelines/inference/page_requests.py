@@ -1,4 +1,4 @@
-"""The bodies of the page's requests: bounded in bytes and time, and checked before anything works on them."""
+"""Read the bodies of the page's requests, with limits of bytes and time, and check their values."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from starlette.requests import Request
 MAX_JSON_BYTES = 2 << 20
 JSON_SECONDS = 10.0
 IDLE_SECONDS = 10.0
-"""Seconds between two pieces of an upload, after which it is ended."""
+"""The maximum number of seconds between two pieces of an upload."""
 
 MAX_SOURCE = 2048
 MAX_PROMPT = 20_000
 MAX_OPTION = 2000
-MOST_OPTIONS = 5000
+MAX_OPTIONS = 5000
 
 
 class RefusedError(Exception):
-    """A request that is answered with a status and one sentence."""
+    """A request that is rejected with a status and one sentence."""
 
     def __init__(self, status: int, sentence: str):
         super().__init__(sentence)
@@ -30,7 +30,7 @@ class RefusedError(Exception):
 
 
 async def read_json(request: Request) -> dict:
-    """The JSON object in the body of a request. Raises `RefusedError`."""
+    """Return the JSON object in the body of a request. Raises `RefusedError`."""
     too_large = RefusedError(413, f"the request is larger than {MAX_JSON_BYTES >> 20} MB")
     _check_length(request, MAX_JSON_BYTES, too_large)
     body = bytearray()
@@ -53,7 +53,9 @@ async def store(request: Request, path: Path, limit: int, seconds: float) -> Non
 
     Raises `RefusedError` as soon as it is too large or too slow, or if it is empty.
     """
-    too_large = RefusedError(413, f"the video is larger than {limit >> 20} MB; cut it, or start the page with more")
+    too_large = RefusedError(
+        413, f"the video is larger than {limit >> 20} MB; shorten it, or raise the page's --max-upload-mb"
+    )
     _check_length(request, limit, too_large)
     stored = 0
     with path.open("wb") as file, _time_limit(seconds):
@@ -67,7 +69,7 @@ async def store(request: Request, path: Path, limit: int, seconds: float) -> Non
 
 
 async def _steadily(request: Request) -> AsyncIterator[bytes]:
-    """The pieces of a body. Raises `RefusedError` if one does not come in time."""
+    """Yield the pieces of a body. Raises `RefusedError` if a piece does not arrive in time."""
     pieces = request.stream()
     while True:
         with _time_limit(IDLE_SECONDS):
@@ -87,36 +89,36 @@ def _time_limit(seconds: float):
 
 
 def _check_length(request: Request, limit: int, error: RefusedError) -> None:
-    stated = request.headers.get("content-length", "0")
-    if not stated.isdecimal() or len(stated) > 18 or int(stated) > limit:
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or len(length) > 18 or int(length) > limit:
         raise error
 
 
-def text(document: dict, name: str, most: int) -> str:
-    """A text of a request by its name. Raises `RefusedError` if it is none, too long, or cannot be encoded."""
+def text(document: dict, name: str, limit: int) -> str:
+    """Return a string of a request by its name. Raises `RefusedError` if it is missing, too long, or not encodable."""
     value = document.get(name)
     if not isinstance(value, str):
-        raise RefusedError(422, f"{name!r} must be a text")
-    _check_text(value, name, most)
+        raise RefusedError(422, f"{name!r} must be a string")
+    _check_text(value, name, limit)
     return value
 
 
 def texts(document: dict, name: str) -> list[str]:
-    """A list of texts of a request by its name. Raises `RefusedError` if it is none or too long."""
+    """Return a list of strings of a request by its name. Raises `RefusedError` if it is missing or too long."""
     values = document.get(name)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise RefusedError(422, f"{name!r} must be a list of texts")
-    if len(values) > MOST_OPTIONS:
-        raise RefusedError(413, f"{len(values)} {name} are too many; give at most {MOST_OPTIONS}")
+        raise RefusedError(422, f"{name!r} must be a list of strings")
+    if len(values) > MAX_OPTIONS:
+        raise RefusedError(413, f"{len(values)} {name} are too many; give at most {MAX_OPTIONS}")
     for value in values:
         _check_text(value, name, MAX_OPTION)
     return values
 
 
-def _check_text(value: str, name: str, most: int) -> None:
-    if len(value) > most:
-        raise RefusedError(413, f"a text of {len(value):,} characters in {name!r} is too long; give at most {most:,}")
+def _check_text(value: str, name: str, limit: int) -> None:
+    if len(value) > limit:
+        raise RefusedError(413, f"a text of {len(value):,} characters in {name!r} is too long; give at most {limit:,}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise RefusedError(422, f"{name!r} has half of a surrogate pair, which is no character") from None
+        raise RefusedError(422, f"{name!r} contains an unpaired surrogate, which is not a valid character") from None

@@ -1,4 +1,4 @@
-"""The rows of a CSV of questions, and the lines of an output file; standard library only."""
+"""Read the rows of a CSV of questions, and the lines of an output file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from shards.storage.errors import UsageError
 
 COLUMNS = ("video", "prompt")
 _START = b'{"key": "'
-"""How every output file starts."""
+"""The first bytes of every output file."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One row: what is asked about which part of which video."""
+    """One row: a prompt and its options about a part of a video."""
 
     video: str
     prompt: str
@@ -30,14 +30,14 @@ class Question:
     end: float | None = None
 
     def key(self) -> str:
-        """What the row is known by in the output."""
+        """Return the key of the row in the output file."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
 def read_questions(path: str, options: tuple[str, ...]) -> list[Question]:
-    """The rows of a CSV; `options` are those of rows without their own. Raises `UsageError` naming the row."""
+    """Return the rows of a CSV; `options` are those of rows without their own. Raises `UsageError` naming the row."""
     try:
-        # With its own line ends, a field in quotes keeps those inside it.
+        # Without newline translation, quoted fields keep their line ends.
         rows = list(csv.DictReader(io.StringIO(decode_text(Path(path).read_bytes()), newline="")))
     except OSError as error:
         raise UsageError(f"{path!r} cannot be read: {error.strerror}") from None
@@ -53,28 +53,29 @@ def read_questions(path: str, options: tuple[str, ...]) -> list[Question]:
 def _question(row: dict[str, str | None], options: tuple[str, ...], where: str) -> Question:
     own = tuple(option.strip() for option in (row.get("options") or "").split("|") if option.strip())
     try:
-        start, end = float(row.get("start") or 0), float(row["end"]) if row.get("end") else None
+        start, last = float(row.get("start") or 0), row.get("end")
+        end = float(last) if last else None
     except ValueError:
-        raise UsageError(f"{where} has a start or end that is no number of seconds") from None
+        raise UsageError(f"{where} has a start or end that is not a number of seconds") from None
     if not math.isfinite(start) or (end is not None and math.isnan(end)):
-        raise UsageError(f"{where} has a start or end that is no number of seconds")
+        raise UsageError(f"{where} has a start or end that is not a number of seconds")
     if not row["video"] or not row["prompt"]:
         raise UsageError(f"{where} has no video or no prompt")
     if not own and not options:
-        raise UsageError(f"{where} has no options; fill its column options, or give --options or --options-file")
+        raise UsageError(f"{where} has no options; fill in its options column, or give --options or --options-file")
     return Question(row["video"], row["prompt"], own or options, start, end)
 
 
 def read_lines(path: str) -> list[dict]:
-    """The lines of an output file, the newest of each row; a line that is torn counts as missing.
+    """Return the last line of each row in an output file; incomplete lines are ignored.
 
-    Raises `UsageError` for a file that is not an output.
+    Raises `UsageError` for a file that is not an output file.
     """
     if not filesystem.exists(path):
         return []
     content = filesystem.read_bytes(path)
     if content.strip() and not content.startswith(_START[: len(content)]):
-        raise UsageError(f"{path!r} is there and is not an output of this command; choose another --out")
+        raise UsageError(f"{path!r} exists and is not an output of this command; choose another --out")
     newest: dict[str, dict] = {}
     for text in content.split(b"\n"):
         try:
@@ -86,5 +87,5 @@ def read_lines(path: str) -> list[dict]:
 
 
 def write_lines(path: str, lines: list[dict]) -> None:
-    """Replace an output file in one step."""
+    """Replace an output file atomically."""
     filesystem.write_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))

@@ -1,4 +1,4 @@
-"""Rows of questions become lines of JSON; rows next to each other that share a video share its encoding."""
+"""Answer rows of questions as lines of JSON; consecutive rows about the same video share its encoding."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from shards.storage.errors import StorageError, UserError
 
 
 def answer_rows(model: Pretrained, rows: list[Question], use: Use) -> Iterator[dict]:
-    """The line of each row, in order; rows next to each other that share a part of a video share its encoding.
+    """Yield the line of each row, in order; consecutive rows about the same part of a video share its encoding.
 
-    Whatever a row raises is its `error`. Raises `StorageError` for a disk that is full or gone.
+    An exception for a row becomes its `error`. Raises `StorageError` if the disk is full or not accessible.
     """
     position = 0
     while position < len(rows):
@@ -30,17 +30,17 @@ def answer_rows(model: Pretrained, rows: list[Question], use: Use) -> Iterator[d
         position += len(group)
         try:
             check_options(first.options)
-            note = alike_note(model, first.options)
+            note = same_tokens_note(model, first.options)
             video = inputs(read_clip(first.video, Part(first.start, first.end)), model.config.grid)
         except Exception as error:  # noqa: BLE001
             yield from (_line(row, error=_sentence(error)) for row in group)
             continue
-        for line in _answered(model, video, group, use):
+        for line in _answer(model, video, group, use):
             yield line | ({"note": note} if note else {})
 
 
-def _answered(model: Pretrained, video: inference.VideoInputs, group: list[Question], use: Use) -> Iterator[dict]:
-    """The lines of rows about one part of a video with the same options."""
+def _answer(model: Pretrained, video: inference.VideoInputs, group: list[Question], use: Use) -> Iterator[dict]:
+    """Yield the lines of rows about one part of a video with the same options."""
     try:
         check_prompts(row.prompt for row in group)
         answers = inference.answer_all(model, video, [row.prompt for row in group], group[0].options, use)
@@ -48,22 +48,22 @@ def _answered(model: Pretrained, video: inference.VideoInputs, group: list[Quest
         if len(group) == 1:
             yield _line(group[0], error=_sentence(error))
             return
-        # One prompt of several may be wrong; each is answered alone, so that only that one fails.
+        # One of several prompts may be invalid; answer each separately, so that only that one fails.
         for row in group:
-            yield from _answered(model, video, [row], use)
+            yield from _answer(model, video, [row], use)
         return
     yield from (_line(row, masks) for row, masks in zip(group, answers, strict=True))
 
 
 def _sentence(error: Exception) -> str:
-    """What a row's line says of an exception. Raises it again if it is not the row's fault."""
+    """Return the error message of a row for an exception. Reraises it if the row did not cause it."""
     if isinstance(error, StorageError | MemoryError):
         raise error
     return str(error) if isinstance(error, UserError | InputError) else f"{type(error).__name__}: {error}"
 
 
-def alike_note(model: Pretrained, options: Sequence[str]) -> str:
-    """Which options the model cannot tell apart, as a sentence; empty if there are none.
+def same_tokens_note(model: Pretrained, options: Sequence[str]) -> str:
+    """Return a note that names options with the same tokens, which the model cannot distinguish; empty without any.
 
     Raises `InputError` for an option without tokens.
     """
@@ -76,7 +76,7 @@ def alike_note(model: Pretrained, options: Sequence[str]) -> str:
         other = seen.setdefault(tokens, option)
         if other != option:
             pairs.append(f"{option!r} like {other!r}")
-    return f"the model reads these options alike, with the same tokens: {', '.join(pairs)}" if pairs else ""
+    return f"the model cannot distinguish options with the same tokens: {', '.join(pairs)}" if pairs else ""
 
 
 def _line(row: Question, masks: list[Answers] | None = None, error: str | None = None) -> dict:

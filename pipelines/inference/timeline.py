@@ -1,4 +1,4 @@
-"""A picture of how the answer changes over a video: one line for each of the likeliest options."""
+"""Draw how the probabilities of the most likely options change over a video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from shards.storage import filesystem
 
-MOST_LINES = 6
+MAX_LINES = 6
 
 
 def draw(path: str, prompt: str, options: Sequence[str], times: np.ndarray, probabilities: np.ndarray) -> None:
@@ -19,12 +19,12 @@ def draw(path: str, prompt: str, options: Sequence[str], times: np.ndarray, prob
     figure = Figure(figsize=(9, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    best = np.argsort(-probabilities.mean(axis=0), kind="stable")[:MOST_LINES]
+    best = np.argsort(-probabilities.mean(axis=0), kind="stable")[:MAX_LINES]
     middles = times.mean(axis=1)
     for index in best:
         axes.plot(middles, probabilities[:, index], marker="o", markersize=4, label=options[index])
     axes.set(xlabel="middle of the window (s)", ylabel="probability", ylim=(0, 1.02))
-    # Text from people must not be read as mathematics.
+    # A dollar sign would start a formula.
     axes.set_title(prompt.replace("$", r"\$"), loc="left")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -1,4 +1,4 @@
-"""The vectors of segments of videos and data sets, and the table that they are written as."""
+"""Embed the segments of videos and data sets, and write the vectors as a table."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from shards.storage import filesystem
 from shards.storage.errors import UsageError
 
 
-def run(asked: Embed) -> int:
-    """Write the vectors of everything that the source means; returns the exit status."""
+def run(options: Embed) -> int:
+    """Write the vectors of a source and return the exit status."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    model = load_weights(asked.checkpoint, asked.grid)
+    model = load_weights(options.checkpoint, options.grid)
     embedded: list[Embedded] = []
     with input_errors():
-        for name, clip in clips(asked.source, asked.split, console):
-            if asked.limit is not None and len(embedded) >= asked.limit:
+        for name, clip in clips(options.source, options.split, console):
+            if options.limit is not None and len(embedded) >= options.limit:
                 break
-            embedded.append(embed(model, name, clip, asked.use))
+            embedded.append(embed(model, name, clip, options.use))
     if not embedded:
-        raise UsageError(f"{asked.source!r} holds nothing to embed")
-    write(asked.out, columns(embedded))
-    console.print(f"{sum(len(e.times) for e in embedded)} segments in {asked.out}")
+        raise UsageError(f"{options.source!r} contains nothing to embed")
+    write(options.out, columns(embedded))
+    console.print(f"{sum(len(e.times) for e in embedded)} segments in {options.out}")
     return 0
 
 
@@ -53,13 +53,13 @@ class Embedded:
 
 
 def clips(source: str, split: str | None, console: Console) -> Iterator[tuple[str, Clip]]:
-    """Name and segments of everything that `source` means; a video that cannot be read is named and passed over."""
+    """Yield the name and the segments of each video of a source; unreadable videos are reported and skipped."""
     place = Path(source)
     if place.is_dir() and not _is_data(source):
         try:
             videos = list_folder(source)
         except RawError as error:
-            raise UsageError(f"{error}, and no shards either") from None
+            raise UsageError(f"{error}, and no shards") from None
     elif place.is_dir() or source.endswith((dataset.SUFFIX, ".json")) or any(mark in source for mark in "*{"):
         yield from _of_data(source, split)
         return
@@ -71,7 +71,7 @@ def clips(source: str, split: str | None, console: Console) -> Iterator[tuple[st
         except ClipError as error:
             if len(videos) == 1:
                 raise
-            console.print(f"note: passed over: {error}")
+            console.print(f"note: skipped: {error}")
 
 
 def _is_data(folder: str) -> bool:
@@ -79,7 +79,7 @@ def _is_data(folder: str) -> bool:
 
 
 def _of_data(data: str, split: str | None) -> Iterator[tuple[str, Clip]]:
-    """Runs of segments of one video in one example."""
+    """Yield the runs of consecutive segments of one video in each example."""
     for segments, _ in examples(data, split):
         for video, run in groupby(segments, key=lambda segment: segment.video_id):
             yield video, _clip(list(run))
@@ -96,23 +96,23 @@ def _clip(run: list[DecodedSegment]) -> Clip:
 
 
 def embed(model: Pretrained, name: str, clip: Clip, use: Use) -> Embedded:
-    """The vectors of a clip."""
+    """Return the vectors of a clip."""
     video = inputs(clip, model.config.grid)
     return Embedded(name, clip.times, inference.embed_segments(model, video, use))
 
 
 def columns(embedded: list[Embedded]) -> dict[str, np.ndarray]:
-    """All segments together: `video [n]`, `start`, `end`, and the vectors; NaN where a video has no sound or words."""
+    """Return the columns of all n segments: `video`, `start`, `end` and the vectors; NaN without sound or words."""
     counts = [len(e.times) for e in embedded]
     hidden = embedded[0].vectors.frame.shape[1]
     sounds = next((e.vectors.audio.shape[1] for e in embedded if e.vectors.audio is not None), 0)
 
     def joined(name: str, *shape: int) -> np.ndarray:
-        held = [getattr(e.vectors, name) for e in embedded]
+        parts = [getattr(e.vectors, name) for e in embedded]
         return np.concatenate(
             [
                 np.full((n, *shape), np.nan, np.float32) if part is None else part
-                for n, part in zip(counts, held, strict=True)
+                for n, part in zip(counts, parts, strict=True)
             ]
         )
 
@@ -129,7 +129,7 @@ def columns(embedded: list[Embedded]) -> dict[str, np.ndarray]:
 
 
 def write(path: str, table: dict[str, np.ndarray]) -> None:
-    """Write the columns in one step, in the format that the name asks for."""
+    """Write the columns atomically, in the format of the path's suffix."""
     buffer = io.BytesIO()
     if path.endswith(".parquet"):
         import pyarrow as pa
@@ -140,5 +140,5 @@ def write(path: str, table: dict[str, np.ndarray]) -> None:
         }
         pq.write_table(pa.table(arrays), buffer)
     else:
-        np.savez(buffer, **table)
+        np.savez(buffer, allow_pickle=False, **table)
     filesystem.write_bytes(path, buffer.getvalue())

@@ -1,7 +1,7 @@
-"""Weights for the commands that ask: published names, exported checkpoints and addresses, with errors in one sentence.
+"""Load weights for the inference commands, by published name, checkpoint path or address.
 
-Compiled programs are kept in the cache, so that the second command of a day starts at once; JAX_COMPILATION_CACHE_DIR
-names another place for them.
+Compiled programs are cached on disk, so that later commands start faster; JAX_COMPILATION_CACHE_DIR sets another folder
+for them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from shards.storage.fetch import programs_folder
 
 
 def load_weights(checkpoint: str, grid: tuple[int, int] | None = None) -> Pretrained:
-    """Load the model behind whatever `model.checkpoint_location.locate` takes, and print which it is.
+    """Load a model from any location that `model.checkpoint_location.locate` accepts, and print the location.
 
-    `grid` None takes the one that it was trained with, if that is known. Raises `UsageError` for what is not a
-    checkpoint and `FetchError` for what cannot be downloaded.
+    `grid` defaults to the one that the model was trained with, if known. Raises `UsageError` if it is not a checkpoint,
+    and `FetchError` if it cannot be downloaded.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    # JAX adds its options to this object at run time.
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(programs_folder()))
     try:
         location = locate(checkpoint)
@@ -41,7 +42,7 @@ def load_weights(checkpoint: str, grid: tuple[int, int] | None = None) -> Pretra
 
 @contextlib.contextmanager
 def input_errors() -> Iterator[None]:
-    """Turn what the model says about prompts and options into the end of a command."""
+    """Convert the model's errors about prompts and options into `UsageError`."""
     try:
         yield
     except InputError as error:

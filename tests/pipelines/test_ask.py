@@ -87,7 +87,7 @@ def test_the_command_prints_a_table_json_and_a_timeline(weights, film, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["nowhere.mp4", "--prompt", PROMPT, "--options", "a"], "neither a file nor an id"),
+        (["nowhere.mp4", "--prompt", PROMPT, "--options", "a"], "neither a file nor a YouTube id"),
         (["{film}", "--prompt", "no mask", "--options", "a"], "has no <|MASK|>"),
         (["{film}", "--prompt", PROMPT], "there are no options"),
         (["{film}", "--prompt", PROMPT, "--options", "a,a"], "given twice"),
@@ -158,7 +158,7 @@ def test_a_batch_continues_where_it_stopped(weights, part, film, tmp_path, capsy
         ("", "has no rows"),
         ("a,b\n1,2\n", "has no column 'video'"),
         ("video,prompt\nx,\n", "row 2"),
-        ("video,prompt,start\nx,y,soon\n", "no number of seconds"),
+        ("video,prompt,start\nx,y,soon\n", "not a number of seconds"),
         ("video,prompt\nx,y\n", "has no options"),
     ],
 )
@@ -213,7 +213,7 @@ def test_the_page_s_requests_refuse_what_they_must(page, part):
     assert httpx.post(f"{page}/ask", json={}).status_code == 403
     assert httpx.get(page, headers={"Host": "evil.example"}).status_code == 400
     gone = httpx.post(f"{page}/ask", json={"id": "x", "prompt": PROMPT, "options": ["a"]}, headers=OURS)
-    assert (gone.status_code, gone.json()["error"]) == (404, "this video is not here any more; choose it again")
+    assert (gone.status_code, gone.json()["error"]) == (404, "this video is no longer loaded; choose it again")
     assert httpx.post(f"{page}/ask", content=b"[", headers=OURS).status_code == 400
     large = httpx.post(f"{page}/video?name=a.mp4", content=bytes(5 << 20), headers=OURS)
     assert large.status_code == 413
@@ -228,7 +228,7 @@ def test_the_page_s_requests_refuse_what_they_must(page, part):
     assert httpx.post(f"{page}/video?name=a.mp4", content=b"text", headers=OURS).status_code == 422
     local = httpx.post(f"{page}/video", json={"source": part}, headers=OURS)
     assert local.status_code == 422
-    assert "chosen or dropped" in local.json()["error"]
+    assert "choose or drop files" in local.json()["error"]
 
 
 def test_the_page_in_a_browser(page, part, tmp_path):

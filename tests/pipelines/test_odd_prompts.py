@@ -85,7 +85,7 @@ def test_a_clip_of_two_seconds_is_filled_up_and_like_options_are_named(run, weig
     ran = run("pipelines.ask", SHORT, "--prompt", "I\nsee <|MASK|>", *more)
     assert ran.status == 0, ran.err
     assert "note: only 2.0 s long: one segment, filled up with silence" in ran.err
-    assert "reads these options alike, with the same tokens: 'Red' like 'red'" in ran.err
+    assert "cannot distinguish options with the same tokens: 'Red' like 'red'" in ran.err
     (document,) = json.loads(ran.out)
     assert document["prompt"] == "I\nsee <|MASK|>"
     assert sum(option["probability"] for option in document["answers"][0]["options"]) == pytest.approx(1, abs=1e-4)

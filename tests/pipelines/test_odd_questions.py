@@ -83,7 +83,9 @@ def test_the_number_of_options_is_that_of_most_lines(prepare, out, tmp_path):
     shutil.rmtree(out)
     ran = prepare("choices", CASES / "odd-first-line" / "choices.jsonl", "--shards", "2", "--options", "2")
     assert ran.status == 1
-    assert "error: 40 of 41 questions of the split 'train' were rejected: 40 bad-line; the prepared questions" in ran.err
+    assert (
+        "error: 40 of 41 questions of the split 'train' were rejected: 40 bad-line; the prepared questions" in ran.err
+    )
     assert [len(parse_record(payload, sound=False).options) for payload in records(out)] == [2]
 
 
