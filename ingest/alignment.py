@@ -17,7 +17,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def align(asr: list[str], other: list[str]) -> list[str]:
-    """One string per ASR word: the words of `other` spoken with it, joined by a space, possibly none."""
+    """Return one string per ASR word: the words of `other` spoken with it, joined by a space, possibly none."""
     slots: list[list[str]] = [[] for _ in asr]
     if asr and other:
         band = int(max(0.1 * len(asr), 32))

@@ -1,7 +1,7 @@
-"""A video cut into segments for asking about it: frames, sounds and words, without a record in between.
+"""Split a video into segments for inference: frames, sound and words, without a record.
 
-The numbers are those of the published inference code (docs/spec/training.md 12, docs/spec/shards.md 18): whole seconds
-of played speed 1, one frame in the middle of each segment, black bars cut, the sound normalised by its loudest sample.
+The parameters are those of the published inference code (docs/spec/training.md 12, docs/spec/shards.md 18): playback
+speed 1, one frame in the middle of each segment, black bars cropped, the sound normalised by its loudest sample.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32, Float64, UInt8
 
 from ingest import captions, media, spectrogram
 from ingest.captions import CaptionError, Word
@@ -26,7 +27,7 @@ from shards.storage.errors import UserError
 
 SEGMENT_SECONDS = 5.0
 MARGIN_SECONDS = 1.0
-"""What is left out at the end: streams end a little before their stated length."""
+"""Margin at the end of the video: streams end a little before their stated length."""
 
 CLIP_COLUMNS = 60
 CLIP_STARTS = (2, 64, 126)
@@ -36,35 +37,35 @@ PATCH = 16
 
 
 class ClipError(UserError):
-    """A video that cannot be asked about; the message names it and says why."""
+    """A video cannot be read for inference; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """The segments of a video.
 
-    `times float64 [n, 2]` are seconds, `frames` pictures `uint8 [h, w, 3]`, `log_mels float32 [n, 64, 188]` or None
-    without sound, `texts` the words or token ids of each segment or None without captions. `remarks` says what a person
-    should know; `speeds` are playback speeds, 1 if None.
+    `times` are start and end in seconds, `log_mels` is `None` without sound, `texts` are the words or token ids of each
+    segment, `None` without captions. `remarks` are notes for the user; `speeds` are playback speeds, 1 if `None`.
     """
 
-    times: np.ndarray
-    frames: list[np.ndarray]
-    log_mels: np.ndarray | None
+    times: Float64[np.ndarray, "n 2"]
+    frames: list[UInt8[np.ndarray, "h w 3"]]
+    log_mels: Float32[np.ndarray, "n 64 188"] | None
     texts: Sequence[str | Sequence[int]] | None
     remarks: tuple[str, ...] = ()
     speeds: Sequence[int] | None = None
 
-    def patches(self, grid: tuple[int, int]) -> np.ndarray:
-        """The frames as `float32 [n, patches, 768]` in [0, 1], fitted to the top left of a grid of 16-pixel patches."""
+    def patches(self, grid: tuple[int, int]) -> Float32[np.ndarray, "n patches 768"]:
+        """Return the frames in [0, 1], fitted to the top left of a grid of 16-pixel patches."""
         out = np.zeros((len(self.frames), grid[0] * grid[1], PATCH * PATCH * 3), np.float32)
         for frame, patches in zip(self.frames, out, strict=True):
-            placement = images.place(*frame.shape[:2], (grid[0] * PATCH, grid[1] * PATCH), None, None)
+            target = (grid[0] * PATCH, grid[1] * PATCH)
+            placement = images.place(frame.shape[0], frame.shape[1], target, None, None)
             images.write_patches(frame, placement, grid, PATCH, patches)
         return out
 
-    def audio_clips(self) -> np.ndarray | None:
-        """The sound as `float32 [n, 3, 60, 65]`: log-mel bands, then the playback speed."""
+    def audio_clips(self) -> Float32[np.ndarray, "n 3 60 65"] | None:
+        """Return the log-mel bands, then the playback speed; `None` without sound."""
         if self.log_mels is None:
             return None
         out = np.empty((len(self.log_mels), len(CLIP_STARTS), CLIP_COLUMNS, MEL_BANDS + 1), np.float32)
@@ -81,10 +82,9 @@ def read_clip(
     words: Sequence[Word] | None = None,
     seconds: float = SEGMENT_SECONDS,
 ) -> Clip:
-    """The segments of `seconds` each between two times of a media file.
+    """Return the segments of `seconds` each between two times of a media file.
 
-    A video shorter than one segment gives one, filled up with silence. Raises `ClipError` where there is nothing to ask
-    about.
+    A video shorter than one segment has a single segment, padded with silence. Raises `ClipError` if it has none.
     """
     if not start >= 0 or (end is not None and not end > start):
         raise ClipError(f"{start:g} s to {'the end' if end is None else f'{end:g} s'} is no part of a video")
@@ -121,7 +121,7 @@ def uniform(start: float, stop: float, seconds: float = SEGMENT_SECONDS) -> list
 def read_intervals(
     path: str, intervals: Sequence[tuple[float, float]], words: Sequence[Word] | None = None, remarks: tuple = ()
 ) -> Clip:
-    """One segment for each interval, which must not go back in time.
+    """Return one segment for each interval, which must not go back in time.
 
     The frame is the one in the middle. Sound shorter than 5 s is centred in silence; of longer sound the middle 5 s
     count. Raises `ClipError`.
@@ -138,13 +138,13 @@ def read_intervals(
 
 
 def _frames(path: str, times: Sequence[float]) -> list[np.ndarray]:
-    found = []
+    frames = []
     for time, frame in zip(times, media.frames(path, times), strict=True):
         if frame is None:
             raise MediaError(Outcome.FRAME_MISSING, f"there is no frame at {time:.3f} s")
-        found.append(frame)
-    y1, y2, x1, x2 = media.black_bars(found)
-    return [frame[y1:y2, x1:x2] for frame in found]
+        frames.append(frame)
+    y1, y2, x1, x2 = media.black_bars(frames)
+    return [frame[y1:y2, x1:x2] for frame in frames]
 
 
 def _log_mels(path: str, intervals: Sequence[tuple[float, float]]) -> np.ndarray | None:
@@ -159,16 +159,16 @@ def _log_mels(path: str, intervals: Sequence[tuple[float, float]]) -> np.ndarray
                 start, end = middle - SEGMENT_SECONDS / 2, middle + SEGMENT_SECONDS / 2
             first = int(SAMPLE_RATE * start)
             length = min(int(SAMPLE_RATE * end) - first, spectrogram.SAMPLES)
-            heard = track.read(first, length)
+            samples = track.read(first, length)
             lead = (spectrogram.SAMPLES - length) // 2
             waveform = np.zeros(spectrogram.SAMPLES, np.float32)
-            waveform[lead : lead + len(heard)] = heard
+            waveform[lead : lead + len(samples)] = samples
             out.append(spectrogram.log_mel(waveform / np.float32(peak)))
     return np.stack(out)
 
 
 def file_words(caption_file: str) -> list[Word]:
-    """The words of a .vtt, .srt or .json3 file. Raises `ClipError`."""
+    """Return the words of a .vtt, .srt or .json3 file. Raises `ClipError`."""
     form = Path(caption_file).suffix.removeprefix(".")
     if form not in CAPTION_FORMS:
         raise ClipError(f"captions {caption_file!r} are no .vtt, .srt or .json3 file")
@@ -181,7 +181,7 @@ def file_words(caption_file: str) -> list[Word]:
 
 
 def track_words(raw: RawVideo, language: str = "en") -> list[Word] | None:
-    """The words of a video's best readable caption track, `None` without one."""
+    """Return the words of a video's best readable caption track, `None` without one."""
     for _, track in ranked_tracks(raw, language):
         with contextlib.suppress(CaptionError):
             return captions.read(track.text, track.form).words

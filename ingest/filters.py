@@ -1,7 +1,7 @@
-"""Rules that a video must keep before anything is decoded, each with its score and its switch.
+"""Filter rules that are evaluated before anything is decoded, each with a score and a threshold.
 
 The rules and thresholds are those of the published corpus (docs/spec/ingest.md 5 and 6). A rule whose threshold is
-`None` is off; the scores are computed and recorded all the same.
+`None` is off; its score is recorded anyway.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shards.outcomes import Outcome
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at. `duration` in seconds, `None` if nobody knows it."""
+    """Input of the rules. `duration` is in seconds, `None` if unknown."""
 
     words: list[Word]
     duration: float | None
@@ -30,7 +30,7 @@ class Facts:
 
 
 def words_per_30s(words: list[Word]) -> list[int]:
-    """Count the words that start in each half minute, up to the last word that starts before `LATEST_SECONDS`."""
+    """Return the number of words that start in each 30 seconds, up to the last start before `LATEST_SECONDS`."""
     starts = np.array([w.start for w in words if w.start <= LATEST_SECONDS])
     if not starts.size:
         return [0]
@@ -39,20 +39,20 @@ def words_per_30s(words: list[Word]) -> list[int]:
 
 
 def good_word_share(words: list[Word]) -> float:
-    """Share of words that are neither shouted nor hold a blank, as the words of an ASR track are."""
+    """Return the share of words that are neither upper-case nor contain a blank, as in an ASR track."""
     bad = sum((len(w.text) > 1 and w.text.isupper()) or "\n" in w.text or " " in w.text for w in words)
     return 1 - bad / len(words) if words else 0.0
 
 
 def length_variance(words: list[Word]) -> float | None:
-    """Sample variance of the words' lengths in characters; `None` for fewer than two words."""
+    """Return the sample variance of the words' lengths in characters; `None` for fewer than two words."""
     if len(words) < 2:
         return None
     return float(np.var([len(w.text) for w in words], ddof=1))
 
 
 def judge(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str, Any]]:
-    """The first rule that the video's text and metadata break, if any, and every score."""
+    """Return the first rule that the video's text and metadata violate, if any, and every score."""
     language, probability = language_of(facts.title, facts.description, facts.words)
     scores: dict[str, Any] = {
         "duration": facts.duration,
@@ -68,9 +68,9 @@ def judge(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str,
 
 
 def broken_rule(scores: dict[str, Any], language: str, config: FilterConfig) -> Outcome | None:
-    """The first rule that a video with these scores breaks, in the order in which the job looks.
+    """Return the first rule that a video with these scores violates, in the order of the job.
 
-    A rule whose score is not there (yet) is passed over.
+    Rules without a score are skipped.
     """
     if scores.get("words") == 0:
         return Outcome.NO_WORDS

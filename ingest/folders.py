@@ -1,6 +1,6 @@
-"""A folder of videos: which files are media, which of the others belong to them, and which are passed over.
+"""A folder of videos: its media files, the companion files that belong to them, and skipped files.
 
-Names decide, so that a folder is listed once for all of its videos, whatever their number.
+Files are matched by name, so that a folder is listed once for all of its videos.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _CODE = re.compile(r"(?P<stem>.*)\.(?P<code>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)"
 _MANUAL_SUFFIX = "-manual"
 _MARKS = ("orig", "manual")
 _FRESH_SECONDS = 0.1
-"""A folder that changed so recently may change again without a new time; its listing is not kept."""
+"""A folder that changed this recently may change again without a new time; its listing is not cached."""
 
 
 @dataclass(frozen=True)
 class FolderVideo:
-    """A media file of a folder with the names of the files beside it, and of captions in a form that is not read.
+    """A media file of a folder with the names of its companion files, and of captions in unsupported formats.
 
-    `version` changes when one of these files does. `duplicate_of` is the other file if the id was given to it, and
-    `readable_name` whether the name is UTF-8.
+    `version` changes when one of these files does. `duplicate_of` is the file that has the id already, and
+    `readable_name` is whether the name is UTF-8.
     """
 
     id: str
@@ -53,27 +53,27 @@ class FolderVideo:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is hidden, as the `._` files are that macOS leaves beside real ones."""
+    """Return whether a file is hidden, such as the `._` files of macOS."""
     return name.startswith(".")
 
 
 def is_media(name: str) -> bool:
-    """Whether a name is that of a media file."""
+    """Return whether a name is that of a media file."""
     return not is_hidden(name) and Path(name).suffix.lower() in MEDIA_SUFFIXES
 
 
 def is_info(name: str) -> bool:
-    """Whether a name is that of a metadata file."""
+    """Return whether a name is that of a metadata file."""
     return name.lower().endswith(_INFO_SUFFIX)
 
 
 def id_of(media: str) -> str:
-    """The id of a video: the name of its media file without the ending, every character of which can be printed."""
+    """Return the id of a video: the printable name of its media file without the suffix."""
     return printable(Path(media).stem)
 
 
 def printable(text: str) -> str:
-    """A text without control characters and bytes that are not UTF-8: these are spelled as escapes, such as `\\xe9`."""
+    """Return a text with control characters and bytes that are not UTF-8 written as escapes, such as `\\xe9`."""
     escaped = "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode() for c in text)
     return os.fsencode(escaped).decode(errors="backslashreplace") if not _is_utf8(escaped) else escaped
 
@@ -108,7 +108,7 @@ def _spelled(code: str) -> str:
 
 
 def _stems_of(name: str) -> Iterator[str]:
-    """The stems of the videos that a file of captions or metadata may belong to, the likeliest first."""
+    """Yield the stems of the videos that a file of captions or metadata may belong to, the likeliest first."""
     if is_hidden(name):
         return
     if is_info(name):
@@ -123,7 +123,7 @@ def _stems_of(name: str) -> Iterator[str]:
 
 
 def videos_of(versions: Iterable[tuple[str, str]]) -> list[FolderVideo]:
-    """The videos among the files of one folder, given as paths with what changes when their content does.
+    """Return the videos among the files of one folder, given as paths with what changes when their content does.
 
     Of several media files with one stem an `.mp4` has the id, or else the first; the others have their whole name.
     """
@@ -157,18 +157,21 @@ def _video(
 
 
 def _version(versions: dict[str, str]) -> str:
-    """What changes when one of several files does."""
+    """Return a digest that changes when one of several files does."""
     return digest(0, "version", *(part for pair in versions.items() for part in pair)).hex()
 
 
 def current_version(path: str, beside: Sequence[str] = ()) -> str:
-    """The version of files on this machine as `videos_of` gives it; that of a file that is not there is empty."""
+    """Return the version of files on this machine as `videos_of` gives it.
+
+    That of a file that is not there is empty.
+    """
     place = Path(path)
     return _version({name: local_files.version(str(place.with_name(name))) for name in (place.name, *beside)})
 
 
 def companions_of(media: str) -> list[str]:
-    """The names of the files beside one media file that belong to it, from a listing that is kept for its folder."""
+    """Return the names of the files that belong to a media file, from a cached listing of its folder."""
     path = Path(media)
     folder = path.parent
     changed = folder.stat().st_mtime_ns
@@ -179,7 +182,7 @@ def companions_of(media: str) -> list[str]:
 
 @functools.lru_cache(maxsize=4)
 def _names(folder: str, changed: int) -> list[str]:
-    """The sorted names in a folder as it was at a time of change."""
+    """Return the sorted names in a folder as it was at a time of change."""
     del changed
     return _listed(Path(folder))
 
@@ -197,7 +200,7 @@ def _starting(names: list[str], prefix: str) -> Iterator[str]:
 
 
 def _belongs(name: str, stem: str, names: list[str]) -> bool:
-    """Whether a file is read for the video `stem` and not for another one whose stem fits better."""
+    """Return whether a file is read for the video `stem` and not for another one whose stem fits better."""
     if not (is_info(name) or track_of(name, stem)):
         return False
     for candidate in _stems_of(name):

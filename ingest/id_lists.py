@@ -1,6 +1,6 @@
-"""Lists of videos, as people have them: one id or address a line, or a table of any of the usual spellings.
+"""Read lists of videos: one id or URL per line, or a table in any common format.
 
-No row is lost in silence: what names no video comes out as it is written, for an outcome of its own.
+No row is dropped silently: an entry that is not a video is returned as it is, and gets its own outcome.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Table:
 
 
 def read_entries(path: str) -> Iterator[str]:
-    """The entries of a list of any length, in order, repeated ones too.
+    """Yield the entries of a list of any length, in order, repeated ones too.
 
     Raises `RawError` if the list cannot be read, is empty, or is a table without a column of ids or addresses.
     """
@@ -80,7 +80,7 @@ def read_entries(path: str) -> Iterator[str]:
 
 
 def column_note(path: str) -> str | None:
-    """Which column of a list is read, as a sentence; `None` for a plain list, and for `video_id` between commas.
+    """Return a note about the column that is read; `None` for a plain list, and for `video_id` in a CSV.
 
     Raises `RawError` as `read_entries` does.
     """
@@ -92,13 +92,15 @@ def column_note(path: str) -> str | None:
         raise RawError(f"the list of ids cannot be read: {error}") from None
     if table is None or (table.name == COLUMN and table.delimiter == ","):
         return None
-    which = f"column {table.name!r}" if table.name else "every column" if table.column is None else ""
-    which = which or f"column {table.column + 1}, as there is no header"
-    return f"the list {path!r} is read as a table with {table.delimiter!r} between columns, by {which}"
+    if table.name:
+        column = f"column {table.name!r}"
+    else:
+        column = "every column" if table.column is None else f"column {table.column + 1}, as there is no header"
+    return f"the list {path!r} is read as a table with {table.delimiter!r} between columns, by {column}"
 
 
 def resolved(entry: str) -> tuple[str, Outcome | None, str]:
-    """The id that an entry names; or a name for it, the outcome that it has instead of a video, and why."""
+    """Return the id that an entry names; or a name for it, the outcome that it has instead of a video, and why."""
     if (named := video_id(entry)) is not None:
         return named, None, ""
     outcome, detail = refusal(entry)
@@ -106,7 +108,7 @@ def resolved(entry: str) -> tuple[str, Outcome | None, str]:
 
 
 def _named(entry: str) -> str:
-    """An entry that names no video as an id of limited length that can be printed."""
+    """Return an entry that names no video as an id of limited length that can be printed."""
     name = printable(entry)
     return name if len(name) <= 200 else f"{name[:180]}~{digest(0, 'entry', entry).hex()[:16]}"
 
@@ -125,18 +127,21 @@ def _encoding(path: str) -> str:
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a text, whichever of the three line ends it has, without NULs, of limited length."""
+    """Yield the lines of a text, whichever of the three line ends it has, without NULs, of limited length."""
     while line := text.readline(_LINE_CHARACTERS):
         yield line.replace("\0", "").rstrip("\n")
 
 
 def _filled(lines: Iterator[str]) -> Iterator[str]:
-    """The lines before and after comments; blank ones inside a quoted field count for nothing there either."""
+    """Return the lines before and after comments; blank ones inside a quoted field count for nothing there either."""
     return (line for line in lines if line.strip() and not line.lstrip("\ufeff \t").startswith("#"))
 
 
 def entries(lines: Iterator[str], path: str) -> Iterator[str]:
-    """What the lines of a list name, repeated entries too. Raises `RawError` for a table without a column of ids."""
+    """Yield what the lines of a list name, repeated entries too.
+
+    Raises `RawError` for a table without a column of ids.
+    """
     filled = _filled(lines)
     sample = list(itertools.islice(filled, _SAMPLE_ROWS))
     table, start = _table_of(sample, path)
@@ -173,7 +178,10 @@ def _table_of(sample: list[str], path: str) -> tuple[Table | None, int]:
 
 
 def _known_column(header: list[str], sample: list[str], delimiter: str) -> int | None:
-    """The column with a known name; of several, the one most of whose values name a video, then the surest name."""
+    """Return the column with a known name.
+
+    Of several, the one most of whose values name a video, then the surest name.
+    """
     names = [_spelled(name) for name in header]
     if COLUMN in names:
         return names.index(COLUMN)
@@ -185,7 +193,7 @@ def _known_column(header: list[str], sample: list[str], delimiter: str) -> int |
 
 
 def _table_by_values(sample: list[str], delimiter: str, header: list[str], path: str) -> tuple[Table | None, int]:
-    """A table whose header, if it has one, names no known column: the column is the one whose values name videos.
+    """Return a table without a known column name; its column is the one whose values name videos.
 
     Raises `RawError` if no line has any value that does.
     """
@@ -207,7 +215,7 @@ def _table_by_values(sample: list[str], delimiter: str, header: list[str], path:
 
 
 def _shares(sample: list[str], delimiter: str, places: Iterable[int]) -> dict[int, float]:
-    """Which share of the values in each column names a video."""
+    """Return which share of the values in each column names a video."""
     rows = [_fields(line, delimiter) for line in sample]
     shares = {}
     for place in places:
@@ -217,7 +225,10 @@ def _shares(sample: list[str], delimiter: str, places: Iterable[int]) -> dict[in
 
 
 def _rows(lines: Iterator[str], table: Table) -> Iterator[tuple[list[str], str]]:
-    """The rows of a table, each with the line that it starts with; a quote that is never closed costs no other row."""
+    """Yield the rows of a table, each with the line that it starts with.
+
+    A quote that is never closed costs no other row.
+    """
     waiting: deque[str] = deque()
     while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
         row = _strictly([line], table.delimiter)
@@ -233,7 +244,7 @@ def _rows(lines: Iterator[str], table: Table) -> Iterator[tuple[list[str], str]]
 
 
 def _until_closed(line: str, waiting: deque[str], lines: Iterator[str]) -> list[str]:
-    """The lines after `line` up to the one that closes its quote, all of which are in `waiting` then."""
+    """Return the lines after `line` up to the one that closes its quote, all of which are in `waiting` then."""
     more: list[str] = []
     while len(more) < _OPEN_LINES:
         if len(waiting) == len(more):
@@ -248,13 +259,13 @@ def _until_closed(line: str, waiting: deque[str], lines: Iterator[str]) -> list[
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
-    """The fields of one line."""
+    """Return the fields of one line."""
     row = _strictly([line], delimiter)
     return row if row is not None else _loosely(line, delimiter)
 
 
 def _strictly(lines: list[str], delimiter: str) -> list[str] | None:
-    """The fields of one row, which may be of several lines; `None` if they are not one well formed row."""
+    """Return the fields of one row, which may be of several lines; `None` if they are not one well formed row."""
     try:
         rows = list(
             csv.reader([f"{line}\n" for line in lines], delimiter=delimiter, strict=True, skipinitialspace=True)
@@ -265,10 +276,10 @@ def _strictly(lines: list[str], delimiter: str) -> list[str] | None:
 
 
 def _loosely(line: str, delimiter: str) -> list[str]:
-    """The fields of a line whose quotes mean nothing, or that is too long for the parser."""
+    """Return the fields of a line whose quotes mean nothing, or that is too long for the parser."""
     return [field.strip().strip('"') for field in line.split(delimiter)]
 
 
 def _spelled(name: str) -> str:
-    """The name of a column as `_COLUMNS` spells it."""
+    """Return the name of a column as `_COLUMNS` spells it."""
     return re.sub(r"[\s_-]+", "_", name.strip().strip("\ufeff\"'").lower())

@@ -1,4 +1,4 @@
-"""Which video an entry of a list names: an id, or an address of YouTube in any of the forms that people paste."""
+"""Extract the video id of a list entry: an id, or a YouTube URL in any common form."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _DEEPEST = 4
 
 
 def video_id(entry: str) -> str | None:
-    """The id that an entry names, itself or as an address of YouTube; `None` if it names none, or several."""
+    """Return the id that an entry names, itself or as an address of YouTube; `None` if it names none, or several."""
     return _video_id(_plain(entry), _DEEPEST)
 
 
 def refusal(entry: str) -> tuple[Outcome, str]:
-    """Why an entry names no video: it names a playlist or a channel, or nothing of YouTube."""
+    """Return outcome and detail of an entry that is not a video: a playlist or channel, or not a YouTube URL."""
     plain = _plain(entry)
     outcome = Outcome.PLAYLIST if _names_many(plain, _DEEPEST) else Outcome.BAD_ID
     return outcome, f"{entry[:200]!r}: {outcome.sentence}"
 
 
 def _plain(entry: str) -> str:
-    """An entry without what surrounds an address in a text, and with the marks of HTML read."""
+    """Return an entry without what surrounds an address in a text, and with the marks of HTML read."""
     plain = html.unescape(entry.strip().strip("\ufeff\0")).strip()
     plain = plain.removeprefix(_ARCHIVED)
     # A trailing `-` or `_` may be part of an id.
@@ -99,7 +99,7 @@ class _Address:
 
     @classmethod
     def of(cls, plain: str) -> _Address | None:
-        """The parts of what may be an address without its scheme; `None` if it cannot be one."""
+        """Return the parts of what may be an address without its scheme; `None` if it cannot be one."""
         try:
             parts = urlsplit(plain if "//" in plain.split("?")[0] else f"https://{plain}")
             host = (parts.hostname or "").rstrip(".")
@@ -111,11 +111,11 @@ class _Address:
         return cls(host, [unquote(part) for part in parts.path.split("/") if part], query)
 
     def values(self, name: str) -> list[str]:
-        """The values of one name of the query."""
+        """Return the values of one name of the query."""
         return [value for key, value in self.query if key.lower() == name]
 
     def nested(self) -> Iterator[str]:
-        """The addresses that the query carries, those without a host completed."""
+        """Yield the addresses that the query carries, those without a host completed."""
         for name in _NESTED:
             for value in self.values(name):
                 yield f"https://www.youtube.com{value}" if value.startswith("/") and value[1:2] != "/" else value

@@ -1,8 +1,7 @@
-"""Which language a text is in, and how surely.
+"""Identify the language of a text and its probability.
 
-The rule of the published corpus looks at title, description and words together (docs/spec/ingest.md 5.1). Who
-identifies is one function; docs/better_data.md has its confusions on texts of several lengths, which the threshold was
-chosen by.
+The rule of the published corpus combines title, description and words (docs/spec/ingest.md 5.1). docs/better_data.md
+has the confusions of the identifier on texts of several lengths, by which the threshold was chosen.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from collections.abc import Callable
 from ingest.captions import Word
 
 Identify = Callable[[str], tuple[str, float]]
-"""Gives a text's most likely language, as ISO 639-1 writes it, and its probability."""
+"""Returns the most likely language of a text, in ISO 639-1, and its probability."""
 
-_LOOKED_AT = 1024
-"""Bytes of a text that are looked at."""
+_PREFIX_BYTES = 1024
+"""Number of bytes of a text that are evaluated."""
 
 
 def identify(text: str) -> tuple[str, float]:
-    """The answer of py3langid, whose model is in its package."""
-    # Shouting is not another language, and the identifier was trained on ordinary case.
-    language, probability = _identifier().classify(text.lower().encode()[:_LOOKED_AT].decode(errors="ignore"))
+    """Identify the language with py3langid, whose model is in its package."""
+    # Lower-cased, because the identifier was not trained on upper-case text.
+    language, probability = _identifier().classify(text.lower().encode()[:_PREFIX_BYTES].decode(errors="ignore"))
     return language, float(probability)
 
 
 def language_of(title: str, description: str, words: list[Word], identify: Identify = identify) -> tuple[str, float]:
-    """The most likely language of a video's text and its probability."""
+    """Return the most likely language of a video's text and its probability."""
     plain = [t for t in description.split() if not any(mark in t for mark in ("#", "http", "@", "www"))]
     parts = [title, *([" ".join(plain[:100])] if description else []), " ".join(w.text for w in words[:400])]
     return identify("\n".join(parts))

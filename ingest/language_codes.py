@@ -1,4 +1,4 @@
-"""Language codes as caption tracks, audio tracks and people write them, reduced to what they have in common."""
+"""Normalise the language codes of caption tracks, audio tracks and users."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ yid:yi yor:yo zha:za zho:zh zul:zu
 """
 """ISO 639-2 (both of its spellings) and withdrawn codes, which YouTube still writes, as ISO 639-1."""
 
-_TWO_LETTERS = dict(pair.split(":") for pair in _PAIRS.split())
+_TWO_LETTERS: dict[str, str] = {long: short for long, _, short in (pair.partition(":") for pair in _PAIRS.split())}
 
 
 def base_language(code: str) -> str:
-    """A language without region, script or mark, as ISO 639-1 writes it: `en` of `en-GB`, `en_US`, `ENG`, `en-orig`."""
+    """Return a language without region, script or suffix in ISO 639-1: `en` of `en-GB`, `en_US`, `ENG`, `en-orig`."""
     language = _SEPARATORS.split(code.strip().lower(), maxsplit=1)[0]
     return _TWO_LETTERS.get(language, language)
 
 
 def stated_language(tag: str | None) -> str | None:
-    """The `base_language` of the tag of an audio track; `None` where it states no single language."""
+    """Return the `base_language` of the tag of an audio track; `None` where it states no single language."""
     language = base_language(tag or "")
     return None if language in _NOT_STATED else language
 
 
 def same_language(code: str, other: str) -> bool:
-    """Whether two codes are of one language, whatever their regions."""
+    """Return whether two codes are of one language, whatever their regions."""
     return base_language(code) == base_language(other)

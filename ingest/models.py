@@ -1,4 +1,4 @@
-"""The models that a config names, loaded once a process."""
+"""The models of a config, loaded once per process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Models:
 
 @functools.lru_cache(maxsize=4)
 def load_models(tokenizer: str, timing_model: str) -> Models:
-    """The models behind the values of `VideoConfig`. Raises what the loaders raise."""
+    """Return the models behind the values of `VideoConfig`. Raises what the loaders raise."""
     timing_path = timing_file(timing_model)
     return Models(
         vocabulary.load_tokenizer(tokenizer),

@@ -1,8 +1,7 @@
-"""A raw video: its media file, its caption tracks and its metadata, from a folder or from the published bucket layout.
+"""A raw video: its media file, caption tracks and metadata, from a folder or from the published raw layout.
 
-Nothing here is decoded or judged; a missing file is a fact of the raw video and the rules say later what it means. What
-comes from outside is read within limits: a file that is longer is not allocated, and an archive is unpacked piece by
-piece.
+Nothing is decoded or evaluated here; the rules evaluate missing files later. Input files are read within limits: larger
+files are not allocated, and archives are decompressed in chunks.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class RawError(UserError):
 
 
 def list_videos(folder: str) -> list[FolderVideo]:
-    """The media files of a folder of videos with the files beside them, by one listing.
+    """Return the media files of a folder of videos with the files beside them, by one listing.
 
     Raises `RawError` if the folder cannot be read or holds none.
     """
@@ -91,12 +90,12 @@ def list_videos(folder: str) -> list[FolderVideo]:
 
 
 def list_folder(folder: str) -> list[str]:
-    """The media files of a folder of videos, by path, each id once. Raises `RawError` as `list_videos` does."""
+    """Return the media files of a folder of videos, by path, each id once. Raises `RawError` as `list_videos` does."""
     return [video.media for video in list_videos(folder) if video.readable_name and not video.duplicate_of]
 
 
 def from_folder(media: str, companions: Sequence[str] | None = None) -> RawVideo:
-    """The raw video of a media file, with the captions and the `NAME.info.json` beside it.
+    """Return the raw video of a media file, with the captions and the `NAME.info.json` beside it.
 
     `companions` are the names of these, if the folder was listed already. Raises `RawError` for one that is too large,
     and `OSError` for one that cannot be read.
@@ -115,12 +114,15 @@ def from_folder(media: str, companions: Sequence[str] | None = None) -> RawVideo
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """The bytes of a file of at most `limit`. Raises `RawError` for a longer one, which is not read to its end."""
+    """Return the bytes of a file of at most `limit`.
+
+    Raises `RawError` for a longer one, which is not read to its end.
+    """
     with path.open("rb") as file:
         return _limited(file, limit, path)
 
 
-def _limited(file: BinaryIO, limit: int, path: Path) -> bytes:
+def _limited(file: BinaryIO | gzip.GzipFile, limit: int, path: Path) -> bytes:
     content = file.read(limit + 1)
     if len(content) > limit:
         raise RawError(f"{path} has more than {limit:,} bytes, which is not read", Outcome.TOO_LARGE)
@@ -153,10 +155,10 @@ def stage_layout(folder: str, video_id: str, scratch: str) -> bool:
 
     Returns whether the media are there.
     """
-    here = layout_paths(scratch, video_id)
-    here.media.parent.mkdir(parents=True, exist_ok=True)
-    found = [filesystem.copy_to(filesystem.join(folder, *path.parts[-3:]), path) for path in (here.info, here.media)]
-    return found[1]
+    local = layout_paths(scratch, video_id)
+    local.media.parent.mkdir(parents=True, exist_ok=True)
+    copied = [filesystem.copy_to(filesystem.join(folder, *path.parts[-3:]), path) for path in (local.info, local.media)]
+    return copied[1]
 
 
 def store_layout(scratch: str, video_id: str, folder: str) -> None:
@@ -169,13 +171,13 @@ def store_layout(scratch: str, video_id: str, folder: str) -> None:
 
 
 def layout_paths(folder: str, video_id: str) -> LayoutPaths:
-    """The places of a video under `folder/youtube_dump/ID/` (docs/spec/ingest.md 3)."""
+    """Return the places of a video under `folder/youtube_dump/ID/` (docs/spec/ingest.md 3)."""
     place = Path(folder) / "youtube_dump" / video_id
     return LayoutPaths(place / f"{video_id}.mp4", place / f"{video_id}.v2.info.json.gz")
 
 
 def from_layout(folder: str, video_id: str) -> RawVideo:
-    """The raw video in `folder/youtube_dump/ID/` (docs/spec/ingest.md 3), captions inside the info object."""
+    """Return the raw video in `folder/youtube_dump/ID/` (docs/spec/ingest.md 3), captions inside the info object."""
     places = layout_paths(folder, video_id)
     info: dict[str, Any] = {}
     if places.info.is_file():
@@ -198,7 +200,10 @@ def from_layout(folder: str, video_id: str) -> RawVideo:
 
 
 def list_layout(folder: str) -> list[tuple[str, str]]:
-    """The ids stored under `folder/youtube_dump/`, each with what changes when its files do; empty for a bucket."""
+    """Return the ids stored under `folder/youtube_dump/`, each with what changes when its files do.
+
+    Empty for a bucket.
+    """
     place = filesystem.join(folder, "youtube_dump")
     if not filesystem.exists(place):
         raise RawError(f"there is no folder {place!r}")
@@ -209,13 +214,13 @@ def list_layout(folder: str) -> list[tuple[str, str]]:
 
 
 def layout_version(folder: str, video_id: str) -> str:
-    """What changes when the files of a video in the raw layout on this machine do."""
+    """Return what changes when the files of a video in the raw layout on this machine do."""
     paths = layout_paths(folder, video_id)
     return folders.current_version(str(paths.media), (paths.info.name,))
 
 
 def decode_text(data: bytes) -> str:
-    """Text of a caption file or a list: UTF-8, with or without its mark, UTF-16 by its mark, else Windows-1252.
+    """Return text of a caption file or a list: UTF-8, with or without its mark, UTF-16 by its mark, else Windows-1252.
 
     Bytes that Windows-1252 does not define become U+FFFD, as bytes do that are not well formed UTF-16.
     """
@@ -228,7 +233,9 @@ def decode_text(data: bytes) -> str:
 
 
 def parse_info(data: bytes) -> dict[str, Any]:
-    """The metadata object; anything that is not a JSON object of at most `MAX_NESTING` levels gives an empty one.
+    """Return the metadata object.
+
+    Anything that is not a JSON object of at most `MAX_NESTING` levels gives an empty one.
 
     Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become question marks. Raises `RawError` for more
     than `MAX_INFO_VALUES` values, before any is parsed.
@@ -247,7 +254,7 @@ def parse_info(data: bytes) -> dict[str, Any]:
 
 
 def _is_flat(value: object) -> bool:
-    """Whether a value has at most `MAX_NESTING` levels, so that it can be sent to another process."""
+    """Return whether a value has at most `MAX_NESTING` levels, so that it can be sent to another process."""
     level = [value]
     for _ in range(MAX_NESTING):
         level = [inner for outer in level for inner in _inner(outer)]
@@ -257,7 +264,7 @@ def _is_flat(value: object) -> bool:
 
 
 def _inner(value: object) -> Iterable[object]:
-    """The objects and arrays directly in a value."""
+    """Return the objects and arrays directly in a value."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What processing a video gives, without what processes it."""
+"""The result of processing a video, without the imports of the processing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _TRACEBACK_CHARACTERS = 2000
 
 
 def crashed(video_id: str, error: Exception) -> Result:
-    """The result of a video that raised an unexpected exception: its sentence, and the end of its traceback."""
-    said = " ".join(str(error).split())[:300]
-    detail = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """Return the result of a video that raised an unexpected exception: its sentence, and the end of its traceback."""
+    message = " ".join(str(error).split())[:300]
+    detail = f"{type(error).__name__}: {message}" if message else type(error).__name__
     lines = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
     # Names of files that are not UTF-8 must not reach the ledger.
     detail, lines = (text.encode(errors="backslashreplace").decode() for text in (detail, lines))

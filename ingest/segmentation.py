@@ -1,7 +1,7 @@
-"""Cut a video into windows of five played seconds.
+"""Split a video into windows of five played seconds.
 
-Dense speech plays at normal speed; where people say little, the window covers two or three times as much and is played
-faster, so that a segment of fixed size still holds enough words (docs/spec/ingest.md 11).
+Dense speech is played at normal speed; a window of sparse speech covers two or three times as much and is played
+faster, so that a segment of fixed size has enough words (docs/spec/ingest.md 11).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_SPEED = 3
 
 @dataclass(frozen=True)
 class Window:
-    """One segment's stretch of time in seconds, its playback speed (1, 2 or 3) and the indices of its words."""
+    """Start and end of a segment in seconds, its playback speed (1, 2 or 3) and the indices of its words."""
 
     start: float
     end: float
@@ -32,10 +32,10 @@ class Window:
 
 
 def segment(words: list[Word], duration: float, uniform: Callable[[], float]) -> list[Window]:
-    """Contiguous windows from just before the first word to the last word or one second before the end.
+    """Return contiguous windows from just before the first word to the last word or one second before the end.
 
-    `uniform` gives one draw in [0, 1): first the jitter of the start, then at most one per speed tried (draw order of
-    docs/spec/ingest.md 11). No words give no windows.
+    `uniform` returns one draw in [0, 1): first the jitter of the start, then at most one per speed tried (draw order of
+    docs/spec/ingest.md 11). Without words there are no windows.
     """
     if not words:
         return []

@@ -1,8 +1,8 @@
-"""Visual filters: pictures of a video that all look alike, or show nothing, teach a model little.
+"""Visual filters: reject videos whose frames are too similar or show too few objects.
 
 The rules are those of the published corpus (docs/spec/ingest.md 5.2 and 17): the mean cosine similarity of all pairs of
-pictures, and the sum of the best scores of the object classes seen. What turns a picture into features is given by the
-caller; the default looks at colours alone and needs no weights.
+frames, and the sum of the best scores of the object classes. The caller passes the image embedder; the default one
+compares colours and needs no weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image
 
 from shards.arrays import jpeg as jpeg_pictures
@@ -41,24 +42,21 @@ _MIDDLE = 110.0
 """The middle brightness that pictures are scaled to."""
 
 _DARKEST = 2.0
-"""Pictures with a lower middle brightness are scaled as if they had this one: what is left of them is noise."""
+"""Images with a lower middle brightness are scaled as if they had this one, because the rest is noise."""
 
 _LEAST_SIZE = (160, 90)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What an embedder sees: `features float32 [pictures, width]`, `objects float32 [pictures, classes]` in [0, 1].
+    """The output of an embedder: features, and scores in [0, 1] of object classes, `None` if it detects no objects."""
 
-    An embedder that knows no objects gives `None`.
-    """
-
-    features: np.ndarray
-    objects: np.ndarray | None = None
+    features: Float32[np.ndarray, "pictures width"]
+    objects: Float32[np.ndarray, "pictures classes"] | None = None
 
 
 Embed = Callable[[Sequence[np.ndarray]], Look]
-"""What sees pictures, `uint8 [h, w, 3]` RGB each, of any sizes."""
+"""An image embedder: maps RGB images, `uint8 [h, w, 3]` of any sizes, to a `Look`."""
 
 
 class PictureError(ValueError):
@@ -82,7 +80,7 @@ def perceptual(pictures: Sequence[np.ndarray]) -> Look:
 
 
 def _middle_brightness(pixels: np.ndarray) -> float:
-    """The mean of the middle fifth of the brightnesses of `pixels [n, 3]`.
+    """Return the mean of the middle fifth of the brightnesses of `pixels [n, 3]`.
 
     A median, so that bright things that come and go do not count; a mean, so that a picture half bright and half dark
     has a steady one.
@@ -106,7 +104,7 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
 
 
 def similarity(features: np.ndarray) -> float:
-    """The mean cosine similarity of all pairs of rows of `features [n, width]`; 1 for a single row."""
+    """Return the mean cosine similarity of all pairs of rows of `features [n, width]`; 1 for a single row."""
     if len(features) < 2:
         return 1.0
     unit = features.astype(np.float64)
@@ -116,7 +114,7 @@ def similarity(features: np.ndarray) -> float:
 
 
 def object_count(objects: np.ndarray) -> float:
-    """The sum of the classes' best scores over the pictures, `objects [n, classes]`, of those above the floor."""
+    """Return the sum over classes of the best score of any image, of scores above `OBJECT_FLOOR`."""
     best = objects.astype(np.float64).max(axis=0)
     return float(best[best > OBJECT_FLOOR].sum())
 
@@ -140,11 +138,11 @@ class GroupRules:
         return (self.max_similarity, self.min_objects) != (None, None) and self.probability > 0
 
     def draws(self, shard: str, number: int) -> bool:
-        """Whether an example of a shard is looked at."""
+        """Return whether an example of a shard is evaluated."""
         return generator(self.seed, "group", shard, number).random() < self.probability
 
     def broken(self, scores: dict[str, Any]) -> Outcome | None:
-        """The rule that an example with these scores breaks."""
+        """Return the rule that an example with these scores violates."""
         if self.max_similarity is not None and scores["similarity"] > self.max_similarity:
             return Outcome.TOO_ALIKE
         if self.min_objects is not None and "objects" in scores and scores["objects"] < self.min_objects:
@@ -153,14 +151,17 @@ class GroupRules:
 
 
 def judge(jpegs: Sequence[bytes], embed: Embed) -> dict[str, Any]:
-    """The scores of some pictures: `similarity`, and `objects` if the embedder knows them. Raises `PictureError`."""
+    """Return the scores of some pictures: `similarity`, and `objects` if the embedder knows them.
+
+    Raises `PictureError`.
+    """
     look = embed([decode(jpeg) for jpeg in jpegs])
     scores = {"similarity": round(similarity(look.features), 4)}
     return scores if look.objects is None else scores | {"objects": round(object_count(look.objects), 4)}
 
 
 def decode(jpeg: bytes) -> np.ndarray:
-    """A picture at the smallest scale that is at least 160 by 90, `uint8 [h, w, 3]`. Raises `PictureError`."""
+    """Return a picture at the smallest scale that is at least 160 by 90, `uint8 [h, w, 3]`. Raises `PictureError`."""
     try:
         return np.asarray(jpeg_pictures.reduced(jpeg, "RGB", _LEAST_SIZE))
     except RecordError as error:
@@ -168,10 +169,13 @@ def decode(jpeg: bytes) -> np.ndarray:
 
 
 def spread(count: int, wanted: int = VIDEO_PICTURES) -> list[int]:
-    """The numbers of `wanted` of `count` pictures in equal steps, each from the middle of its step; all if fewer."""
+    """Return the numbers of `wanted` of `count` pictures in equal steps, each from the middle of its step.
+
+    All if fewer.
+    """
     return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
 
 
 def group_pictures(segments: Sequence[Segment]) -> list[bytes]:
-    """Every other picture of an example, from the first on (docs/spec/ingest.md 17)."""
+    """Return every other picture of an example, from the first on (docs/spec/ingest.md 17)."""
     return [segment.image for segment in segments[::2]]

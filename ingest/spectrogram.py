@@ -1,4 +1,4 @@
-"""The sound of a segment as a picture of 64 mel bands by 188 columns.
+"""Compute the spectrogram of a segment: 64 mel bands by 188 columns.
 
 The numbers are those of librosa 0.8.1 with a symmetric Hann window and reflect padding (docs/spec/ingest.md 13); the
 mel bank is built here once per playback speed and one FFT covers the whole segment, so that a worker needs no librosa.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import io
+from typing import Any
 
 import numpy as np
 import scipy.fft
+from jaxtyping import Float32
 from PIL import Image
 
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS
@@ -25,10 +27,10 @@ SAMPLES = int(SAMPLE_RATE * 5.0)
 """Samples of a segment at normal speed; a segment at speed k has k times as many."""
 
 
-def log_mel(waveform: np.ndarray, speed: int = 1) -> np.ndarray:
-    """`float32 [64, 188]` of `float32 [110250 * speed]`: ln(mel power + 0.1) - ln(0.1), 0 for silence.
+def log_mel(waveform: Float32[np.ndarray, "samples"], speed: int = 1) -> Float32[np.ndarray, "64 188"]:
+    """Return ln(mel power + 0.1) - ln(0.1) of 110,250 * `speed` samples; 0 for silence.
 
-    Raises `ValueError` when the length does not give 188 columns.
+    Raises `ValueError` if the length does not result in 188 columns.
     """
     size, hop = WINDOW * speed, HOP * speed
     columns = 1 + len(waveform) // hop
@@ -37,18 +39,19 @@ def log_mel(waveform: np.ndarray, speed: int = 1) -> np.ndarray:
     return log_mel_frames(waveform, size, hop)
 
 
-def log_mel_frames(waveform: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """`float32 [64, 1 + n // hop]` of `float32 [n]`, with windows of `size` samples."""
+def log_mel_frames(waveform: Float32[np.ndarray, "samples"], size: int, hop: int) -> Float32[np.ndarray, "64 columns"]:
+    """Return the log-mel spectrogram with windows of `size` samples: 1 + samples // hop columns."""
     padded = np.pad(waveform.astype(np.float32, copy=False), size // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    spectrum = scipy.fft.rfft(frames * _window(size), axis=1, overwrite_x=True)
+    # Annotated, because the stub of SciPy's dispatched function has the type of its dispatcher.
+    spectrum: Any = scipy.fft.rfft(frames * _window(size), axis=1, overwrite_x=True)
     power = spectrum.real**2 + spectrum.imag**2
     mel = mel_bank(size) @ power.T
     return np.log(mel + np.float32(FLOOR)) - np.float32(np.log(FLOOR))
 
 
 def encode(log_mel: np.ndarray) -> tuple[bytes, float]:
-    """A grey JPEG of the spectrogram, row 0 the lowest band, and its magic number: log-mel = pixel / magic."""
+    """Return a grey JPEG of the spectrogram, row 0 the lowest band, and its magic number: log-mel = pixel / magic."""
     magic = 255.0 / max(float(np.percentile(log_mel, 99)), 1.0)
     return grey_jpeg(quantise(log_mel, magic)), magic
 
@@ -59,7 +62,7 @@ def quantise(log_mel: np.ndarray, magic: float) -> np.ndarray:
 
 
 def grey_jpeg(pixels: np.ndarray) -> bytes:
-    """A spectrogram's pixels `uint8 [rows, columns]` compressed."""
+    """Return a spectrogram's pixels `uint8 [rows, columns]` compressed."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()

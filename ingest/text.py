@@ -1,15 +1,16 @@
 """Text that is not speech: titles, descriptions, tags and web pages.
 
-The web cleaner brings written text near the style of speech recognition (docs/spec/ingest.md 8.4); the description
-cleaner takes out what nobody says (docs/spec/ingest.md 8.3). Text from the outside may spell special tokens;
-`neutralise` makes them plain text. The tables of the cleaners are imported by those who clean: a decoder only
-neutralises.
+The web cleaner converts written text to the style of speech recognition (docs/spec/ingest.md 8.4); the description
+cleaner removes text that is not speech (docs/spec/ingest.md 8.3). Input text may contain special tokens; `neutralise`
+converts them to plain text. The tables of the cleaners are imported on demand, because decoder processes only
+neutralise.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from typing import Any
 
 from shards.tokens import SPECIAL_TOKENS
 
@@ -41,11 +42,11 @@ _ORDINAL = re.compile(r"(\d+)(?:rd|nd|th|st)", re.ASCII)
 _CLOCK = re.compile(r"\b(\d{1,2}):(\d{2})\b", re.ASCII)
 _SMALL_NUMBER = re.compile(r"(?<!\d)0*(\d{1,2})(?!\d)", re.ASCII)
 _LONGEST_NUMBER = 30
-"""Digits beyond which a run is no number anybody would say; it is left as it is."""
+"""Maximum number of digits of a number that is spelled out."""
 
 
 def neutralise(text: str) -> str:
-    """Break up spellings of special tokens, so that text from the outside can never become one."""
+    """Break up spellings of special tokens, so that input text is never encoded to one."""
     return _SPECIAL.sub(lambda match: match[0].replace("|", " "), text)
 
 
@@ -66,7 +67,7 @@ def clean_web_text(text: str, spell_numbers: bool) -> str:
 
 
 def _repair(text: str) -> str:
-    """What `ftfy.fix_text` gives, sparing it the lines that hold nothing to repair."""
+    """Return the result of `ftfy.fix_text`, which is called only for lines that may need repair."""
     if _NOTHING_TO_REPAIR.fullmatch(text):
         return text
     import ftfy
@@ -103,7 +104,7 @@ def _plain_table() -> dict[int, str]:
 
 
 def _plain(text: str) -> str:
-    """ASCII for what has a spelling in it, then blanks for the signs that nobody says, also those so spelt."""
+    """Transliterate to ASCII, then replace signs that are not spoken by blanks."""
     if not text.isascii():
         text = _NOT_ASCII.sub(lambda match: match[0].translate(_plain_table()), text)
     return text.translate(_PLAIN_ASCII)
@@ -121,7 +122,7 @@ def _small_number(number: int) -> str:
     return _spoken(number)
 
 
-def _words(match: re.Match, digits: str, **form: str) -> str:
+def _words(match: re.Match, digits: str, **form: Any) -> str:
     return match[0] if len(digits) > _LONGEST_NUMBER else _spoken(int(digits), **form)
 
 
@@ -132,7 +133,7 @@ def _clock(match: re.Match) -> str:
     return f"{_spoken(hour)} {'oh ' if minute < 10 else ''}{_spoken(minute)}"
 
 
-def _spoken(number: int, **form: str) -> str:
+def _spoken(number: int, **form: Any) -> str:
     from num2words import num2words
 
     return num2words(number, **form)

@@ -1,7 +1,7 @@
-"""ASR puts words a little too early or too late; a small published network says by how much.
+"""Correct the times of ASR words with a small published network.
 
-The network sees eighteen numbers of a word and its neighbours (docs/spec/ingest.md 10) and gives a start and an end
-offset. Neighbouring words then share a border, so that touching words stay touching.
+Its input is eighteen features of a word and its neighbours (docs/spec/ingest.md 10), its output a start and an end
+offset. Neighbouring words then share a border, so that adjacent words remain adjacent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32, Float64
 
 from ingest.captions import Word
 from shards.storage.errors import UserError
@@ -35,11 +36,11 @@ _PUNCTUATION = re.compile(r"\W")
 
 
 class TimingModelError(UserError):
-    """A file is not the timing model it was given as."""
+    """A file is not a valid timing model; the message names it."""
 
 
-def features(words: list[Word], piece_counts: list[int]) -> np.ndarray:
-    """`float32 [n, 18]`: six numbers per word, each as own, left and right neighbour (docs/spec/ingest.md 10)."""
+def features(words: list[Word], piece_counts: list[int]) -> Float32[np.ndarray, "n 18"]:
+    """Return six features of each word, of its left and of its right neighbour (docs/spec/ingest.md 10)."""
     own = np.array(
         [
             (
@@ -68,7 +69,7 @@ class TimingModel:
 
     @classmethod
     def load(cls, path: str | Path) -> TimingModel:
-        """Read the published JSON file. Raises `TimingModelError` naming what is missing or misshapen."""
+        """Read the published JSON file. Raises `TimingModelError` naming the missing or invalid part."""
         try:
             raw = json.loads(Path(path).read_text())
             weights = {name: np.array(raw[name], np.float32).reshape(shape) for name, shape in SHAPES.items()}
@@ -76,8 +77,8 @@ class TimingModel:
             raise TimingModelError(f"{path} is not a timing model: {type(error).__name__}: {error}") from None
         return cls(weights)
 
-    def offsets(self, words: list[Word], piece_counts: list[int]) -> np.ndarray:
-        """`float32 [n, 2]`: seconds to add to each word's start and end. `piece_counts`: tokens per word."""
+    def offsets(self, words: list[Word], piece_counts: list[int]) -> Float32[np.ndarray, "n 2"]:
+        """Return the seconds to add to each word's start and end; `piece_counts` are tokens per word."""
         w = self.weights
         x = (features(words, piece_counts) - w["mean"]) / w["std"]
         x = np.maximum(x @ w["mapping.0.weight"].T + w["mapping.0.bias"], 0)
@@ -86,15 +87,15 @@ class TimingModel:
         return np.tanh(x) * np.exp(w["temp"]) + w["bias"]
 
     def correct(self, words: list[Word], piece_counts: list[int]) -> list[Word]:
-        """The words with corrected times; word `i` ends where its border with word `i + 1` moved."""
+        """Return the words with corrected times; word `i` ends where its border with word `i + 1` moved."""
         if not words:
             return []
         shifts = border_shifts(self.offsets(words, piece_counts)).tolist()
         return [Word(w.text, w.start + shifts[i], w.end + shifts[i + 1]) for i, w in enumerate(words)]
 
 
-def border_shifts(offsets: np.ndarray) -> np.ndarray:
-    """`float64 [n + 1]`: the shift of every border between words, the mean of its two sides, at most half a second."""
+def border_shifts(offsets: Float32[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n+1"]:
+    """Return the shift of every border between words: the mean of its two sides, at most half a second."""
     offsets = offsets.astype(np.float64)
     inner = (offsets[1:, 0] + offsets[:-1, 1]) / 2
     return np.clip(np.concatenate([offsets[:1, 0], inner, offsets[-1:, 1]]), -_LIMIT, _LIMIT)

@@ -1,8 +1,7 @@
-"""Which words a video gets: the choice among its caption tracks, their reading, cleaning and alignment.
+"""Select the caption track of a video, then parse, clean and align its words.
 
-Only automatic tracks carry word times, so the original ASR track comes first. A machine translation of a foreign ASR
-track, or the ASR track of a dub that is not the sound, looks like one but is not what is heard; it is recognised,
-recorded and used only if nothing better is there.
+Only automatic tracks have word times, so the original ASR track is preferred. A machine translation of a foreign ASR
+track, or the ASR track of a dub, does not match the sound; it is detected, recorded and used only as a fallback.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Times(enum.Enum):
 
 @dataclass(frozen=True)
 class Spoken:
-    """The words of a video, the track they come from, and where their times do."""
+    """The words of a video, the track that they come from, and the source of their times."""
 
     words: list[Word]
     code: str
@@ -55,7 +54,7 @@ class Spoken:
 
 
 class TranscriptError(ValueError):
-    """A video has no usable transcript; `outcome` is the reason's name."""
+    """A video has no usable transcript; `outcome` is the reason."""
 
     def __init__(self, outcome: Outcome, detail: str):
         super().__init__(detail)
@@ -63,13 +62,13 @@ class TranscriptError(ValueError):
 
 
 def sound_language(raw: RawVideo) -> str | None:
-    """The language of the sound, if it is known: of the audio track that was downloaded, or as the metadata state."""
+    """Return the language of the downloaded audio track, or the one in the metadata; `None` if unknown."""
     stated = raw.info.get(SOUND_LANGUAGE) or raw.info.get("language")
     return stated if isinstance(stated, str) and stated.strip() else None
 
 
 def kind_of(track: CaptionTrack, raw: RawVideo) -> TrackKind:
-    """What kind a track is.
+    """Return what kind a track is.
 
     An ASR track is what was heard only if it is in the language of the sound: a video with dubs has an original track
     for each of them. Where the sound's language is not known, one language alone must have an original track.
@@ -89,19 +88,19 @@ def kind_of(track: CaptionTrack, raw: RawVideo) -> TrackKind:
 
 
 def ranked_tracks(raw: RawVideo, language: str) -> list[tuple[TrackKind, CaptionTrack]]:
-    """The tracks in `language`, best first: by kind, then marked original, plain code, regional codes, timed forms.
+    """Return the tracks in `language`, best first: by kind, marked original, plain code, regional code, format.
 
     Tracks of a language that is not stated come last of their kind.
     """
     order = list(TrackKind)
-    wanted = base_language(language)
-    listed = [(kind_of(t, raw), t) for t in raw.captions if base_language(t.code) in (wanted, UNKNOWN)]
+    base = base_language(language)
+    listed = [(kind_of(t, raw), t) for t in raw.captions if base_language(t.code) in (base, UNKNOWN)]
 
     def rank(item: tuple[TrackKind, CaptionTrack]) -> tuple:
         kind, track = item
         plain = track.code.removesuffix(_UPLOADED_SUFFIX)
-        unstated = base_language(plain) != wanted
-        spelling = (unstated, not plain.endswith(_ORIGINAL_SUFFIX), plain not in (language, wanted), len(plain), plain)
+        unstated = base_language(plain) != base
+        spelling = (unstated, not plain.endswith(_ORIGINAL_SUFFIX), plain not in (language, base), len(plain), plain)
         return order.index(kind), spelling, CAPTION_FORMS.index(track.form)
 
     return sorted(listed, key=rank)
@@ -112,7 +111,7 @@ def _strings(value: object) -> list[str]:
 
 
 def spoken_words(raw: RawVideo, language: str, *, aligned: bool, strict: bool, repair: bool) -> Spoken:
-    """The cleaned words of the best track with word times.
+    """Return the cleaned words of the best track with word times.
 
     With `aligned`, the words of an uploaded track take the place of what was recognised, at the recognised times.
     `strict` reads as the published parser does, `repair` stores words with their mojibake repaired. Raises
@@ -142,7 +141,10 @@ def spoken_words(raw: RawVideo, language: str, *, aligned: bool, strict: bool, r
 
 
 def uploaded_words(raw: RawVideo, language: str, repair: bool) -> Spoken | None:
-    """The words of the best uploaded track, each at its share of its caption's time; `None` without such a track."""
+    """Return the words of the best uploaded track, each at its share of its caption's time.
+
+    `None` without such a track.
+    """
     for kind, track in ranked_tracks(raw, language):
         if kind is TrackKind.UPLOADED:
             try:
@@ -163,7 +165,7 @@ def _read(track: CaptionTrack, strict: bool) -> Transcript:
 
 
 def _repaired(words: list[Word], repair: bool) -> list[Word]:
-    """The words with their mojibake repaired if `repair`, without those of which nothing remains."""
+    """Return the words with their mojibake repaired if `repair`, without those of which nothing remains."""
     if not repair:
         return words
     import ftfy
@@ -173,7 +175,7 @@ def _repaired(words: list[Word], repair: bool) -> list[Word]:
 
 
 def with_uploaded_text(spoken: Spoken, raw: RawVideo, language: str, repair: bool) -> Spoken:
-    """The words of the best uploaded track at the times of the words `spoken`, or these if there is no such track."""
+    """Return the words of the best uploaded track with the times of `spoken`, or `spoken` without such a track."""
     uploaded = uploaded_words(raw, language, repair)
     if uploaded is None:
         return spoken

@@ -1,14 +1,14 @@
-"""The whole way of one video: raw files in, segments or a reason out, as one function of its input and a config.
+"""Process one video: a function from raw files and a config to segments or an outcome.
 
-Cheap questions come first: words, then rules, then windows, and only what is left is decoded. Nothing here knows Beam,
-folders of shards or other videos.
+Cheap steps come first: words, then rules, then windows; only accepted videos are decoded. Independent of Beam, shards
+and other videos.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ META_KEYS = (
     "license",
 )
 MAX_DESCRIPTION_TOKENS = 1024
-"""No reader looks further (docs/spec/shards.md 2)."""
+"""Maximum number of stored tokens; readers use no more (docs/spec/shards.md 2)."""
 
 FRAME_MEMORY = 192 << 20
 """Bytes of raw frames held for one pass; a video with more is decoded twice, first for its black bars."""
@@ -59,8 +59,8 @@ BAR_FRAMES = 240
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A video whose text passed: its words, what the media say, and the length both agree on."""
+class _Accepted:
+    """A video whose text was accepted: its words, the probed media, and the smaller of both durations."""
 
     spoken: Spoken
     probe: media.Probe
@@ -69,14 +69,14 @@ class _Judged:
 
 
 def screen(raw: RawVideo, config: VideoConfig) -> Result | None:
-    """How a video ends by its text and metadata alone, before its media are there; `None` if it may go on."""
+    """Return the result of a video rejected by its text and metadata alone, before download; else `None`."""
     unseen = dataclasses.replace(raw, media=None)
-    judged = _judge(unseen, config, media.Probe(_stated_duration(raw), True, True), None)
-    return judged if isinstance(judged, Result) else None
+    evaluated = _evaluate(unseen, config, media.Probe(_stated_duration(raw), True, True), None)
+    return evaluated if isinstance(evaluated, Result) else None
 
 
 def check_media(raw: RawVideo) -> Result | None:
-    """The result of a video whose downloaded media cannot be used for now; `None` if they can."""
+    """Return the result of a video whose downloaded media cannot be used for now; `None` if they can."""
     try:
         problem = None if media.probe(str(raw.media)).has_picture else "the media have no picture"
     except MediaError as error:
@@ -85,57 +85,60 @@ def check_media(raw: RawVideo) -> Result | None:
 
 
 def process(raw: RawVideo, config: VideoConfig, embed: Embed | None = similarity.perceptual) -> Result:
-    """Turn one raw video into segments, or say by which rule it ended and with which scores.
+    """Extract the segments of one raw video; return them, or the outcome, with all scores.
 
-    `embed` is what `config.embedder` names; without one the pictures are not judged.
+    `embed` is the embedder of `config`; without it the visual filters are off.
     """
-    judged = _judge(raw, config, *_probe(raw))
-    if not isinstance(judged, _Judged):
-        return judged
+    evaluated = _evaluate(raw, config, *_probe(raw))
+    if isinstance(evaluated, Result):
+        return evaluated
+    if evaluated is None or raw.media is None:
+        # Missing media are reported by `_probe` and become a result.
+        raise AssertionError("a video without media was accepted")
     models = load_models(config.tokenizer, config.timing_model)
-    words = judged.spoken.words
+    words = evaluated.spoken.words
     pieces = _encode(models.tokenizer, [w.text for w in words])
-    if models.timing and _correctable(judged.spoken, config):
+    if models.timing and _correctable(evaluated.spoken, config):
         words = models.timing.correct(words, [len(p) for p in pieces])
-    seen = min(judged.duration, judged.probe.picture_end or judged.duration)
+    seen = min(evaluated.duration, evaluated.probe.picture_end or evaluated.duration)
     windows = segment(words, seen, generator(config.seed, "segment", raw.id).random)
     try:
-        _check_streams(judged.probe, windows)
+        _check_streams(evaluated.probe, windows)
         images = _images(raw.media, [(w.start + w.end) / 2 for w in windows])
-        scores = judged.scores | (_looks(images, embed) if embed else {})
+        scores = evaluated.scores | (_looks(images, embed) if embed else {})
         if broken := filters.broken_rule(scores, config.spoken_language, config.filters):
             return Result(broken, broken.sentence, scores, VideoText(raw.id))
-        bound = judged.duration + media.STATED_MARGIN_SECONDS
+        bound = evaluated.duration + media.STATED_MARGIN_SECONDS
         spectrograms, sound_scores = _spectrograms(raw.media, windows, config.spoken_language, bound)
     except MediaError as error:
-        return Result(error.outcome, str(error), judged.scores, VideoText(raw.id))
+        return Result(error.outcome, str(error), evaluated.scores, VideoText(raw.id))
     segments = [
         _segment(window, image, sound, words, pieces)
         for window, image, sound in zip(windows, images, spectrograms, strict=True)
     ]
-    text = _video_text(raw, judged.spoken, models.tokenizer)
+    text = _video_text(raw, evaluated.spoken, models.tokenizer)
     return Result(Outcome.EXTRACTED, "", scores | sound_scores, text, segments)
 
 
 def _correctable(spoken: Spoken, config: VideoConfig) -> bool:
-    """Whether the timing model is for these times: the published one knows caption tracks, one's own any recogniser."""
+    """Return whether the timing model applies: the published one to caption tracks, a custom one to any recogniser."""
     own = config.timing_model != "published"
     return spoken.times is Times.TRACK or (own and spoken.times is Times.RECOGNISED)
 
 
 def _looks(images: Sequence[tuple[bytes, int, int]], embed: Embed) -> dict[str, Any]:
-    """How alike four of the pictures are, and how much they show."""
+    """Return the scores of the visual filters for four of the frames."""
     return similarity.judge([images[i][0] for i in similarity.spread(len(images))], embed)
 
 
-def _judge(
+def _evaluate(
     raw: RawVideo, config: VideoConfig, probe: media.Probe, problem: MediaError | None
-) -> _Judged | Result | None:
-    """Everything that can be said without decoding; the text is judged before a problem of the media counts.
+) -> _Accepted | Result | None:
+    """Evaluate the text and the metadata, without decoding; an error of the media counts only if the text is accepted.
 
-    `None` if the words are still to be heard and there are no media yet.
+    Returns `None` if the words are still to be recognised and there are no media yet.
     """
-    if config.listening.hears and (ended := _judge_unheard(raw, config, probe)):
+    if config.listening.hears and (ended := _evaluate_metadata(raw, config, probe)):
         return ended
     scores: dict[str, Any] = {}
     try:
@@ -156,19 +159,20 @@ def _judge(
             _strings(raw.info.get("categories")),
             config.spoken_language,
         )
-        broken, judged = filters.judge(facts, config.filters)
-        scores |= judged
+        broken, rule_scores = filters.judge(facts, config.filters)
+        scores |= rule_scores
         if problem and broken in (None, Outcome.DURATION_UNKNOWN):
             raise problem
     except (TranscriptError, MediaError) as error:
         return Result(error.outcome, str(error), scores, VideoText(raw.id))
-    if broken:
+    if broken or duration is None:
+        broken = broken or Outcome.DURATION_UNKNOWN
         return Result(broken, broken.sentence, scores, VideoText(raw.id))
-    return _Judged(spoken, probe, duration, scores)
+    return _Accepted(spoken, probe, duration, scores)
 
 
-def _judge_unheard(raw: RawVideo, config: VideoConfig, probe: media.Probe) -> Result | None:
-    """What speaks against a video before anybody listens to it, which costs more than all other rules."""
+def _evaluate_metadata(raw: RawVideo, config: VideoConfig, probe: media.Probe) -> Result | None:
+    """Return the result of a video rejected by metadata alone, before expensive speech recognition; else `None`."""
     scores: dict[str, Any] = {"categories": _strings(raw.info.get("categories"))}
     if stated := [d for d in (_stated_duration(raw), probe.duration) if d]:
         scores["duration"] = min(stated)
@@ -177,12 +181,12 @@ def _judge_unheard(raw: RawVideo, config: VideoConfig, probe: media.Probe) -> Re
 
 
 def _check_streams(probe: media.Probe, windows: list[Window]) -> None:
-    for there, outcome in (
+    for present, outcome in (
         (windows, Outcome.NO_SEGMENTS),
         (probe.has_picture, Outcome.NO_PICTURE),
         (probe.has_sound, Outcome.NO_SOUND),
     ):
-        if not there:
+        if not present:
             raise MediaError(outcome, outcome.sentence)
 
 
@@ -217,7 +221,7 @@ def _strings(value: object) -> list[str]:
 
 
 def _probe(raw: RawVideo) -> tuple[media.Probe, MediaError | None]:
-    """What the media say; the problem is kept back, for the text is judged first."""
+    """Probe the media; return the error instead of raising it, because the text is evaluated first."""
     nothing = media.Probe(None, False, False)
     if raw.media is None:
         return nothing, MediaError(Outcome.MEDIA_MISSING, Outcome.MEDIA_MISSING.sentence)
@@ -228,13 +232,13 @@ def _probe(raw: RawVideo) -> tuple[media.Probe, MediaError | None]:
 
 
 def _images(path: str, times: Sequence[float]) -> list[tuple[bytes, int, int]]:
-    """Each time's frame without the video's black bars: JPEG bytes, width, height."""
+    """Return the frame at each time without the video's black bars, as JPEG bytes, width and height."""
     stream = _all_frames(path, times)
     first = next(stream)
     if first.nbytes * len(times) <= FRAME_MEMORY:
-        held = [first, *stream]
-        box = media.black_bars(held)
-        return [media.encode_frame(frame, box) for frame in held]
+        frames = [first, *stream]
+        box = media.black_bars(frames)
+        return [media.encode_frame(frame, box) for frame in frames]
     stream.close()
     content = media.Content()
     picked = np.unique(np.linspace(0, len(times) - 1, min(BAR_FRAMES, len(times))).round().astype(int))
@@ -243,7 +247,7 @@ def _images(path: str, times: Sequence[float]) -> list[tuple[bytes, int, int]]:
     return [media.encode_frame(frame, content.box()) for frame in _all_frames(path, times)]
 
 
-def _all_frames(path: str, times: Sequence[float]) -> Iterator[np.ndarray]:
+def _all_frames(path: str, times: Sequence[float]) -> Generator[np.ndarray]:
     for time, frame in zip(times, media.frames(path, times), strict=True):
         if frame is None:
             raise MediaError(Outcome.FRAME_MISSING, f"there is no frame at {time:.3f} s")
@@ -265,8 +269,8 @@ def _spectrograms(
         for window in windows:
             first, length = int(SAMPLE_RATE * window.start), spectrogram.SAMPLES * window.speed
             piece = np.zeros(length, np.float32)
-            heard = track.read(first, length)
-            piece[: len(heard)] = heard
+            samples = track.read(first, length)
+            piece[: len(samples)] = samples
             piece /= peak
             encoded.append(spectrogram.encode(spectrogram.log_mel(piece, window.speed)))
         scores = {"sound_seconds": round(track.length / SAMPLE_RATE, 2), "sound_peak": peak}

@@ -1,7 +1,8 @@
-"""Read caption tracks into words with times.
+"""Parse caption tracks into words with times.
 
-`parse_vtt` is the strict reading: the published parser exactly, including what it refuses. `read` is the tolerant
-reading of WebVTT, SRT and json3 as people have them; on an ordinary automatic YouTube track both give the same words.
+`parse_vtt` is the strict parser: equal to the published one, including the tracks that it rejects. `read` is the
+tolerant parser of WebVTT, SRT and json3 files from any source; both return the same words for an ordinary automatic
+YouTube track.
 """
 
 from ingest.captions.published import clean, parse_vtt, seconds

@@ -2,7 +2,7 @@
 
 Both are blocks of lines with empty lines between them (W3C WebVTT, section 6.1; SubRip has no standard). A block with a
 timing line is a cue, with an optional identifier before it; every other block is a header, a comment, a style or a
-region. Files as people have them are read by the same rules with tolerance: other arrows and time stamps, no empty line
+region. Non-standard files are parsed by the same rules with tolerance: other arrows and time stamps, no empty line
 between cues, empty lines inside cues.
 """
 
@@ -21,14 +21,14 @@ _LIKE_A_STAMP = re.compile(r"\d\s*[:;.,]\s*\d", re.ASCII)
 _STAMP = re.compile(r"(?:(?:(\d+)\s*:\s*)?(\d+)\s*:\s*)(\d+)(?:\s*[.,:]\s*(\d+))?", re.ASCII)
 _NUMBER = re.compile(r"\s*\d+\s*", re.ASCII)
 _LONGEST_NUMBER = 12
-"""Digits of a field of a time stamp beyond which it is broken in any case."""
+"""Maximum number of digits of a field of a time stamp."""
 
 _COMMENT = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)(?:[ \t:]|$)|Style:$")
 
 
 @dataclass
 class Cue:
-    """A caption: start and end in seconds, its lines of text as written, and its WebVTT settings."""
+    """A caption: start and end in seconds, its unparsed lines of text, and its WebVTT settings."""
 
     start: float
     end: float
@@ -37,24 +37,24 @@ class Cue:
 
 
 def read_cues(text: str, *, comments: bool) -> list[Cue]:
-    """The cues of a file in its order, without those whose times are broken.
+    """Return the cues of a file in order, without those with invalid times.
 
-    `comments` says whether blocks may be comments, styles and regions, as in WebVTT; in SRT text after an empty line
+    `comments` is whether blocks may be comments, styles and regions, as in WebVTT; in SRT, text after an empty line
     belongs to the cue before it.
     """
     cues: list[Cue] = []
     current: Cue | None = None
     for block in _blocks(text):
         timings = [i for i, line in enumerate(block) if _is_timing(line)]
-        text = _text_before(block, timings, comments)
-        # A file whose editor removed blanks at line ends has an empty line where a rolling cue has a blank one.
-        if text and current is not None and (not comments or _is_blank(current)):
-            current.lines += ["", *text]
+        continued = _text_before(block, timings, comments)
+        # If an editor removed trailing blanks, a rolling cue has an empty line instead of a blank one.
+        if continued and current is not None and (not comments or _is_blank(current)):
+            current.lines += ["", *continued]
         for first, stop in itertools.zip_longest(timings, timings[1:], fillvalue=len(block)):
             current = _cue(block[first])
             current.lines = block[first + 1 : stop]
             if stop < len(block) and current.lines and _NUMBER.fullmatch(current.lines[-1]):
-                # The number of the next cue, which no empty line precedes.
+                # The number of the next cue, without an empty line before it.
                 current.lines.pop()
             if 0 <= current.start <= LATEST_SECONDS and 0 <= current.end <= LATEST_SECONDS:
                 cues.append(current)
@@ -74,7 +74,7 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 
 def _text_before(block: list[str], timings: list[int], comments: bool) -> list[str]:
-    """The lines of a block that are text although no timing line of it precedes them."""
+    """Return the lines of a block before its first timing line that are text of the cue before the block."""
     lines = block[: timings[0]] if timings else block
     if timings and lines and (comments or _NUMBER.fullmatch(lines[-1])):
         lines = lines[:-1]
@@ -82,7 +82,7 @@ def _text_before(block: list[str], timings: list[int], comments: bool) -> list[s
 
 
 def _is_timing(line: str) -> bool:
-    """Whether a line gives the times of a cue, even if they cannot be read: such a line is never text."""
+    """Return whether a line is a timing line, possibly with invalid times; such a line is never text."""
     arrow = _ARROW.search(line)
     return bool(arrow and (_LIKE_A_STAMP.search(line, 0, arrow.start()) or _LIKE_A_STAMP.search(line, arrow.end())))
 
@@ -92,8 +92,10 @@ def _is_blank(cue: Cue | None) -> bool:
 
 
 def _cue(timing: str) -> Cue:
-    """The cue of a timing line, without lines; its start is negative if the line is broken."""
+    """Return the cue of a timing line, without lines; its start is negative if the line is not valid."""
     arrow = _ARROW.search(timing)
+    if arrow is None:
+        return Cue(-1.0, -1.0)
     before, after = timing[: arrow.start()].strip(" \t"), timing[arrow.end() :].strip(" \t")
     start, end = _STAMP.fullmatch(before), _STAMP.match(after)
     if start is None or end is None:
@@ -102,7 +104,7 @@ def _cue(timing: str) -> Cue:
 
 
 def stamp_seconds(stamp: str) -> float:
-    """Seconds of a time stamp, with or without hours and with a dot or a comma; -1 for anything else."""
+    """Return the seconds of a time stamp, with or without hours and with a dot or a comma; -1 for anything else."""
     match = _STAMP.fullmatch(stamp)
     return _seconds(*match.groups()) if match else -1.0
 

@@ -11,7 +11,7 @@ from ingest.captions.words import Word, share
 
 @dataclass(frozen=True)
 class Piece:
-    """Plain text from a time on, in seconds."""
+    """Plain text and its start in seconds."""
 
     text: str
     start: float
@@ -19,24 +19,24 @@ class Piece:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one caption adds: its pieces in the order of the text, and when the last one ends."""
+    """The new text of one caption: its pieces in order, and the end of the last one in seconds."""
 
     pieces: Sequence[Piece]
     end: float
 
 
 def words_of(entry: Entry) -> list[Word]:
-    """The written words of a caption.
+    """Return the words of a caption.
 
-    Words of one piece share its time evenly. A word ends where the next piece with words starts. A piece that starts
-    inside a word belongs to the word before it.
+    The words of a piece share its time evenly. The last one ends where the next piece with words starts. A piece that
+    starts inside a word is appended to that word.
     """
     words: list[Word] = []
     last = entry.pieces[0].start
     before = ""
     pieces = []
     for piece in entry.pieces:
-        # Stamps that go back, or beyond the caption's end, are broken; times never run backwards.
+        # Stamps that decrease, or exceed the caption's end, are clipped, so that times never decrease.
         last = max(last, min(piece.start, entry.end))
         texts = written_words(piece.text)
         if texts:

@@ -1,7 +1,7 @@
-"""Split json3, YouTube's own caption form, into entries.
+"""Split json3, YouTube's own caption format, into entries.
 
 A track is a list of events with times in milliseconds: `tStartMs`, `dDurationMs` (how long the line stays on the
-screen), `segs` of text with `tOffsetMs`, and `aAppend` for text that goes on with the line before it.
+screen), `segs` of text with `tOffsetMs`, and `aAppend` for text that continues the line before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ingest.captions.words import LATEST_SECONDS, CaptionError
 
 
 def read_entries(text: str) -> tuple[list[Entry], bool]:
-    """The entries of a track, and whether its segments have times of their own. Raises `CaptionError`."""
+    """Return the entries of a track, and whether its segments have times of their own. Raises `CaptionError`."""
     try:
         track = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -28,7 +28,7 @@ def read_entries(text: str) -> tuple[list[Entry], bool]:
     )
     entries: list[Entry] = []
     for (start, stop, pieces, append), following in itertools.zip_longest(lines, lines[1:]):
-        # A line stays on the screen after the next one has started; also an event of a line break alone ends it.
+        # A line stays on the screen after the next one has started; an event with only a line break ends it, too.
         end = max(min(stop, following[0]) if following else stop, start)
         if append and entries and any(piece.text.strip() for piece in pieces):
             entries[-1] = Entry((*entries[-1].pieces, *pieces), end)
@@ -39,12 +39,12 @@ def read_entries(text: str) -> tuple[list[Entry], bool]:
 
 
 def _line(event: dict[str, Any]) -> tuple[float, float, tuple[Piece, ...], bool] | None:
-    """Start, end, pieces and whether it appends; `None` for an event without text or with a broken time."""
+    """Return start, end, pieces and whether it appends; `None` for an event without text or with an invalid time."""
     start = _milliseconds(event.get("tStartMs"))
     if start is None:
         return None
     pieces = tuple(
-        # JSON can spell halves of surrogate pairs, which UTF-8 cannot.
+        # JSON can contain single surrogates, which UTF-8 cannot encode.
         Piece(
             segment["utf8"].encode(errors="replace").decode(),
             (start + (_milliseconds(segment.get("tOffsetMs")) or 0)) / 1000,
@@ -62,7 +62,7 @@ def _segments(event: object) -> list[dict[str, Any]]:
 
 
 def _spoken_end(pieces: tuple[Piece, ...], end: float) -> float:
-    """Where the last word of a line ends: a blank segment after it is a pause."""
+    """Return the end of the last word of a line: trailing blank segments are a pause."""
     pauses = itertools.takewhile(lambda piece: not piece.text.strip(), reversed(pieces))
     return min([end, *(piece.start for piece in pauses)])
 

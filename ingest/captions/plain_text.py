@@ -1,7 +1,7 @@
-"""The written words of a caption's text: without tags, character references and invisible characters.
+"""Convert the text of a caption to words, without tags, character references and invisible characters.
 
-A written word is what a reader sees between two blanks. Markup inside it does not split it, and a no-break space splits
-only two letters, so that a masked word, `[ __ ]`, and `10 000` stay whole.
+A word is visible text between two blanks. Markup inside it does not split it, and a no-break space splits only two
+letters, so that a censored word, `[ __ ]`, and `10 000` are single words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TIME_TAG = re.compile(r"<\s*((?:\d+:)?\d+:\d+[.,]\d+)\s*>", re.ASCII)
 """A WebVTT timestamp tag (W3C WebVTT, section 4.2.2)."""
 
 _RUBY_TEXT = re.compile(r"<r[tp]\b[^<>]*>[^<]*(?:<(?!/r)[^<]*)*(?:</r[tp]>)?", re.IGNORECASE)
-"""How the text before it is pronounced, which is spoken once."""
+"""The pronunciation of the text before it, which is spoken once."""
 
 _BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|[\d:.,\s]*|[./!][^<>]*)>")
@@ -37,7 +37,7 @@ _INVISIBLE = dict.fromkeys(
         *range(0xFFF9, 0xFFFC),
     )
 )
-"""Controls, direction marks and zero-width characters, apart from the joiners that shape emoji and scripts."""
+"""Control, direction and zero-width characters, except the joiners that shape emoji and scripts."""
 
 _BLANK_LETTERS = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _SPEAKER_CHANGE = re.compile(r">{2,3}")
@@ -49,7 +49,7 @@ _WRITTEN_WITHOUT_BLANKS = re.compile(
 
 
 def plain(payload: str) -> str:
-    """The text of a cue payload without markup; a line break tag becomes a blank."""
+    """Return the text of a cue payload without markup; a line break tag becomes a blank."""
     if "<" in payload:
         payload = _TAG.sub("", _RUBY_TEXT.sub("", _BREAK_TAG.sub(" ", payload)))
     if "{" in payload or "\\" in payload:
@@ -58,9 +58,9 @@ def plain(payload: str) -> str:
 
 
 def written_words(text: str) -> list[str]:
-    """Split plain text at its blanks, without what cannot be seen.
+    """Split plain text at blanks and drop invisible characters.
 
-    The mark of another speaker, `>>`, stays with the word after it, as in the strict reading.
+    The mark of a speaker change, `>>`, stays with the word after it, as in the strict parser.
     """
     words: list[str] = []
     mark = ""
@@ -73,7 +73,7 @@ def written_words(text: str) -> list[str]:
 
 
 def continues(before: str, after: str) -> bool:
-    """Whether `after` goes on with the last word of `before`: no blank between, in a script that has blanks."""
+    """Return whether `after` continues the last word of `before`: no blank between them, in a script with blanks."""
     before, after = before.translate(_INVISIBLE), after.translate(_INVISIBLE)
     if not before or not after or _BLANKS.fullmatch(before[-1]) or _BLANKS.fullmatch(after[0]):
         return False

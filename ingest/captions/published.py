@@ -1,6 +1,6 @@
-"""The published reading of WebVTT tracks to the letter, for data that must equal the published data set.
+"""The strict parser of WebVTT tracks, equal to the published one, for data that must equal the published data set.
 
-Golden tests compare it with the published parser, also where that loses words or refuses a track.
+Golden tests compare both, including tracks whose words the published parser loses or that it rejects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ANY_TAG = re.compile(r"<[^<>]*>")
 
 
 def seconds(stamp: str) -> float:
-    """Seconds of `HH:MM:SS.mmm`. Raises `CaptionError` for any other shape."""
+    """Return the seconds of `HH:MM:SS.mmm`. Raises `CaptionError` for any other form."""
     try:
         hours, minutes, rest = stamp.split(":")
         whole, fraction = rest.split(".")
@@ -30,10 +30,10 @@ def seconds(stamp: str) -> float:
 
 
 def parse_vtt(text: str, word_times: bool = True) -> list[Word] | None:
-    """Read a WebVTT track strictly as the published parser does.
+    """Parse a WebVTT track exactly as the published parser does.
 
-    With `word_times` a track without inline word tags gives `None`. Raises `CaptionError` where the published parser
-    raised: a malformed cue that is not the last one.
+    With `word_times`, returns `None` for a track without inline word tags. Raises `CaptionError` where the published
+    parser raises: for a malformed cue that is not the last one.
     """
     if word_times and "<c>" not in text:
         return None
@@ -65,7 +65,7 @@ def _rolling_cues(lines: list[str]) -> Iterator[tuple[tuple[str, str], list[str]
 
 
 def _rolling_words(header: tuple[str, str], body: list[str]) -> list[Word]:
-    """The words that one rolling cue adds; most cues only repeat what is on the screen."""
+    """Return the new words of one rolling cue; most cues only repeat lines that are on the screen."""
     timed = [line for line in body if _TIMED_LINE.match(line)]
     if len(timed) > 1:
         raise CaptionError(f"two lines with word times in one cue: {timed[0][:60]!r} and {timed[1][:60]!r}")
@@ -117,7 +117,7 @@ def _node_starts(line: str, start: float) -> list[tuple[str, float]]:
 
 
 def _uploaded_words(lines: list[str]) -> list[Word]:
-    """Words of an uploaded track: each cue's time is shared equally."""
+    """Return the words of an uploaded track, which share the time of their cue equally."""
     cues: list[tuple[str, list[str]]] = []
     for line in lines:
         if _UPLOADED_HEADER.match(line):
@@ -128,7 +128,7 @@ def _uploaded_words(lines: list[str]) -> list[Word]:
     for header, body in cues:
         stamps = header.split(" --> ")
         if len(stamps) != 2:
-            raise CaptionError(f"{header!r} is not the header of a cue")
+            raise CaptionError(f"{header!r} is not a valid timing line")
         start, end = map(seconds, stamps)
         texts = [w for w in _ANY_TAG.sub("", " ".join(body)).split(" ") if w]
         words += share(texts, start, end)
@@ -136,7 +136,7 @@ def _uploaded_words(lines: list[str]) -> list[Word]:
 
 
 def clean(words: Iterable[Word]) -> list[Word]:
-    """Drop entity remains and words that mojibake repair leaves empty."""
+    """Drop words that are remains of character references, and words that are empty after mojibake repair."""
     import ftfy
 
     return [w for w in words if not w.text.startswith("&") and not w.text.endswith(";") and ftfy.fix_text(w.text)]

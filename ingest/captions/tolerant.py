@@ -1,6 +1,6 @@
-"""The tolerant reading: WebVTT, SRT and json3 tracks as people have them, every entry split into single words.
+"""The tolerant parser of WebVTT, SRT and json3 tracks from any source.
 
-Each form is split into entries, texts with times; words, their times and their order follow by one set of rules.
+Each format is split into entries, texts with times; words, their times and their order follow by common rules.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from ingest.captions.plain_text import TIME_TAG, plain, written_words
 from ingest.captions.words import CaptionError, Transcript, Word, check_count, in_order, speech_in_order
 
 MAX_CAPTION_CHARACTERS = 16 << 20
-"""A longer track is not a transcript of one video; it is rejected before it is parsed."""
+"""Maximum length of a track; longer ones are rejected before they are parsed."""
 
 _COPY_SECONDS = 0.02
-"""A rolling track shows a finished line once more for 10 ms while it moves up."""
+"""A rolling track repeats a finished line for 10 ms while it moves up."""
 
 _TOUCHING_SECONDS = 0.1
 _LEAST_ROLLS = 3
 
 
 def read(text: str, form: str) -> Transcript:
-    """Read a track tolerantly; `form` is `vtt`, `srt` or `json3`.
+    """Parse a track tolerantly; `form` is `vtt`, `srt` or `json3`.
 
-    Words are in the order of their starts and do not overlap, apart from sounds that a timed track describes. Raises
-    `CaptionError` for a track without a readable cue, or with more than `MAX_CAPTION_CHARACTERS` characters or
-    `MAX_WORDS` words.
+    Words are in the order of their starts and do not overlap, except descriptions of sounds in a timed track. Raises
+    `CaptionError` for a track without a valid cue, or with more than `MAX_CAPTION_CHARACTERS` characters or `MAX_WORDS`
+    words.
     """
     if len(text) > MAX_CAPTION_CHARACTERS:
         raise CaptionError(f"the caption track has {len(text)} characters; at most {MAX_CAPTION_CHARACTERS} are read")
@@ -37,7 +37,7 @@ def read(text: str, form: str) -> Transcript:
         return _transcript(entries, timed)
     cues = read_cues(text, comments=form == "vtt" or text.lstrip("\ufeff \t\r\n").startswith("WEBVTT"))
     if not cues:
-        raise CaptionError("no cue of the form 'START --> END' was found; the file is not a WebVTT or SRT track")
+        raise CaptionError("there is no cue of the form 'START --> END'; the file is not a WebVTT or SRT track")
     timed = _is_timed(cues)
     return _transcript(_entries(cues, rolling=timed or _rolls(cues)), timed)
 
@@ -63,12 +63,12 @@ def _entries(cues: Sequence[Cue], rolling: bool) -> Iterable[Entry]:
 
 
 def _first_new_line(cue: Cue, lines: list[str], shown: list[str]) -> int:
-    """The number of a rolling cue's first line that was not on the screen before it."""
+    """Return the number of the first line of a rolling cue that the cue before it did not show."""
     first_timed = next((i for i, line in enumerate(cue.lines) if TIME_TAG.search(line)), len(lines))
     if first_timed == len(lines) and cue.end - cue.start <= _COPY_SECONDS:
         return len(lines)
     if first_timed == len(lines) and len(lines) > 1 and not lines[-1]:
-        # The lower line is empty: what is above it has moved up.
+        # The lower line is empty: the lines above it have moved up.
         return len(lines)
     last = min(first_timed, len(lines) - 1)
     if "position:0%" in cue.settings:
@@ -81,7 +81,7 @@ def _first_new_line(cue: Cue, lines: list[str], shown: list[str]) -> int:
 
 
 def _is_timed(cues: Sequence[Cue]) -> bool:
-    """Whether captions of several words have times inside, as those of speech recognition do.
+    """Return whether captions of several words contain word times, as those of speech recognition do.
 
     A single word needs none, and a rolling track repeats each line without them.
     """
@@ -95,7 +95,7 @@ def _is_timed(cues: Sequence[Cue]) -> bool:
 
 
 def _rolls(cues: Sequence[Cue]) -> bool:
-    """Whether most captions of several lines start with the last line of the one just before, as rolling ones do."""
+    """Return whether most captions of several lines start with the last line of the previous caption (rolling)."""
     rolled = several = 0
     before: Cue | None = None
     for cue in cues:

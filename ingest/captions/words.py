@@ -1,4 +1,4 @@
-"""Words with times, and the rules that all words of a transcript keep."""
+"""Words with times, and the rules that all words of a transcript satisfy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 LATEST_SECONDS = 3_600_000.0
-"""A cue that starts or ends later (1,000 hours) has a broken time stamp and is dropped."""
+"""Maximum time of a valid cue, 1,000 hours; later cues are dropped."""
 
 MAX_WORDS = 1_000_000
-"""The largest number of words in a transcript, 100 hours of fast speech."""
+"""Maximum number of words of a transcript, 100 hours of fast speech."""
 
 
 class CaptionError(ValueError):
-    """A caption track is not well formed; the message quotes the offending text."""
+    """A caption track is malformed; the message quotes the offending text."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The words of one track; `timed` says whether the track itself has a time for every word."""
+    """The words of one track; `timed` is whether the track itself has a time for every word."""
 
     words: list[Word]
     timed: bool
@@ -57,16 +57,16 @@ def share(texts: Sequence[str], start: float, end: float) -> list[Word]:
 
 
 def in_order(words: Sequence[Word]) -> list[Word]:
-    """Sort words by start and end each where the next one starts, so that overlapping cues never speak at once."""
+    """Sort words by start and end each where the next one starts, so that words of overlapping cues do not overlap."""
     ordered = sorted(words, key=lambda word: word.start)
     limits = [*(word.start for word in ordered[1:]), math.inf]
     return [Word(w.text, w.start, max(w.start, min(w.end, limit))) for w, limit in zip(ordered, limits, strict=False)]
 
 
 def speech_in_order(words: Sequence[Word]) -> list[Word]:
-    """Put the spoken words in order, and leave descriptions of sounds, `[Music]`, where the track has them.
+    """Sort the spoken words, but not descriptions of sounds such as `[Music]`.
 
-    Speech recognition describes sounds that go on under the speech, so their times overlap with words around them.
+    Speech recognition describes sounds that continue during speech, so their times overlap with the words around them.
     """
     spoken = iter(in_order([word for word in words if not _is_sound(word)]))
     return [word if _is_sound(word) else next(spoken) for word in words]

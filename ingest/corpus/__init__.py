@@ -1,1 +1,1 @@
-"""Read documents of text corpora and pack them into token sequences."""
+"""Read the documents of text corpora and pack them into token sequences."""

@@ -1,7 +1,6 @@
-"""Documents of a text corpus, out of JSON lines, Parquet tables and plain text, packed or not.
+"""Read the documents of a text corpus from JSON lines, Parquet tables and plain text, compressed or not.
 
-Whatever is wrong with a line costs that line alone and is counted by name; memory is bounded by the longest line that
-is taken, whatever the file holds.
+An invalid line affects that line alone and is counted by reason; memory is bounded by the maximum length of a line.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from shards.storage import filesystem
 from shards.storage.errors import StorageError
 
 MAX_DOCUMENT_BYTES = 16 << 20
-"""A longer line is passed over."""
+"""Maximum size of a line; longer ones are skipped."""
 
 SUFFIXES = tuple(form + packing for form in (".jsonl", ".ndjson", ".txt") for packing in ("", ".gz", ".zst"))
 SUFFIXES += (".parquet",)
@@ -29,14 +28,14 @@ SUFFIXES += (".parquet",)
 _PIECE_BYTES = 1 << 20
 _TABLE_ROWS = 64
 _TABLE_BYTES = 16 << 20
-"""Text of a table that is decoded at once, by the sizes that the table states."""
+"""Size of the batches in which the text of a table is decoded, by the sizes that the table states."""
 
 
 def documents(path: str, subsets: Collection[str], counts: Counter[str]) -> Iterator[str]:
-    """The texts of a file whose name ends in one of `SUFFIXES`; those of a Pile subset outside `subsets` are left out.
+    """Yield the texts of a file whose name ends in one of `SUFFIXES`, without those of Pile subsets not in `subsets`.
 
-    JSON lines and tables have a field `text`; plain text is cut at blank lines. `counts` takes up how many documents
-    were taken and, by name, what was not.
+    JSON lines and tables have a field `text`; plain text is split at blank lines. `counts` is incremented by the number
+    of documents and, by reason, of skipped lines.
     """
     for text, subset in _texts(path, counts):
         if subset is not None and subset not in subsets:
@@ -55,15 +54,15 @@ def _texts(path: str, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
                 yield from _table(file, counts)
             else:
                 with _unpacked(path, file) as plain:
-                    written = path.removesuffix(".gz").removesuffix(".zst").endswith(".txt")
-                    yield from _paragraphs(plain, counts) if written else _json_lines(plain, counts)
+                    is_text = path.removesuffix(".gz").removesuffix(".zst").endswith(".txt")
+                    yield from _paragraphs(plain, counts) if is_text else _json_lines(plain, counts)
         except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError):
-            # What was read before the damage counts: the same bytes always end at the same place.
+            # Documents before the damage count: the same bytes always end at the same position.
             counts["damaged-file"] += 1
 
 
 @contextlib.contextmanager
-def _unpacked(path: str, file: BinaryIO) -> Iterator[BinaryIO]:
+def _unpacked(path: str, file: BinaryIO) -> Iterator[io.BufferedIOBase | BinaryIO]:
     if path.endswith(".gz"):
         with gzip.open(file) as plain:
             yield plain
@@ -76,7 +75,7 @@ def _unpacked(path: str, file: BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def _lines(file: BinaryIO, counts: Counter[str]) -> Iterator[bytes]:
+def _lines(file: io.BufferedIOBase | BinaryIO, counts: Counter[str]) -> Iterator[bytes]:
     while line := file.readline(MAX_DOCUMENT_BYTES):
         if len(line) < MAX_DOCUMENT_BYTES or line.endswith(b"\n"):
             yield line
@@ -86,36 +85,36 @@ def _lines(file: BinaryIO, counts: Counter[str]) -> Iterator[bytes]:
             line = file.readline(_PIECE_BYTES)
 
 
-def _json_lines(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
+def _json_lines(file: io.BufferedIOBase | BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
     for line in _lines(file, counts):
         if not line.strip():
             continue
         try:
-            held = json.loads(_decoded(line, counts))
+            document = json.loads(_decoded(line, counts))
         except (ValueError, RecursionError):
             counts["bad-json"] += 1
             continue
-        if not isinstance(held, dict) or not isinstance(held.get("text"), str):
+        if not isinstance(document, dict) or not isinstance(document.get("text"), str):
             counts["no-text"] += 1
             continue
-        meta = held.get("meta")
+        meta = document.get("meta")
         subset = meta.get("pile_set_name") if isinstance(meta, dict) else None
-        yield _encodable(held["text"], counts), subset if isinstance(subset, str) else None
+        yield _encodable(document["text"], counts), subset if isinstance(subset, str) else None
 
 
-def _paragraphs(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
-    held: list[bytes] = []
+def _paragraphs(file: io.BufferedIOBase | BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
+    paragraph: list[bytes] = []
     size = 0
     for line in _lines(file, counts):
         if not line.strip() or size + len(line) > MAX_DOCUMENT_BYTES:
-            if held:
-                yield _decoded(b"".join(held), counts), None
-            held, size = [], 0
+            if paragraph:
+                yield _decoded(b"".join(paragraph), counts), None
+            paragraph, size = [], 0
         if line.strip():
-            held.append(line)
+            paragraph.append(line)
             size += len(line)
-    if held:
-        yield _decoded(b"".join(held), counts), None
+    if paragraph:
+        yield _decoded(b"".join(paragraph), counts), None
 
 
 def _table(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | None]]:
@@ -124,7 +123,7 @@ def _table(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, str | No
     try:
         yield from _rows(file, counts)
     except (ArrowException, UnicodeDecodeError, OSError) as error:
-        # The library raises `OSError` for damage as well, but without a number.
+        # The library raises `OSError` for damage as well, but without an errno.
         if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
             raise
         counts["damaged-file"] += 1
@@ -138,7 +137,7 @@ def _rows(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[str, None]]:
     if "text" not in {metadata.schema.column(i).path for i in range(metadata.num_columns)}:
         counts["no-text"] += max(metadata.num_rows, 0)
         return
-    # A dictionary of the file is not multiplied by the rows that refer to it.
+    # Dictionary encoding is kept, so that a value is not copied for every row that refers to it.
     table = ParquetFile(file, metadata=metadata, buffer_size=_PIECE_BYTES, pre_buffer=False, read_dictionary=["text"])
     kind = table.schema_arrow.field("text").type
     if pyarrow.types.is_dictionary(kind):
@@ -166,7 +165,7 @@ def _values(column: Any, counts: Counter[str]) -> Iterator[tuple[str, None]]:
 
 
 def _decoded(data: bytes, counts: Counter[str]) -> str:
-    """Text of bytes that should be UTF-8; bytes that are not are left out."""
+    """Decode UTF-8; invalid bytes are dropped."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -175,7 +174,7 @@ def _decoded(data: bytes, counts: Counter[str]) -> str:
 
 
 def _encodable(text: str, counts: Counter[str]) -> str:
-    """Text without halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
+    """Return text without single surrogates, which JSON can contain and UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,6 @@
-"""Documents become token sequences of one length, as the published random text was made (docs/spec/ingest.md 18).
+"""Pack documents into token sequences of one length, as for the published random text (docs/spec/ingest.md 18).
 
-Cleaned text has single blanks, and the vocabulary encodes every word apart, so each word is encoded once and looked up
-afterwards.
+Cleaned text has single blanks, and the vocabulary encodes every word separately, so the ids of words are cached.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int32
 
 from ingest.corpus.documents import documents
 from ingest.text import clean_web_text, neutralise
@@ -24,42 +24,43 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _MOST_WORDS = 400_000
-"""Words remembered, some 100 MB."""
+"""Maximum number of cached words, about 100 MB."""
 
 _LONGEST_WORD = 64
-"""Characters of the longest word that is remembered."""
+"""Maximum number of characters of a cached word."""
 
 _LEAST_REST = SEQUENCE_LENGTH // 8
-"""Ids left over by a document that are worth keeping."""
+"""A remainder of a document of at most this number of ids is dropped."""
 
 
 def packed_file(
     path: str, name: str, tokenizer: Tokenizer, seed: int, subsets: Collection[str], counts: Counter[str]
-) -> Iterator[np.ndarray]:
-    """The sequences `int32 [1536]` of one file of documents.
+) -> Iterator[Int32[np.ndarray, "1536"]]:
+    """Yield the sequences of one file of documents.
 
-    `name` is what its random choices are keyed by. `counts` takes up what became of the documents.
+    `name` is the key of its random choices. `counts` is incremented by the outcomes of the documents.
     """
     encode = WordEncoder(tokenizer)
-    spelled = generator(seed, "spell numbers", name)
+    rng = generator(seed, "spell numbers", name)
 
     def encoded() -> Iterator[list[int]]:
         for text in documents(path, subsets, counts):
             counts["characters"] += len(text)
             plain = neutralise(text) if "<|" in text else text
             counts["special-spelling"] += plain != text
-            yield encode(clean_web_text(plain, spelled.random() < 0.5))
+            yield encode(clean_web_text(plain, rng.random() < 0.5))
 
     for sequence in pack(encoded(), counts):
         counts["sequences"] += 1
         yield sequence
 
 
-def pack(texts: Iterable[list[int]], counts: Counter[str]) -> Iterator[np.ndarray]:
-    """Sequences `int32 [1536]` of the texts between START and END, end to end.
+def pack(texts: Iterable[list[int]], counts: Counter[str]) -> Iterator[Int32[np.ndarray, "1536"]]:
+    """Yield sequences of the texts, each between START and END, end to end.
 
-    At most 192 ids that a text leaves over are dropped, and the next sequence starts with a text; so texts as short as
-    that survive only behind the rest of a longer one. The last ids that fill no sequence are dropped too.
+    A remainder of at most 192 ids after a text is dropped, and the next sequence starts with a text; so a text of at
+    most that length is kept only after the remainder of a longer one. The last ids that do not fill a sequence are
+    dropped, too.
     """
     rest: list[int] = []
     for text in texts:
@@ -74,22 +75,22 @@ def pack(texts: Iterable[list[int]], counts: Counter[str]) -> Iterator[np.ndarra
 
 
 class WordEncoder:
-    """Encodes text word by word; the same ids as encoding it at once."""
+    """Encodes text word by word with a cache; the ids are equal to those of encoding it at once."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self._known = _Words(tokenizer)
 
     def __call__(self, text: str) -> list[int]:
-        """The ids of a cleaned text."""
-        # Characters that the vocabulary drops can leave a blank without a word, which only it knows how to spell.
+        """Return the ids of a cleaned text."""
+        # If the vocabulary drops characters, a blank without a word can remain, which must be encoded in context.
         if not (text.isascii() and text.isprintable()):
             return self.tokenizer.encode(text, add_special_tokens=False).ids
         return list(chain.from_iterable(map(self._known.__getitem__, text.split(" ")))) if text else []
 
 
 class _Words(dict[str, tuple[int, ...]]):
-    """The ids of every word asked for so far."""
+    """A cache of the ids of words."""
 
     def __init__(self, tokenizer: Tokenizer):
         super().__init__()

@@ -1,1 +1,1 @@
-"""Download videos of YouTube with yt-dlp."""
+"""Download YouTube videos with yt-dlp."""

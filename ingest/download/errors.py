@@ -1,6 +1,7 @@
-"""Which outcome a failure of yt-dlp means: a table of the sentences of yt-dlp and YouTube, tested with literal ones.
+"""Map errors of yt-dlp to outcomes by a table of the messages of yt-dlp and YouTube.
 
-Facts about a video are final. Everything that another day, another address or a newer yt-dlp may change is retryable.
+Facts about a video are final. Errors that may not occur on another day, from another address or with a newer yt-dlp are
+retryable.
 """
 
 from __future__ import annotations
@@ -100,10 +101,10 @@ _TEXTS: tuple[tuple[Outcome, tuple[str, ...]], ...] = (
     (Outcome.NOT_FOUND, ("http error 404", "http error 410")),
     (Outcome.NETWORK, ("unable to download",)),
 )
-"""Sentences, in lower case, and what they mean; where several fit, the first one counts."""
+"""Messages, in lower case, and their outcomes; the first match counts."""
 
 _MEDIA = ("unable to download video data", "fragment")
-"""What yt-dlp's downloaders call the media; YouTube has described the video by then."""
+"""How messages of yt-dlp's downloaders refer to the media; the metadata has been read by then."""
 
 _STATUS = {
     401: Outcome.FORBIDDEN,
@@ -121,15 +122,15 @@ _ENVIRONMENT = (
     *("formats may be missing", "formats may not work", "po token", "sabr", "javascript runtime", "challenge solv"),
     *("formats have been skipped", "only images are available", "http error 403", "http error 5", "outdated"),
 )
-"""Warnings after which formats may be missing that another machine, or a newer yt-dlp, is offered."""
+"""Warnings that explain missing formats, which may be available to another machine or a newer yt-dlp."""
 
 _UNCLEAR = frozenset((Outcome.DOWNLOAD, Outcome.SERVER, Outcome.NO_FORMAT, Outcome.NO_FORMATS_OFFERED))
 
 
 def classify(error: BaseException, warnings: Sequence[str] = ()) -> tuple[Outcome, str]:
-    """The outcome that an exception of yt-dlp means, and its sentence.
+    """Return the outcome of an exception of yt-dlp, and its message.
 
-    `warnings` is what yt-dlp warned of before: it says why formats are missing, and hides most refusals there.
+    `warnings` are yt-dlp's warnings before the error: they explain missing formats and most rejected requests.
     """
     chain = list(_causes(error))
     detail = str(chain[0]).replace("ERROR: ", "").split("; please report")[0][:_DETAIL_CHARACTERS]
@@ -137,10 +138,10 @@ def classify(error: BaseException, warnings: Sequence[str] = ()) -> tuple[Outcom
 
 
 def with_warnings(outcome: Outcome, detail: str, warnings: Sequence[str]) -> tuple[Outcome, str]:
-    """An outcome and its sentence, seen in the light of what yt-dlp warned of.
+    """Return an outcome and its message, corrected by yt-dlp's warnings.
 
-    A rate limit on any request counts, and where formats are missing because of the environment, a format that is not
-    there is no fact about the video.
+    A rate limit on any request counts; if formats are missing because of the environment, the missing format is not a
+    fact about the video.
     """
     if outcome not in _UNCLEAR:
         return outcome, detail
@@ -154,7 +155,7 @@ def with_warnings(outcome: Outcome, detail: str, warnings: Sequence[str]) -> tup
 
 
 def _outcome_of(chain: list[BaseException]) -> Outcome:
-    said = _plain(" ".join(str(cause) for cause in chain))
+    message = _plain(" ".join(str(cause) for cause in chain))
     for cause in chain:
         if isinstance(cause, GeoRestrictedError):
             return Outcome.GEO_BLOCKED
@@ -164,29 +165,29 @@ def _outcome_of(chain: list[BaseException]) -> Outcome:
             return Outcome.SKIPPED
         if isinstance(cause, HTTPError):
             outcome = _STATUS.get(cause.status, Outcome.SERVER if cause.status >= 500 else None)
-            if outcome is Outcome.NOT_FOUND and any(text in said for text in _MEDIA):
+            if outcome is Outcome.NOT_FOUND and any(text in message for text in _MEDIA):
                 return Outcome.FORBIDDEN
             if outcome is not None:
                 return outcome
-    if (outcome := _outcome_of_text(said)) is not None:
+    if (outcome := _outcome_of_text(message)) is not None:
         return outcome
     return Outcome.NETWORK if any(isinstance(c, TransportError | OSError) for c in chain) else Outcome.DOWNLOAD
 
 
-def _outcome_of_text(said: str) -> Outcome | None:
-    plain = _plain(said)
+def _outcome_of_text(message: str) -> Outcome | None:
+    plain = _plain(message)
     gone = "http error 404" in plain or "http error 410" in plain
     if gone and any(text in plain for text in _MEDIA):
         return Outcome.FORBIDDEN
     return next((outcome for outcome, texts in _TEXTS if any(text in plain for text in texts)), None)
 
 
-def _plain(said: str) -> str:
-    return said.lower().replace("’", "'")
+def _plain(message: str) -> str:
+    return message.lower().replace("’", "'")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and everything that it names as its cause."""
+    """Yield the exception and its causes."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:

@@ -1,8 +1,7 @@
-"""What YouTube offers of a video, and what is taken of it: one language for words and sound, by yt-dlp's metadata.
+"""Select formats and caption tracks from yt-dlp's metadata, in one language for words and sound.
 
 A dubbed video has several audio tracks, and an original ASR track for each of them. Formats are filtered before yt-dlp
-selects among them, so that the format expression, which is a setting, never picks sound of another language than the
-words.
+selects one, so that the configurable format expression never selects sound in another language than the words.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ingest.raw import CaptionTrack, RawVideo
 from ingest.transcript import ORIGINAL_TRACKS, SOUND_LANGUAGE, TrackKind, ranked_tracks
 
 SHORT_SIDE = "short_side"
-"""Field that formats get for the format expression: the smaller of width and height."""
+"""Field added to formats for the format expression: the smaller of width and height."""
 
 _CAPTION_FORMS = ("vtt", "json3", "srt")
 _ORIGINAL_SUFFIX = "-orig"
@@ -29,40 +28,40 @@ _DESCRIPTIVE = -10
 
 @dataclass(frozen=True)
 class CaptionOffer:
-    """One caption track that the metadata advertise: its code in the raw layout, its form, and its address."""
+    """One caption track in the metadata: its code in the raw layout, its format, and its URL."""
 
     code: str
     form: str
     address: str
 
 
-def media_formats(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The formats that hold picture or sound, and can be played; storyboards hold neither."""
-    return [f for f in _media(found) if f.get("has_drm") is not True]
+def media_formats(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the playable formats with video or audio; storyboards have neither."""
+    return [f for f in _media(metadata) if f.get("has_drm") is not True]
 
 
-def is_protected(found: dict[str, Any]) -> bool:
-    """Whether there are formats with picture or sound and all of them are protected by DRM."""
-    return bool(_media(found)) and not media_formats(found)
+def is_protected(metadata: dict[str, Any]) -> bool:
+    """Return whether there are formats with video or audio and all of them are protected by DRM."""
+    return bool(_media(metadata)) and not media_formats(metadata)
 
 
-def _media(found: dict[str, Any]) -> list[dict[str, Any]]:
-    return [f for f in _dicts(found.get("formats")) if _has_sound(f) or _has_picture(f)]
+def _media(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    return [f for f in _dicts(metadata.get("formats")) if _has_sound(f) or _has_picture(f)]
 
 
-def spoken_in(found: dict[str, Any], language: str) -> str | None:
-    """The code of the audio track to download: the original if it is in `language`, else a dub in it, or the original.
+def sound_code(metadata: dict[str, Any], language: str) -> str | None:
+    """Return the code of the audio track to download: the original in `language`, else a dub, else the original.
 
-    `None` if no format states a language and no single ASR track is marked original.
+    `None` if no format states a language and there is not exactly one original ASR track.
     """
-    sounds = [f for f in media_formats(found) if _has_sound(f) and _language(f)]
+    sounds = [f for f in media_formats(metadata) if _has_sound(f) and _language(f)]
     if not sounds:
-        originals = sorted({base_language(code) for code in original_tracks(found)})
+        originals = sorted({base_language(code) for code in original_tracks(metadata)})
         return originals[0] if len(originals) == 1 else None
 
     def rank(sound: dict[str, Any]) -> tuple:
         code = _language(sound)
-        # Whether it is the speech, in the language, the original, and with the region.
+        # Not audio description, in the language, preference of the original, and with the region.
         return (
             not _is_descriptive(sound),
             same_language(code, language),
@@ -73,21 +72,21 @@ def spoken_in(found: dict[str, Any], language: str) -> str | None:
     return _language(max(sounds, key=rank))
 
 
-def chosen_formats(found: dict[str, Any], spoken: str | None) -> list[dict[str, Any]]:
-    """The formats without sound of another language than `spoken`, each with its `short_side`.
+def chosen_formats(metadata: dict[str, Any], spoken: str | None) -> list[dict[str, Any]]:
+    """Return the formats without sound in another language than `spoken`, each with its `short_side`.
 
-    Where there are several audio tracks, sound whose language is not stated is left out too.
+    If there are several audio tracks, sound without a stated language is excluded, too.
     """
-    formats = _dicts(found.get("formats"))
+    formats = _dicts(metadata.get("formats"))
     languages = {_language(f) for f in formats if _has_sound(f) and _language(f)}
     if spoken is not None and len(languages) > 1:
         formats = [f for f in formats if not _has_sound(f) or _language(f) == spoken]
     return [{**f, SHORT_SIDE: side} if (side := _short_side(f)) else f for f in formats]
 
 
-def original_tracks(found: dict[str, Any]) -> list[str]:
-    """The codes of the ASR tracks that are marked as original, or of those that the others are translations of."""
-    tracks = _mapping(found.get("automatic_captions"))
+def original_tracks(metadata: dict[str, Any]) -> list[str]:
+    """Return the codes of the ASR tracks marked as original, or else of those that others are translated from."""
+    tracks = _mapping(metadata.get("automatic_captions"))
     if marked := sorted(code for code in tracks if code.lower().endswith(_ORIGINAL_SUFFIX)):
         return marked
     addresses = [offer.address for offer in _offered({"automatic_captions": tracks})]
@@ -95,27 +94,27 @@ def original_tracks(found: dict[str, Any]) -> list[str]:
 
 
 def ranked_captions(
-    found: dict[str, Any], language: str, spoken: str | None
+    metadata: dict[str, Any], language: str, spoken: str | None
 ) -> tuple[list[CaptionOffer], list[CaptionOffer]]:
-    """The automatic and the uploaded tracks in `language`, best first, each in its best form.
+    """Return the automatic and the uploaded tracks in `language`, best first, each in its best format.
 
-    Machine translations are among them only where there is no original track.
+    Machine translations are included only if there is no original track.
     """
-    offers = {offer.code: offer for offer in _offered(found)}
+    offers = {offer.code: offer for offer in _offered(metadata)}
     tracks = [CaptionTrack(offer.code, offer.form, "") for offer in offers.values()]
-    known = {ORIGINAL_TRACKS: original_tracks(found)} | ({SOUND_LANGUAGE: spoken} if spoken else {})
+    known = {ORIGINAL_TRACKS: original_tracks(metadata)} | ({SOUND_LANGUAGE: spoken} if spoken else {})
     ranked = ranked_tracks(RawVideo("", None, tracks, known), language)
     uploaded = [offers[track.code] for kind, track in ranked if kind is TrackKind.UPLOADED]
     originals = [offers[track.code] for kind, track in ranked if kind is TrackKind.ASR_ORIGINAL]
     translated = [offers[track.code] for kind, track in ranked if kind is TrackKind.ASR_TRANSLATED]
-    # A translation may have no mark but the target in its address.
+    # A translation may be recognisable only by the target language in its URL.
     untranslated = [offer for offer in originals if "tlang=" not in offer.address]
     return untranslated or originals or translated, uploaded
 
 
-def _offered(found: dict[str, Any]) -> Iterator[CaptionOffer]:
+def _offered(metadata: dict[str, Any]) -> Iterator[CaptionOffer]:
     for kind, suffix in (("automatic_captions", ""), ("subtitles", "-manual")):
-        for code, forms in sorted(_mapping(found.get(kind)).items()):
+        for code, forms in sorted(_mapping(metadata.get(kind)).items()):
             stated = [(f.get("ext"), f.get("url")) for f in _dicts(forms)]
             addresses = {ext: url for ext, url in stated if isinstance(ext, str) and isinstance(url, str) and url}
             form = next((form for form in _CAPTION_FORMS if form in addresses), None)
@@ -132,7 +131,7 @@ def _has_picture(form: dict[str, Any]) -> bool:
 
 
 def _has(form: dict[str, Any], codec: str) -> bool:
-    # An extractor that does not know a codec leaves it out; a storyboard says that it has none.
+    # An extractor omits an unknown codec; a storyboard states that it has none.
     return form.get(codec) != "none" and form.get("protocol") != "mhtml" and form.get("ext") != "mhtml"
 
 

@@ -1,7 +1,7 @@
-"""Cookies and the proxy's address, which a job knows by name only: a file, an object in a bucket, or a version of a
-secret in Google's Secret Manager.
+"""Read cookies and proxy addresses from files, objects in buckets, or secrets in Google's Secret Manager.
 
-Workers read them into memory; nothing is written to a disk, and no message shows their content.
+A job refers to them by name only. Workers read them into memory; nothing is written to a disk, and no message contains
+their content.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _SECRET = re.compile(r"projects/[^/]+/secrets/[^/]+/versions/[^/]+")
 _COOKIES_HEADER = re.compile("#( Netscape)? HTTP Cookie File")
 _COOKIE_FIELDS = 7
 _ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
-"""Another address of Secret Manager; gcloud knows the same variable. One with http:// is used without credentials."""
+"""Overrides the endpoint of Secret Manager, as for gcloud. An endpoint with http:// is used without credentials."""
 
 
 def is_secret(name: str) -> bool:
-    """Whether a name is one of Secret Manager."""
+    """Return whether a name refers to Secret Manager."""
     return _SECRET.fullmatch(name) is not None
 
 
 def check(flag: str, name: str | None, workers_elsewhere: bool) -> None:
-    """Raise `UsageError` for a local file that is not there, or that workers on other machines cannot read."""
+    """Raise `UsageError` for a local file that does not exist, or that workers on other machines cannot read."""
     if name is None or is_secret(name) or filesystem.is_remote(name):
         return
     if workers_elsewhere:
@@ -39,14 +39,16 @@ def check(flag: str, name: str | None, workers_elsewhere: bool) -> None:
 
 
 def read_cookies(name: str) -> str:
-    """The text of a cookies.txt. Raises `StorageError` if it cannot be read or yt-dlp could not use it.
+    """Return the text of a cookies.txt. Raises `StorageError` if it cannot be read or is not valid.
 
-    yt-dlp itself would print the lines that it cannot use.
+    It is checked here because yt-dlp prints the lines that it cannot parse.
     """
     text = _read(name)
     lines = text.splitlines()
     if not lines or not _COOKIES_HEADER.match(lines[0]):
-        raise filesystem.StorageError(f"{name!r} is no cookies.txt: it must start with '# Netscape HTTP Cookie File'")
+        raise filesystem.StorageError(
+            f"{name!r} is not a cookies.txt: it must start with '# Netscape HTTP Cookie File'"
+        )
     for number, line in enumerate(lines, start=1):
         if not line.strip() or (line.startswith("#") and not line.startswith("#HttpOnly_")):
             continue
@@ -60,10 +62,10 @@ def read_cookies(name: str) -> str:
 
 
 def read_proxy(name: str) -> str:
-    """The address of a proxy. Raises `StorageError` if it cannot be read or is not an address."""
+    """Return the URL of a proxy. Raises `StorageError` if it cannot be read or is not a URL."""
     address = _read(name).strip()
     if not _is_address(address):
-        raise filesystem.StorageError(f"{name!r} must hold the proxy's address: scheme://user:password@host:port")
+        raise filesystem.StorageError(f"{name!r} must contain the proxy's address: scheme://user:password@host:port")
     return address
 
 
@@ -72,7 +74,7 @@ def _is_address(text: str) -> bool:
         parts = urlsplit(text)
         return len(text.split()) == 1 and bool(parts.scheme and parts.hostname) and parts.port != 0
     except ValueError:
-        # Of a port or an address of IPv6; the error's own text would show it.
+        # An invalid port or IPv6 address, which the text of this error contains.
         return False
 
 
@@ -81,12 +83,12 @@ def _read(name: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        # The decoder's own message would show a part of it.
+        # The message of the decoder contains a part of it.
         raise filesystem.StorageError(f"{name!r} is not UTF-8 text") from None
 
 
 def _secret(name: str) -> bytes:
-    # The libraries take a second to import, which jobs without such a secret should not pay.
+    # The libraries take a second to import; jobs without such a secret do not need them.
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import GoogleAuthError
@@ -96,9 +98,9 @@ def _secret(name: str) -> bytes:
     credentials = AnonymousCredentials() if endpoint.startswith("http://") else None
     options = {"api_endpoint": endpoint} if endpoint else None
     try:
-        # REST: a worker process may have been forked, which gRPC does not survive.
+        # REST, because gRPC does not support forked worker processes.
         client = SecretManagerServiceClient(credentials=credentials, transport="rest", client_options=options)
         return client.access_secret_version(name=name, timeout=60).payload.data
     except (GoogleAPIError, GoogleAuthError, OSError) as error:
-        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise filesystem.StorageError(f"cannot read the secret {name!r}: {said}") from error
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise filesystem.StorageError(f"cannot read the secret {name!r}: {reason}") from error

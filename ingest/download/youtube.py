@@ -1,8 +1,8 @@
-"""A video id becomes a raw video in the published layout, through yt-dlp.
+"""Download a video by id with yt-dlp into the published raw layout.
 
-Metadata and captions come first, so that a video that the rules reject costs no media. Of the caption tracks the best
-automatic and the best uploaded one are fetched, and their failure never costs the video. Every failure ends as a named
-outcome; a bot check is a sign to stop, never something to get around.
+Metadata and captions are fetched first, so that the media of rejected videos are not downloaded. The best automatic and
+the best uploaded caption track are fetched. Every failure becomes an outcome; a bot check stops downloading and is
+never circumvented.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CAPTION_ATTEMPTS = 3
 _LOGGED_WARNINGS = 20
 _PIECE_BYTES = 1 << 16
 _LONGEST_WAIT = 30.0
-"""Seconds that a server may ask us to wait before the answer counts as no."""
+"""Maximum number of seconds of a Retry-After header; with a larger one the request fails."""
 
 _DROPPED_KEYS = frozenset(
     (
@@ -55,46 +55,46 @@ _DROPPED_KEYS = frozenset(
     )
 )
 
-_CAPTION_TROUBLE = frozenset(
+_CAPTION_OUTCOMES = frozenset(
     (Outcome.NO_CAPTIONS, Outcome.CAPTIONS_UNREADABLE, Outcome.NO_WORD_TIMES, Outcome.NO_WORDS)
 )
-"""Verdicts that say nothing about a video one of whose tracks was refused."""
+"""Outcomes that do not count if a caption track could not be fetched."""
 
 _BEGINNINGS = {"vtt": "WEBVTT", "json3": "{"}
-"""How the text of a track begins, by its form."""
+"""First characters of a track by format."""
 
 
 class CaptionsRefusedError(OSError):
-    """A server answered the request for a track with something that is no track, which says nothing about it."""
+    """The server's response to the request for a track is not a track."""
 
 
 class _Log:
-    """What yt-dlp prints: warnings are kept for the outcome, and what it passes over; nothing is printed."""
+    """A logger for yt-dlp that stores warnings, and messages about skipped videos, and prints nothing."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
-        self.passed_over = ""
+        self.skipped = ""
 
     def debug(self, message: str) -> None:
-        """Keep the sentence with which a filter on sizes passes over a video."""
+        """Store the message with which a size filter skips a video."""
         if "min-filesize" in message or "max-filesize" in message:
-            self.passed_over = message.removeprefix("[download]").strip()
+            self.skipped = message.removeprefix("[download]").strip()
 
     info = debug
 
     def warning(self, message: str, **_: object) -> None:
-        """Keep a warning."""
+        """Store a warning."""
         if len(self.warnings) < _LOGGED_WARNINGS:
             self.warnings.append(message.removeprefix("WARNING: "))
 
     def error(self, message: str) -> None:
-        """Drop an error, which is raised as well."""
+        """Ignore an error, which is also raised."""
 
 
 class Downloader:
-    """Downloads into `folder` (raw layout); `screen` may reject a video by its text before its media are fetched,
-    and `check` media that arrived.
+    """Downloads videos into `folder` in the raw layout.
 
+    `screen` may reject a video by its text before its media are fetched, and `check` may reject downloaded media.
     Cookies and the proxy's address are read at the first download and stay in memory.
     """
 
@@ -130,7 +130,7 @@ class Downloader:
         self._hidden: tuple[str, ...] = ()
 
     def __call__(self, video_id: str) -> RawVideo | Result:
-        """The raw video, from what is stored or from the net; or how it ended without one."""
+        """Return the raw video, from the folder or downloaded, or the result with its outcome."""
         stored = layout_paths(self.folder, video_id)
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.folder) as scratch:
@@ -144,18 +144,19 @@ class Downloader:
             except UserError:
                 raise
             except Exception as error:
-                # Whatever an extractor trips over is the end of this video and of no other.
+                # An error of an extractor affects this video only.
                 outcome, detail = classify(error, log.warnings)
                 if "no space left" in detail.lower():
-                    # The next video would meet the same, and this one has done nothing wrong.
+                    # Not an outcome of this video: all following videos would fail, too.
                     raise filesystem.StorageError(f"cannot download to {self.folder!r}: no space left") from error
                 return _ended(video_id, outcome, self._without_secrets(detail))
 
     @contextlib.contextmanager
     def _youtube(self, scratch: str, log: _Log) -> Iterator[YoutubeDL]:
-        """yt-dlp with the folder, proxy and cookies of one download; what servers set in the cookies is kept."""
+        """Create a yt-dlp instance with the folder, proxy and cookies of one download; changed cookies are kept."""
         self._read_secrets()
-        options = self._options | {"paths": {"home": scratch, "temp": scratch}, "logger": log}
+        # Typed as any: yt-dlp's stub lists only some of its options.
+        options: Any = self._options | {"paths": {"home": scratch, "temp": scratch}, "logger": log}
         if self._cookies is None:
             with YoutubeDL(options) as ydl:
                 yield ydl
@@ -163,11 +164,11 @@ class Downloader:
         jar = io.StringIO(self._cookies)
         with YoutubeDL(options | {"cookiefile": jar}) as ydl:
             yield ydl
-        # yt-dlp cuts the text to nothing and writes where its reading ended, so what is before that are NULs.
+        # yt-dlp truncates the text and writes at the end of its reading position, so the text before that is NULs.
         self._cookies = jar.getvalue().lstrip("\0")
 
     def _read_secrets(self) -> None:
-        """Read cookies and proxy if that was not done. Raises `StorageError`, which does not show them."""
+        """Read cookies and proxy once. Raises `StorageError`, whose message does not contain them."""
         if self._secrets_read:
             return
         if self.config.cookies:
@@ -180,7 +181,7 @@ class Downloader:
         self._secrets_read = True
 
     def _without_secrets(self, detail: str) -> str:
-        """A sentence of yt-dlp, which may quote the proxy, without its address and password."""
+        """Return a message of yt-dlp without the address and password of the proxy."""
         for secret in self._hidden:
             detail = detail.replace(secret, "***")
         return detail
@@ -189,128 +190,133 @@ class Downloader:
         self, ydl: YoutubeDL, log: _Log, video_id: str, stored: LayoutPaths, scratch: Path
     ) -> RawVideo | Result:
         address = f"https://www.youtube.com/watch?v={video_id}"
-        found = ydl.extract_info(address, download=False, process=False)
-        if found is None:
-            return _ended(video_id, Outcome.SKIPPED, "yt-dlp's archive or filter passes over it")
-        if ended := _unavailable(found, log):
-            return _ended(video_id, *ended)
-        spoken = offers.spoken_in(found, self.language)
-        tracks, refused = self._captions(ydl, found, spoken)
-        info = {k: v for k, v in found.items() if k not in _DROPPED_KEYS and not k.startswith("__")}
-        info |= {"id": video_id, ORIGINAL_TRACKS: offers.original_tracks(found)}
+        # Typed as any: the result is a dict with more keys than yt-dlp's stub lists, or `None`.
+        metadata: Any = ydl.extract_info(address, download=False, process=False)
+        if metadata is None:
+            return _ended(video_id, Outcome.SKIPPED, "yt-dlp's archive or filter skips it")
+        if unavailable := _unavailable(metadata, log):
+            return _ended(video_id, *unavailable)
+        spoken = offers.sound_code(metadata, self.language)
+        tracks, refused = self._captions(ydl, metadata, spoken)
+        info = {k: v for k, v in metadata.items() if k not in _DROPPED_KEYS and not k.startswith("__")}
+        info |= {"id": video_id, ORIGINAL_TRACKS: offers.original_tracks(metadata)}
         info |= {SOUND_LANGUAGE: spoken} if spoken else {}
         raw = RawVideo(video_id, None, tracks, info)
         if refused and not tracks:
             return _ended(video_id, _caption_outcome(refused), refused[0][1])
         if rejected := self.screen(raw):
-            if refused and rejected.outcome in _CAPTION_TROUBLE:
+            if refused and rejected.outcome in _CAPTION_OUTCOMES:
                 return _ended(video_id, _caption_outcome(refused), refused[0][1])
             store_info(stored.info, info, tracks)
             return rejected
         if not stored.media.is_file():
-            found["formats"] = offers.chosen_formats(found, spoken)
-            fetched = self._media(ydl, log, found, scratch, video_id)
+            metadata["formats"] = offers.chosen_formats(metadata, spoken)
+            fetched = self._media(ydl, log, metadata, scratch, video_id)
             if isinstance(fetched, Result):
                 return fetched
-            # Media without their captions would be taken for a video that has none.
+            # Written first: media without this file would count as a video without captions.
             store_info(stored.info, info, tracks)
             fetched.replace(stored.media)
         else:
             store_info(stored.info, info, tracks)
         return RawVideo(video_id, str(stored.media), tracks, info)
 
-    def _media(self, ydl: YoutubeDL, log: _Log, found: dict, scratch: Path, video_id: str) -> Path | Result:
-        """The downloaded file, or how the download ended without one."""
-        ydl.process_ie_result(found, download=True)
+    def _media(self, ydl: YoutubeDL, log: _Log, metadata: Any, scratch: Path, video_id: str) -> Path | Result:
+        """Download the media and return the file, or the result with the outcome."""
+        ydl.process_ie_result(metadata, download=True)
         files = [p for p in scratch.glob(f"{video_id}.*") if p.suffix in (".mp4", ".m4v", ".mkv", ".webm")]
         if not files:
-            if log.passed_over:
-                return _ended(video_id, Outcome.SKIPPED, log.passed_over)
+            if log.skipped:
+                return _ended(video_id, Outcome.SKIPPED, log.skipped)
             return _ended(video_id, Outcome.TRUNCATED, "yt-dlp ended without a media file")
         return self.check(RawVideo(video_id, str(files[0]))) or files[0]
 
     def _captions(
-        self, ydl: YoutubeDL, found: dict, spoken: str | None
+        self, ydl: YoutubeDL, metadata: dict[str, Any], spoken: str | None
     ) -> tuple[list[CaptionTrack], list[tuple[Exception, str]]]:
-        """The best automatic and the best uploaded track that could be fetched, and what was refused before.
+        """Fetch the best automatic and the best uploaded track; return them and the errors.
 
-        A track that is not well formed is kept only if none after it is. Refusals do not count once a track of the same
-        kind is there.
+        A malformed track is returned only if no later one is valid. Errors are dropped if a track of the same kind
+        could be fetched.
         """
         tracks, refused = [], []
-        for ranked in offers.ranked_captions(found, self.language, spoken):
+        for ranked in offers.ranked_captions(metadata, self.language, spoken):
             fetched, refusals = _best_track(ydl, ranked)
             tracks += [fetched] if fetched else []
             refused += [] if fetched else refusals
         return tracks, refused
 
 
-def _unavailable(found: dict, log: _Log) -> tuple[Outcome, str] | None:
-    """The outcome of a video that has nothing to download, by its metadata alone."""
-    state = found.get("live_status")
+def _unavailable(metadata: dict[str, Any], log: _Log) -> tuple[Outcome, str] | None:
+    """Return outcome and detail of a video that cannot be downloaded according to its metadata, else `None`."""
+    state = metadata.get("live_status")
     if state == "post_live":
         return Outcome.NOT_YET, "the live stream has ended and is being processed"
-    if found.get("is_live") or state == "is_live":
+    if metadata.get("is_live") or state == "is_live":
         return Outcome.LIVE, f"live status {state or 'is_live'}"
     if state == "is_upcoming":
         return Outcome.NOT_YET, "the video is announced"
-    if offers.is_protected(found):
+    if offers.is_protected(metadata):
         return Outcome.DRM, Outcome.DRM.sentence
-    if not offers.media_formats(found):
-        what = "only storyboards are offered" if found.get("formats") else "no formats are offered"
-        return with_warnings(Outcome.NO_FORMATS_OFFERED, f"{what}. {Outcome.NO_FORMATS_OFFERED.sentence}", log.warnings)
+    if not offers.media_formats(metadata):
+        reason = "only storyboards are offered" if metadata.get("formats") else "no formats are offered"
+        detail = f"{reason}. {Outcome.NO_FORMATS_OFFERED.sentence}"
+        return with_warnings(Outcome.NO_FORMATS_OFFERED, detail, log.warnings)
     return None
 
 
 def _best_track(ydl: YoutubeDL, ranked: list[CaptionOffer]) -> tuple[CaptionTrack | None, list[tuple[Exception, str]]]:
-    """The first track that can be fetched and read, or else the first that can be fetched; and what was refused."""
-    unreadable, refused = None, []
+    """Return the first valid track that can be fetched, or else the first malformed one; and the errors."""
+    malformed, refused = None, []
     for offer in ranked:
+        track = None
         try:
             track = CaptionTrack(offer.code, offer.form, _fetch_captions(ydl, offer))
             captions.read(track.text, track.form)
             return track, refused
         except CaptionError:
-            unreadable = unreadable or track
+            malformed = malformed or track
         except (YoutubeDLError, OSError) as error:
             refused.append((error, f"caption track {offer.code!r}: {str(error)[:200]}"))
             if classify(error)[0] is Outcome.RATE_LIMITED:
-                # The same server would be sent the same request again.
+                # Further requests to the same server would fail, too.
                 break
-    return unreadable, refused
+    return malformed, refused
 
 
 def _fetch_captions(ydl: YoutubeDL, offer: CaptionOffer) -> str:
-    """The text of a caption track. Raises `CaptionsRefusedError` for a body that is empty, a page, or too long."""
+    """Return the text of a caption track.
+
+    Raises `CaptionsRefusedError` for a body that is empty, a page, or too long.
+    """
     body = _fetch(ydl, offer.address)
     if len(body) > CAPTION_BYTES:
-        raise CaptionsRefusedError(f"the answer is longer than {CAPTION_BYTES:,} bytes")
+        raise CaptionsRefusedError(f"the response is longer than {CAPTION_BYTES:,} bytes")
     text = decode_text(body)
     start = text.lstrip("\0\ufeff\t\n\r ")[:20]
     if not start:
-        raise CaptionsRefusedError("the answer is empty, as without a PO token")
+        raise CaptionsRefusedError("the response is empty, as without a PO token")
     if start.startswith("<") or not start.startswith(_BEGINNINGS.get(offer.form, "")):
-        raise CaptionsRefusedError(f"the answer is not a track but begins with {start!r}, as for a blocked address")
+        raise CaptionsRefusedError(f"the response is not a track but starts with {start!r}, as for a blocked address")
     return text
 
 
 def _fetch(ydl: YoutubeDL, address: str) -> bytes:
-    """The bytes at an address; waits as long as a busy server asks for, within reason."""
-    for attempt in range(_CAPTION_ATTEMPTS):
+    """Return the bytes at a URL; retry while the server is busy, after at most `_LONGEST_WAIT` seconds."""
+    attempt = 1
+    while True:
         try:
             return _read(ydl.urlopen(address))
         except HTTPError as error:
-            last = error
-            wait = _wait_of(error)
-            if error.status not in (429, 500, 502, 503) or wait > _LONGEST_WAIT:
+            wait = _retry_after(error)
+            if error.status not in (429, 500, 502, 503) or wait > _LONGEST_WAIT or attempt == _CAPTION_ATTEMPTS:
                 raise
-            if attempt + 1 < _CAPTION_ATTEMPTS:
-                time.sleep(wait or 0.5 * 2**attempt)
-    raise last
+            time.sleep(wait or 0.5 * 2 ** (attempt - 1))
+            attempt += 1
 
 
 def _read(response) -> bytes:
-    """The body of an answer, at most a byte more than a caption track may have."""
+    """Return the body of a response, at most one byte more than the maximum size of a caption track."""
     pieces, remaining = [], CAPTION_BYTES + 1
     while remaining > 0 and (piece := response.read(min(remaining, _PIECE_BYTES))):
         pieces.append(piece)
@@ -318,9 +324,9 @@ def _read(response) -> bytes:
     return b"".join(pieces)
 
 
-def _wait_of(error: HTTPError) -> float:
-    asked = (error.response.headers.get("Retry-After") or "").strip()
-    return float(asked) if asked.isdigit() else 0.0
+def _retry_after(error: HTTPError) -> float:
+    seconds = (error.response.headers.get("Retry-After") or "").strip()
+    return float(seconds) if seconds.isdigit() else 0.0
 
 
 def _caption_outcome(refused: list[tuple[Exception, str]]) -> Outcome:
@@ -330,9 +336,9 @@ def _caption_outcome(refused: list[tuple[Exception, str]]) -> Outcome:
 
 def store_info(path: Path, info: dict[str, Any], tracks: list[CaptionTrack]) -> None:
     """Write the info object of the raw layout: gzip of one JSON object with the transcripts inside."""
-    held = {**info, "transcripts": {t.code: t.text for t in tracks if t.form == "vtt"}}
-    held |= {"_captions": {t.code: {"form": t.form, "text": t.text} for t in tracks if t.form != "vtt"}}
-    text = json.dumps(held, ensure_ascii=False, sort_keys=True, default=str)
+    content = {**info, "transcripts": {t.code: t.text for t in tracks if t.form == "vtt"}}
+    content |= {"_captions": {t.code: {"form": t.form, "text": t.text} for t in tracks if t.form != "vtt"}}
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, default=str)
     filesystem.write_bytes(str(path), gzip.compress(text.encode(), mtime=0))
 
 

@@ -1,8 +1,8 @@
-"""The flags of yt-dlp that a job takes, and those that it refuses by name.
+"""The flags of yt-dlp that jobs allow and reject.
 
-A flag is refused if it runs a program, loads code, touches other files, carries a password, changes the media or their
-names, or ends the job with nothing done. Both tables together name every option of the pinned version, so that a test
-fails for an option that nobody has classified.
+A flag is rejected if it runs a program, loads code, accesses other files, contains a password, changes the media or
+their names, or ends the job without a download. Both tables together list every option of the pinned version, so that a
+test fails for an unclassified option.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from shards.storage.errors import UsageError
 
 OLD_DAYS = 60
-"""Days after which a yt-dlp is old."""
+"""Age in days from which a yt-dlp release is considered old."""
 
 _ALLOWED = """
 --no-update --ignore-errors --no-abort-on-error --abort-on-error --use-extractors --default-search --ignore-config
@@ -56,7 +56,7 @@ _ALLOWED = """
 """
 
 ALLOWED = frozenset(_ALLOWED.split())
-"""Options that a job takes, each by its first long name."""
+"""Options that jobs allow, each by its first long name."""
 
 _REFUSED = {
     "it runs a program or loads code": """
@@ -75,15 +75,15 @@ _REFUSED = {
         --convert-thumbnails
     """,
     "the job's own --cookies reads them": "--cookies",
-    "it carries a password, which the job's graph would show; --cookies takes the place of a login": """
+    "it contains a password, which the job's graph would show; use --cookies instead of a login": """
         --username --password --twofactor --video-password --ap-mso --ap-username --ap-password
         --client-certificate-password
     """,
-    "the names and places of downloads are the job's": """
+    "the job controls the names and folders of downloads": """
         --paths --output --id --output-na-placeholder --autonumber-size --autonumber-start --restrict-filenames
         --windows-filenames --trim-filenames
     """,
-    "it changes the media or what is known of them": """
+    "it changes the media or their metadata": """
         --extract-audio --audio-format --audio-quality --remux-video --recode-video --embed-subs --embed-thumbnail
         --embed-metadata --embed-chapters --embed-info-json --metadata-from-title --parse-metadata
         --replace-in-metadata --concat-playlist --remove-chapters --force-keyframes-at-cuts --sponsorblock-mark
@@ -100,15 +100,15 @@ _REFUSED = {
 }
 
 REFUSED = {name: reason for reason, names in _REFUSED.items() for name in names.split()}
-"""Options that a job refuses, each by its first long name, with the reason."""
+"""Options that jobs reject, each by its first long name, with the reason."""
 
 _PROXIES = ("proxy", "geo_verification_proxy", "cn_verification_proxy")
 
 
 def options_of(flags: str) -> dict[str, Any]:
-    """The options of yt-dlp that `flags` set, as one line of its command line.
+    """Return the options of yt-dlp for `flags`, part of its command line.
 
-    Raises `UsageError` for a flag that it does not know or a job refuses, also where its name is shortened.
+    Raises `UsageError` for a flag that is unknown or rejected, also if its name is abbreviated.
     """
     import yt_dlp
     from yt_dlp.utils import YoutubeDLError
@@ -117,18 +117,18 @@ def options_of(flags: str) -> dict[str, Any]:
         words = shlex.split(flags)
         values, addresses = _checking_parser().parse_args(words)
         _check_values(vars(values), addresses)
-        given = yt_dlp.parse_options(words).ydl_opts
+        options = yt_dlp.parse_options(words).ydl_opts
     except (optparse.OptParseError, ValueError, YoutubeDLError) as error:
-        said = str(error).strip().splitlines()[-1].split("error: ", 1)[-1]
-        raise UsageError(f"yt-dlp does not take the flags of --yt-dlp: {said}") from None
-    plain = yt_dlp.parse_options([]).ydl_opts
-    return {name: value for name, value in given.items() if value != plain.get(name)}
+        reason = str(error).strip().splitlines()[-1].split("error: ", 1)[-1]
+        raise UsageError(f"yt-dlp rejects the flags of --yt-dlp: {reason}") from None
+    defaults = yt_dlp.parse_options([]).ydl_opts
+    return {name: value for name, value in options.items() if value != defaults.get(name)}
 
 
 def age_note(today: datetime.date) -> str | None:
-    """A sentence about an installed yt-dlp that is too old for YouTube, `None` for one that is not.
+    """Return a warning if the installed yt-dlp is probably too old for YouTube, else `None`.
 
-    Its version is its date, and after two months YouTube has usually changed.
+    Its version is a date, and YouTube usually changes within two months.
     """
     version = importlib.metadata.version("yt-dlp")
     try:
@@ -139,18 +139,18 @@ def age_note(today: datetime.date) -> str | None:
     if days <= OLD_DAYS:
         return None
     return (
-        f"yt-dlp {version} is {days} days old and YouTube may refuse it; '.venv/bin/uv lock --upgrade-package yt-dlp'"
+        f"yt-dlp {version} is {days} days old and YouTube may reject it; '.venv/bin/uv lock --upgrade-package yt-dlp'"
         " and 'make setup' update it alone"
     )
 
 
 def first_name(option: optparse.Option) -> str:
-    """The name by which the tables know an option."""
+    """Return the name of an option in the tables."""
     return (option._long_opts or option._short_opts)[0]
 
 
 def _checking_parser() -> optparse.OptionParser:
-    """yt-dlp's own parser, which raises `UsageError` at a refused option before it does anything."""
+    """Return yt-dlp's own parser, modified to raise `UsageError` at a rejected option."""
     from yt_dlp.options import create_parser
 
     parser = create_parser()
@@ -168,12 +168,12 @@ def _refuse(option: optparse.Option, name: str, value: object, parser: optparse.
 
 
 def _check_values(values: dict[str, Any], addresses: list[str]) -> None:
-    """Raise `UsageError` for values that would do what a refused option does."""
+    """Raise `UsageError` for values with the effect of a rejected option."""
     if addresses:
-        raise UsageError(f"--yt-dlp takes flags only, not {addresses[0]!r}; --ids lists the videos")
+        raise UsageError(f"--yt-dlp accepts flags only, not {addresses[0]!r}; list the videos with --ids")
     for runtime in values.get("js_runtimes") or ():
         if ":" in runtime:
-            raise UsageError("--yt-dlp takes --js-runtimes by name, without a path: a path is a program that it runs")
+            raise UsageError("--yt-dlp accepts --js-runtimes by name only, without a path to a program")
     for name in _PROXIES:
         if "@" in urlsplit(values.get(name) or "").netloc:
             flag = name.replace("_", "-")

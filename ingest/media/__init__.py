@@ -1,7 +1,7 @@
-"""Frames and sound out of a media file: the public face of the modules that open, time, decode and store media.
+"""Decode frames and sound of a media file: the public interface of this package.
 
-Time zero of picture and sound is the start of the container. Frames come one by one and sound goes to a temporary file,
-so that memory does not grow with the length of a video.
+Time zero of video and sound is the start of the container. Frames are decoded one by one and sound is written to a
+temporary file, so that memory does not grow with the length of a video.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from ingest.media.containers import MediaError, open_media
 from ingest.media.extent import Probe, probe
@@ -34,11 +35,13 @@ __all__ = [
 ]
 
 
-def read(path: str, times: Sequence[float], sample_rate: int = 22_050) -> tuple[list[np.ndarray | None], np.ndarray]:
-    """Read frames at `times` (`uint8 [h, w, 3]`, `None` past the last frame) and the sound of a small file.
+def read(
+    path: str, times: Sequence[float], sample_rate: int = 22_050
+) -> tuple[list[UInt8[np.ndarray, "h w 3"] | None], Float32[np.ndarray, "samples"]]:
+    """Read the frames at `times`, in seconds, and the sound of a small file.
 
-    Sound is mono `float32 [n]` in int16 units, empty when there is none. Raises `MediaError` when the file cannot be
-    opened or has no picture.
+    A frame is `None` for a time past the last one. Sound is mono in int16 units, and empty if there is none. Raises
+    `MediaError` if the file cannot be opened or has no video stream.
     """
     order = sorted(range(len(times)), key=lambda i: times[i])
     sorted_frames = dict(zip(order, frames(path, [times[i] for i in order]), strict=True))

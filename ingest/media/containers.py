@@ -1,4 +1,4 @@
-"""Opening media files and reading their packets on one time line that starts at zero."""
+"""Open media files and demux their packets on one continuous time line."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from pathlib import Path
 
 import av
 import av.error
+from av.container import InputContainer
+from av.stream import Stream
 
 from ingest.ffmpeg import ProgramMissingError, ffmpeg_path
 from shards.outcomes import Outcome
 
 MAX_JUMP_SECONDS = 10
-"""A larger jump of decoding times, forwards or backwards, is a new clock in formats whose clock may restart.
+"""A larger jump of decoding times, forwards or backwards, is a clock restart in formats that allow one.
 
 The threshold is that of ffmpeg (`-dts_delta_threshold`). Smaller jumps are gaps and overlaps.
 """
 
 CORRUPT_PACKETS = 200
-"""Packets that may fail in a row before a stream counts as undecodable."""
+"""Maximum number of consecutive packets that fail before a stream counts as undecodable."""
 
 FORMATS = (
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "mxf", "rm", "nut"),
     *("gxf", "dv", "ivf", "obu", "av1", "h264", "hevc", "h263", "vvc", "m4v", "mpegvideo", "mjpeg", "yuv4mpegpipe"),
     *("wtv", "gif", "wav", "w64", "mp3", "flac", "aac", "ac3", "eac3", "aiff", "au", "caf", "amr", "tta", "wv", "ape"),
 )
-"""Containers that are opened, by the reading library's names. A playlist, a list or a pattern of files is not one."""
+"""Supported containers, by libavformat's names. Playlists, lists and patterns of files are not supported."""
 
 _WHITELISTS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
-"""Whatever a file says, no other file and no address is opened for it."""
+"""A file can never cause another file or a URL to be opened."""
 
 _REMUX_SECONDS = 120
 _TIMES_BREAK = 0x0200
-"""libavformat's AVFMT_TS_DISCONT: formats in which the clock may start anew."""
+"""libavformat's AVFMT_TS_DISCONT: formats in which the clock may restart."""
 
 
 class MediaError(ValueError):
-    """A media file cannot be used; `outcome` is the reason's name."""
+    """A media file cannot be used; `outcome` is the reason."""
 
     def __init__(self, outcome: Outcome, detail: str):
         super().__init__(detail)
@@ -48,12 +50,11 @@ class MediaError(ValueError):
 
 
 @contextlib.contextmanager
-def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """Open a container of one of `FORMATS` for reading, recognised by its content whatever its name.
+def open_media(path: str) -> Iterator[InputContainer]:
+    """Open a container of one of `FORMATS` for reading; the format is detected by content, not by name.
 
-    A file that PyAV rejects is remuxed by ffmpeg and tried again.
-
-    Raises `MediaError` (media-missing or media-unreadable) with the cause.
+    A file that PyAV rejects is remuxed by ffmpeg and opened again. Raises `MediaError` (media-missing or
+    media-unreadable) with the cause.
     """
     if not Path(path).is_file():
         raise MediaError(Outcome.MEDIA_MISSING, f"there is no media file {path!r}")
@@ -72,12 +73,12 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 
 
 def _address(path: str) -> str:
-    """The path as an address, in which a name such as `concat:a|b` or `%d.png` is only a name."""
+    """Return the path as a file URL, in which a name such as `concat:a|b` or `%d.png` has no special meaning."""
     return f"file:{Path(path).absolute()}"
 
 
 def _remux(path: str, folder: str) -> str:
-    """Copy the streams into a container that PyAV reads."""
+    """Copy the streams into a Matroska file and return its path."""
     import ffmpeg
 
     remuxed = str(Path(folder) / "remuxed.mkv")
@@ -88,30 +89,30 @@ def _remux(path: str, folder: str) -> str:
     return remuxed
 
 
-def origin(container: av.container.InputContainer) -> Fraction:
-    """The time stamp, in seconds, that counts as zero for all streams: the start of the container, as `ffmpeg -ss`."""
+def origin(container: InputContainer) -> Fraction:
+    """Return the time stamp in seconds that is zero for all streams: the start of the container, as in `ffmpeg -ss`."""
     return Fraction(container.start_time or 0, av.time_base)
 
 
-def clock_may_restart(container: av.container.InputContainer) -> bool:
-    """Whether the format allows time stamps to start anew half-way (MPEG-TS, MPEG-PS, Ogg)."""
+def clock_may_restart(container: InputContainer) -> bool:
+    """Return whether the format allows time stamps to restart (MPEG-TS, MPEG-PS, Ogg)."""
     return bool(container.format.flags & _TIMES_BREAK)
 
 
-def demux(container: av.container.InputContainer, streams: Sequence[av.stream.Stream]) -> Iterator[av.Packet]:
-    """Yield the packets of some streams from where the container is; the last of each are empty and flush its decoder.
+def demux(container: InputContainer, streams: Sequence[Stream]) -> Iterator[av.Packet]:
+    """Yield the packets of some streams from the current position; the last of each are empty and flush its decoder.
 
-    Where the clock may restart, a restart is undone in the packets' time stamps, for all streams by the same shift;
-    for that, such a file must be read from its beginning. Damage ends the packets instead of raising.
+    Clock restarts are undone in the packets' time stamps, for all streams by the same shift; such a file must be read
+    from its beginning. Damage ends the packets instead of raising.
     """
     if not clock_may_restart(container):
         yield from _until_damage(container.demux(*streams))
         return
-    clock, wanted = _Clock(), {stream.index for stream in streams}
+    clock, selected = _Clock(), {stream.index for stream in streams}
     timed = [stream for stream in container.streams if stream.type in ("video", "audio")]
     for packet in _until_damage(container.demux(*timed)):
         clock.adjust(packet)
-        if packet.stream_index in wanted:
+        if packet.stream_index in selected:
             yield packet
 
 
@@ -121,7 +122,7 @@ def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
 
 
 class _Clock:
-    """Joins stretches of different clocks: after a jump, time goes on where the stream's last packet ended."""
+    """Joins parts with different clocks: after a jump, time continues at the end of the stream's last packet."""
 
     def __init__(self) -> None:
         self.shift = Fraction(0)
@@ -129,7 +130,7 @@ class _Clock:
         self.latest: Fraction | None = None
 
     def adjust(self, packet: av.Packet) -> None:
-        """Shift the packet's time stamps, and the shift itself if this packet belongs to a new clock."""
+        """Shift the packet's time stamps; update the shift if the packet starts a new clock."""
         if packet.dts is None or packet.time_base is None:
             return
         base = packet.time_base

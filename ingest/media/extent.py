@@ -1,4 +1,4 @@
-"""How long a media file lasts, and where its picture ends: what it states, checked against its packets."""
+"""Determine the duration of a media file and the end of its video stream, from its header and its packets."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ from fractions import Fraction
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
+from av.stream import Stream
 
 from ingest.media.containers import demux, open_media, origin
 from ingest.media.tracks import picture_stream, sound_stream
 
 HOLD_SECONDS = 1.1
-"""A picture shown for longer than this is what is on the screen until the next one.
+"""A frame shown for longer than this is the frame at all times until the next one.
 
-One picture a second, with rounding of its time stamps, is the slowest rate whose frames are picked as on ordinary
+One frame per second, with rounding of its time stamps, is the lowest rate whose frames are selected as in ordinary
 video.
 """
 
 HOLDING_SHARE = 0.25
-"""A picture stream of which this share, or more, are such pictures also holds its last one to the end of the file."""
+"""If such frames cover at least this share of a video stream, its last frame is shown to the end of the file, too."""
 
 MAX_PACKETS = 4_000_000
-"""Packets read to find how long a file is: some 14 hours of 30 pictures and 47 packets of sound a second."""
+"""Maximum number of packets read to measure a file: about 14 hours of 30 frames and 47 audio packets per second."""
 
 _STATED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
-"""Formats that state durations in their header; those of others are guessed by the reading library."""
+"""Formats that state durations in their header; libavformat estimates those of other formats."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file is: its seconds (`None` if unknown), whether it has picture and sound.
+    """Duration in seconds (`None` if unknown) and streams of a media file.
 
-    `picture_end` is the time up to which there is something to see; `None` if that is the duration.
+    `picture_end` is the time until which a frame is shown; `None` if that is the duration.
     """
 
     duration: float | None
@@ -46,7 +48,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Extent:
-    """What the packets say: the ends of picture and sound in seconds, and whether the last picture holds."""
+    """Measured ends of the video and audio streams in seconds, and whether the last frame is shown to the end."""
 
     picture: float | None
     sound: float | None
@@ -59,10 +61,10 @@ class Extent:
 
 
 def probe(path: str) -> Probe:
-    """Find how long a file is and what it has. Raises `MediaError` like `open_media`.
+    """Determine duration and streams of a file. Raises `MediaError` like `open_media`.
 
-    A stated duration counts unless the index and the packets end before it, a second being nothing; then, and where
-    nothing is stated, the packets' own times do.
+    A stated duration counts unless index and packets end more than about a second before it; then, and if none is
+    stated, the times of the packets count.
     """
     with open_media(path) as container:
         picture, sound = picture_stream(container), sound_stream(container)
@@ -71,7 +73,7 @@ def probe(path: str) -> Probe:
         stated = stated_end(container)
         known = Probe(stated, picture is not None, sound is not None)
         if stated is not None and all(_index_agrees(container, s) for s in (picture, sound) if s):
-            picture_end = _stream_end(container, picture)
+            picture_end = _stream_end(container, picture) if picture else None
         else:
             extent = None if stated is None else _last_packets(container, picture, sound, stated)
             extent = extent or measure(path)
@@ -80,20 +82,20 @@ def probe(path: str) -> Probe:
             if stated is None or extent.end < stated - HOLD_SECONDS:
                 known = Probe(extent.end, known.has_picture, known.has_sound)
             picture_end = extent.picture
-    if picture is None or picture_end is None or picture_end >= known.duration - HOLD_SECONDS:
+    if picture_end is None or known.duration is None or picture_end >= known.duration - HOLD_SECONDS:
         return known
     if measure(path).picture_holds:
         return known
     return Probe(known.duration, known.has_picture, known.has_sound, picture_end)
 
 
-def stated_end(container: av.container.InputContainer) -> float | None:
-    """The end that the header states, in seconds from the container's start; `None` where nothing is stated."""
+def stated_end(container: InputContainer) -> float | None:
+    """Return the end that the header states, in seconds from the container's start; `None` if it states none."""
     return _library_end(container) if container.format.name in _STATED else None
 
 
-def _library_end(container: av.container.InputContainer) -> float | None:
-    """The end that the reading library gives, from the header or a guess."""
+def _library_end(container: InputContainer) -> float | None:
+    """Return the end according to libavformat, from the header or an estimate."""
     ends = [_stream_end(container, s) for s in (picture_stream(container), sound_stream(container)) if s]
     ends = [end for end in ends if end is not None]
     if not ends and container.duration:
@@ -101,30 +103,32 @@ def _library_end(container: av.container.InputContainer) -> float | None:
     return max(ends, default=None)
 
 
-def _stream_end(container: av.container.InputContainer, stream: av.stream.Stream) -> float | None:
-    if not stream.duration:
+def _stream_end(container: InputContainer, stream: Stream) -> float | None:
+    if not stream.duration or stream.time_base is None:
         return None
     start = Fraction(0) if stream.start_time is None else stream.start_time * stream.time_base - origin(container)
     return float(start + stream.duration * stream.time_base)
 
 
-def _index_agrees(container: av.container.InputContainer, stream: av.stream.Stream) -> bool:
-    """Whether the last entry of the stream's index is where the stream is stated to end."""
+def _index_agrees(container: InputContainer, stream: Stream) -> bool:
+    """Return whether the last entry of the stream's index is at the stated end of the stream."""
     entries, end = stream.index_entries, _stream_end(container, stream)
-    if not len(entries) or end is None:
+    if not len(entries) or end is None or stream.time_base is None:
         return False
     last = float(entries[len(entries) - 1].timestamp * stream.time_base - origin(container))
     return abs(end - last) <= HOLD_SECONDS
 
 
 def _last_packets(
-    container: av.container.InputContainer,
+    container: InputContainer,
     picture: av.VideoStream | None,
     sound: av.AudioStream | None,
     stated: float,
 ) -> Extent | None:
-    """What the packets from the last key frame on say; `None` if the file cannot be sought."""
+    """Measure the packets from the last key frame on; `None` if the file does not support seeking."""
     stream = picture or sound
+    if stream is None or stream.time_base is None:
+        return None
     try:
         target = (Fraction(stated) + origin(container)) / stream.time_base
         container.seek(int(target), stream=stream, backward=True)
@@ -139,16 +143,14 @@ def measure(path: str) -> Extent:
         return _extent(container, picture_stream(container), sound_stream(container))
 
 
-def _extent(
-    container: av.container.InputContainer, picture: av.VideoStream | None, sound: av.AudioStream | None
-) -> Extent:
-    """The ends and gaps of the packets from where the container is."""
+def _extent(container: InputContainer, picture: av.VideoStream | None, sound: av.AudioStream | None) -> Extent:
+    """Measure the packets from the current position on."""
     zero = origin(container)
     streams = [s for s in (picture, sound) if s is not None]
     ends: dict[int, float] = {}
     shown: list[float] = []
     for packet in itertools.islice(demux(container, streams), MAX_PACKETS):
-        if packet.pts is None or packet.size == 0:
+        if packet.pts is None or packet.time_base is None or packet.size == 0:
             continue
         start = float(packet.pts * packet.time_base - zero)
         length = float((packet.duration or 0) * packet.time_base)
@@ -161,7 +163,7 @@ def _extent(
 
 
 def _holds(shown: Iterable[float]) -> bool:
-    """Whether pictures shown at these times are mostly on the screen for long: slides, recorded screens, a cover."""
+    """Return whether frames shown at these times are mostly long: slides, screen recordings, a cover image."""
     times = np.sort(np.fromiter(shown, np.float64))
     if len(times) < 2:
         return len(times) == 1

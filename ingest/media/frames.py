@@ -1,9 +1,9 @@
-"""Frames of a media file at given times.
+"""Decode the frames of a media file at given times.
 
-The frame at time t is the first one whose time stamp is not before t, as `ffmpeg -ss` picks it, unless the picture
-before it is shown for so long that it is what is on the screen. Decoding starts at the last key frame before t. MP4 and
-Matroska have an index of key frames and are sought; other formats are read through from their beginning, without
-decoding what lies before that key frame, because their seeks are guesses by byte position.
+The frame at time t is the first one whose time stamp is not before t, as with `ffmpeg -ss`, unless the frame before it
+is shown for so long that it is still on the screen. Decoding starts at the last key frame before t. MP4 and Matroska
+have an index of key frames and are seeked; other formats are demuxed from their beginning, without decoding the packets
+before that key frame, because their seeks are estimates by byte position.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
+from jaxtyping import UInt8
 
 from ingest.media.containers import CORRUPT_PACKETS, MediaError, demux, open_media, origin
 from ingest.media.extent import HOLD_SECONDS, measure
@@ -26,19 +27,19 @@ from ingest.media.tracks import MAX_PIXELS, picture_stream
 from shards.outcomes import Outcome
 
 _SEEK_MARGINS = (0.0, 2.0, 10.0, 60.0, float("inf"))
-"""Seconds before t at which a seek is tried; a file whose index lies needs the later ones, at last its beginning."""
+"""Seconds before t of successive seeks; the larger ones are for files with a wrong index, the last is the beginning."""
 
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-"""Formats whose seeks are exact."""
+"""Formats with exact seeks."""
 
 _BUFFERED_BYTES = 64 << 20
-"""Bytes of packets kept back until it is known which of them must be decoded."""
+"""Maximum size of the packets that are buffered until it is known which of them must be decoded."""
 
 
-def frames(path: str, times: Sequence[float]) -> Iterator[np.ndarray | None]:
-    """Yield the frame for each of `times`, which must not decrease; `None` for a time past the last frame.
+def frames(path: str, times: Sequence[float]) -> Iterator[UInt8[np.ndarray, "h w 3"] | None]:
+    """Yield the frame at each of `times`, which must not decrease; `None` for a time past the last frame.
 
-    Frames are upright, with square pixels, and all of the first one's size. Raises `MediaError`.
+    Frames are upright, have square pixels, and all have the size of the first one. Raises `MediaError`.
     """
     with contextlib.ExitStack() as files:
         cursor = _Cursor(path, files)
@@ -46,8 +47,14 @@ def frames(path: str, times: Sequence[float]) -> Iterator[np.ndarray | None]:
             yield cursor.frame_at(time)
 
 
+def _pts(frame: av.VideoFrame) -> int:
+    """Return the time stamp of a frame around a target, which always has one."""
+    assert frame.pts is not None
+    return frame.pts
+
+
 class _Cursor:
-    """A position in a stream that only moves forward, decoding or seeking, whichever is less.
+    """A position in a stream that only moves forward, by decoding or seeking, whichever is cheaper.
 
     `before` and `after` are the frames around the last target: the last one before it and the first one not before it.
     """
@@ -61,15 +68,17 @@ class _Cursor:
         self._open()
 
     def _open(self, all_frames: bool = False) -> None:
-        """Start at the beginning of the file; `all_frames` forbids to jump to key frames from now on."""
+        """Start at the beginning of the file; with `all_frames`, never jump to key frames from now on."""
         self.container = self.files.enter_context(open_media(self.path))
         stream = picture_stream(self.container)
         if stream is None:
             raise MediaError(Outcome.NO_PICTURE, f"{Path(self.path).name} has no video stream")
-        self.stream = stream
-        # Parallelism comes from videos, and skipping frames on the way needs decisions packet by packet.
+        if stream.time_base is None:
+            raise MediaError(Outcome.MEDIA_UNREADABLE, f"{Path(self.path).name} has a video stream without a time base")
+        self.stream, self.time_base = stream, stream.time_base
+        # Videos are processed in parallel, and skipping frames needs decisions packet by packet.
         stream.codec_context.thread_count = 1
-        # Pictures may grow in mid-stream, too.
+        # The size of frames may increase within a stream, too.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self.zero = origin(self.container)
         self.all_frames = all_frames
@@ -78,7 +87,7 @@ class _Cursor:
         self._restart()
 
     def _restart(self) -> None:
-        """Read from where the container is."""
+        """Reset all state to the current position of the container."""
         self.packets = demux(self.container, [self.stream])
         self.demuxed = -(1 << 62)
         self.buffer: deque[av.Packet] = deque()
@@ -89,52 +98,53 @@ class _Cursor:
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what was decoded, before decoding goes on somewhere else."""
+        """Drop decoded frames before decoding continues at another position."""
         self.pending: deque[av.VideoFrame] = deque()
         self.before: av.VideoFrame | None = None
         self.after: av.VideoFrame | None = None
 
-    def frame_at(self, time: float) -> np.ndarray | None:
-        """The picture at `time`, or `None` past the last frame."""
-        # ffmpeg reads times to the millisecond, and so do the published shards.
-        target = math.ceil((Fraction(round(time * 1000), 1000) + self.zero) / self.stream.time_base)
-        if self.after is None or self.after.pts < target:
+    def frame_at(self, time: float) -> UInt8[np.ndarray, "h w 3"] | None:
+        """Return the frame at `time`, or `None` past the last frame."""
+        # ffmpeg rounds times to milliseconds, and so do the published shards.
+        target = math.ceil((Fraction(round(time * 1000), 1000) + self.zero) / self.time_base)
+        if self.after is None or _pts(self.after) < target:
             self._move(target)
         if self.problem and not self.any_decoded:
             name = Path(self.path).name
-            raise MediaError(Outcome.MEDIA_UNREADABLE, f"{name}: none of its pictures can be decoded: {self.problem}")
+            raise MediaError(Outcome.MEDIA_UNREADABLE, f"{name}: none of its frames can be decoded: {self.problem}")
         frame = self._shown(target)
         return self._rgb(frame) if frame else None
 
     def _shown(self, target: int) -> av.VideoFrame | None:
-        """Which of the two frames around the target is shown at it."""
+        """Return the one of the two frames around the target that is shown at it."""
         before, after = self.before, self.after
         if after is None:
             return before if before is not None and target < self._end_of_hold(before) else None
-        holds = before is not None and self._long(after.pts - before.pts)
-        return before if holds and after.pts > target else after
+        holds = before is not None and self._long(_pts(after) - _pts(before))
+        return before if holds and _pts(after) > target else after
 
     def _long(self, ticks: int) -> bool:
-        return ticks * self.stream.time_base > HOLD_SECONDS
+        return ticks * self.time_base > HOLD_SECONDS
 
     def _end_of_hold(self, last: av.VideoFrame) -> Fraction:
-        """Until when, in ticks, the stream's last picture is shown; its own time stamp if it does not hold."""
+        """Return the end of the stream's last frame in ticks; its time stamp if it is not shown for long."""
         if self.hold_end is None:
-            own = last.duration or 0
-            self.hold_end = Fraction(last.pts + (own if self._long(own) else 0))
-            if (extent := measure(self.path)).picture_holds:
-                self.hold_end = max(self.hold_end, (Fraction(extent.end) + self.zero) / self.stream.time_base)
+            duration = last.duration or 0
+            self.hold_end = Fraction(_pts(last) + (duration if self._long(duration) else 0))
+            extent = measure(self.path)
+            if extent.picture_holds and extent.end is not None:
+                self.hold_end = max(self.hold_end, (Fraction(extent.end) + self.zero) / self.time_base)
         return self.hold_end
 
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """`uint8 [h, w, 3]`, upright, all of the first one's size: a stream may change it half-way."""
-        laid = orientation(frame)
+    def _rgb(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+        """Convert to RGB, upright and in the size of the first frame: a stream may change its size."""
+        turn = orientation(frame)
         if self.shape is None:
             aspect = self.stream.sample_aspect_ratio or self.stream.codec_context.sample_aspect_ratio
             width, height = displayed_size(frame.width, frame.height, aspect)
-            self.shape = (width, height) if laid.transposed else (height, width)
-        height, width = self.shape[::-1] if laid.transposed else self.shape
-        return laid.apply(frame.to_ndarray(format="rgb24", width=width, height=height))
+            self.shape = (width, height) if turn.transposed else (height, width)
+        height, width = self.shape[::-1] if turn.transposed else self.shape
+        return turn.apply(frame.to_ndarray(format="rgb24", width=width, height=height))
 
     def _move(self, target: int) -> None:
         """Set `before` and `after` for a target later than the last one."""
@@ -146,16 +156,16 @@ class _Cursor:
             self._read_all(target)
 
     def _read_all(self, target: int) -> None:
-        """Decode from the beginning of the file on, as the key frames that were jumped to were none."""
+        """Decode from the beginning of the file, because the key frames that were jumped to are not valid."""
         self._open(all_frames=True)
         self._advance(target)
 
     def _proved(self, target: int) -> bool:
-        """Whether `after` is the first frame not before the target: an earlier one was seen, or it is just at it."""
+        """Return whether `after` is known to be the first frame not before the target."""
         return self.before is not None or (self.after is not None and self.after.pts == target)
 
     def _near(self, target: int) -> bool:
-        """Whether decoding on gets to `target` without passing a key frame that a seek could jump to."""
+        """Return whether decoding reaches `target` without passing a key frame that a seek could jump to."""
         if not self.sought:
             return False
         entries = self.stream.index_entries
@@ -163,11 +173,11 @@ class _Cursor:
         return key >= 0 and entries[key].timestamp <= self.demuxed
 
     def _seek(self, target: int) -> None:
-        """Jump to a key frame before `target`; if the file's index lies and it is after it, try further back."""
+        """Jump to a key frame before `target`; if a wrong index has it after the target, try further back."""
         first_pts = self.stream.start_time or 0
         self.sought = True
         for margin in _SEEK_MARGINS:
-            back = target - margin / float(self.stream.time_base)
+            back = target - margin / float(self.time_base)
             at_start = back <= first_pts
             with contextlib.suppress(av.error.FFmpegError):
                 self.container.seek(first_pts if at_start else int(back), stream=self.stream, backward=True)
@@ -196,7 +206,7 @@ class _Cursor:
                 return
 
     def _fill(self, target: int) -> None:
-        """Read packets until no later one can be shown before the target, and drop those that need no decoding."""
+        """Demux packets until no later one can be shown before the target, and drop those that need no decoding."""
         while self.demuxed <= target and self.buffered <= _BUFFERED_BYTES:
             packet = next(self.packets, None)
             if packet is None:
@@ -213,7 +223,7 @@ class _Cursor:
         self.needed = None if between else earlier
 
     def _jump(self) -> None:
-        """Let decoding go on at the key frame that is read next."""
+        """Continue decoding at the key frame that was demuxed last."""
         if self.fed:
             self.stream.codec_context.flush_buffers()
         self.jumped |= self.fed or bool(self.buffer)
@@ -223,7 +233,7 @@ class _Cursor:
         self._forget()
 
     def _decode(self, target: int) -> bool:
-        """Decode packets until frames are pending; false at the end of the stream."""
+        """Decode packets until frames are pending; return false at the end of the stream."""
         failures = 0
         while failures <= CORRUPT_PACKETS:
             if self.buffered > _BUFFERED_BYTES or not self.buffer:
@@ -233,7 +243,7 @@ class _Cursor:
             packet = self.buffer.popleft()
             self.buffered -= packet.size
             self.fed = True
-            # What is shown before the target, and refers to nothing later, need not be decoded.
+            # Frames before the target that no other frame refers to need not be decoded.
             spare = packet.pts is not None and packet.pts < target and packet.pts != self.needed
             self.stream.codec_context.skip_frame = "NONREF" if spare else "DEFAULT"
             try:

@@ -1,8 +1,8 @@
-"""The sound of a media file, each sample at its presentation time.
+"""Decode the sound of a media file with each sample at its presentation time.
 
-Samples follow each other as they are decoded, without a change, while the time stamps agree with their number; small
-differences are rounding of the container. Where a time stamp differs by more than `TOLERANCE_SECONDS`, sound goes on at
-that time: after silence if it is later, without what overlaps if it is earlier.
+Decoded samples are contiguous while the time stamps agree with their number; small differences are rounding errors of
+the container. Where a time stamp differs by more than `TOLERANCE_SECONDS`, the sound continues at that time: after
+silence if it is later, without the overlap if it is earlier.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from typing import IO
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
+from jaxtyping import Int16
 
 from ingest.media.containers import CORRUPT_PACKETS, demux, open_media, origin
 from ingest.media.extent import stated_end
 from ingest.media.tracks import sound_stream
 
 TOLERANCE_SECONDS = 0.02
-"""How far a time stamp may be from the number of samples before it; Matroska's milliseconds stay far below it."""
+"""Maximum difference of a time stamp from the time of the samples before it; rounding to milliseconds is far below."""
 
 MAX_SOUND_SECONDS = 6 * 3600.0
-"""Seconds of a track that are stored unless less is requested: 1 GB at 22,050 Hz."""
+"""Default maximum length of a stored track: 1 GB at 22,050 Hz."""
 
 STATED_MARGIN_SECONDS = 10.0
-"""Seconds stored past the duration that a file states; what comes later is behind a wrong header."""
+"""Sound is stored until this time after the stated duration of the file."""
 
 _BLOCK = 1 << 20
-"""Samples looked at together."""
+"""Number of samples processed at a time."""
 
 
 class Sound:
     """A decoded track of `length` samples, mono int16, in a temporary file.
 
-    `track` is the language, or else the index, of the stream if the file has several, else `None`; `full` tells that no
-    more samples are stored.
+    `track` is the language, or else the index, of the stream if the file has several, else `None`; `full` is whether
+    the maximum length has been reached.
     """
 
     def __init__(self, spool: IO[bytes], limit: int, track: str | None = None):
@@ -48,7 +50,7 @@ class Sound:
         self.full = False
 
     def write(self, samples: bytes, first: int) -> None:
-        """Store mono int16 samples at position `first`: after silence, or without what is already there."""
+        """Store mono int16 samples at position `first`: after silence, or without the part already stored."""
         count = len(samples) // 2
         self.full = first + count >= self._limit
         if first < self.length or self.full:
@@ -56,7 +58,7 @@ class Sound:
             first, count = max(first, self.length), len(samples) // 2
         if not count:
             return
-        # A stretch of silence is a hole in the file. Seeking flushes, so it is done only across one.
+        # Silence is a hole in the file. Seeking flushes, so it is done only across a hole.
         if samples.strip(b"\0"):
             if first != self._stored:
                 self._spool.seek(2 * first)
@@ -65,20 +67,20 @@ class Sound:
         self.length = first + count
 
     def finish(self) -> None:
-        """Give the file its length, if it ends in silence."""
+        """Extend the file to its length, if it ends in silence."""
         self._spool.truncate(2 * self.length)
 
     def peak(self) -> int:
-        """The magnitude of the loudest sample."""
+        """Return the magnitude of the loudest sample."""
         loudest = 0
         for first in range(0, self.length, _BLOCK):
             block = self.read(first, _BLOCK)
             loudest = max(loudest, int(block.max()), -int(block.min()))
         return loudest
 
-    def read(self, first: int, count: int) -> np.ndarray:
-        """Samples from `first` on, `int16 [<= count]`: fewer where the track ends."""
-        # Reading, not mapping: mapped pages would count as memory of the process, and hours of sound as its leak.
+    def read(self, first: int, count: int) -> Int16[np.ndarray, "samples"]:
+        """Return `count` samples from `first` on, or fewer at the end of the track."""
+        # Not memory-mapped: mapped pages would count towards the memory limit of the process.
         self._spool.seek(2 * first)
         return np.frombuffer(self._spool.read(2 * count), np.int16)
 
@@ -87,11 +89,11 @@ class Sound:
 def sound(
     path: str, sample_rate: int = 22_050, language: str | None = None, seconds: float = MAX_SOUND_SECONDS
 ) -> Iterator[Sound]:
-    """The track, in a temporary file that goes with the block; of no length when the file has no sound.
+    """Decode the track into a temporary file that exists during the block; its length is 0 if there is no sound.
 
-    Of several tracks it is the one in `language` (ISO 639, as `en` or `eng`), else the default one, else the first.
-    At most `seconds` from the beginning are decoded, and nothing past the duration that the file states and a margin.
-    Raises `MediaError` like `open_media`.
+    Of several tracks it is the one in `language` (ISO 639, as `en` or `eng`), else the default one, else the first. At
+    most `seconds` from the beginning are decoded, and not more than the stated duration and a margin. Raises
+    `MediaError` like `open_media`.
     """
     with tempfile.TemporaryFile(prefix="reservoir-sound-") as spool, open_media(path) as container:
         stream = sound_stream(container, language)
@@ -106,7 +108,7 @@ def sound(
         yield track
 
 
-def _store(container: av.container.InputContainer, stream: av.AudioStream, sample_rate: int, track: Sound) -> None:
+def _store(container: InputContainer, stream: av.AudioStream, sample_rate: int, track: Sound) -> None:
     """Decode a stream up to the track's limit."""
     stream.codec_context.thread_count = 1
     zero = float(origin(container))
@@ -125,7 +127,7 @@ def _store(container: av.container.InputContainer, stream: av.AudioStream, sampl
         failures = 0
         for frame in decoded:
             time = None if frame.time is None else frame.time - zero
-            if run is None or not run.goes_on(frame, time):
+            if run is None or not run.continues(frame, time):
                 start = run.end if run else 0.0
                 if time is not None and abs(time - start) > TOLERANCE_SECONDS:
                     start = time
@@ -140,7 +142,7 @@ def _store(container: av.container.InputContainer, stream: av.AudioStream, sampl
 
 
 class _Run:
-    """Frames of one format whose time stamps agree with their number, resampled as one signal."""
+    """Contiguous frames of one format, resampled as one signal."""
 
     def __init__(self, track: Sound, sample_rate: int, start: float, frame: av.AudioFrame):
         self.track = track
@@ -151,20 +153,20 @@ class _Run:
 
     @property
     def end(self) -> float:
-        """Where the next frame belongs, in seconds."""
+        """The time of the next frame in seconds."""
         return self.start + self.samples / self.rate
 
-    def goes_on(self, frame: av.AudioFrame, time: float | None) -> bool:
-        """Whether a frame continues the run."""
+    def continues(self, frame: av.AudioFrame, time: float | None) -> bool:
+        """Return whether a frame continues the run."""
         return _form(frame) == self.form and (time is None or abs(time - self.end) <= TOLERANCE_SECONDS)
 
     def add(self, frame: av.AudioFrame) -> None:
-        """Append a frame that goes on."""
+        """Append a frame that continues the run."""
         self.samples += frame.samples
         self._write(self.resampler.resample(frame))
 
     def close(self) -> None:
-        """Write what the resampler keeps back."""
+        """Flush the resampler."""
         self._write(self.resampler.resample(None))
 
     def _write(self, pieces: list[av.AudioFrame]) -> None:

@@ -1,4 +1,4 @@
-"""Which of a file's tracks are used: no cover pictures, no commentary, the spoken language before others."""
+"""Select the video and audio tracks of a file: no cover images, no commentary, the requested language first."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import av
-from av.stream import Disposition
+from av.container import InputContainer
+from av.stream import Disposition, Stream
 
 from ingest.language_codes import stated_language
 from ingest.media.containers import MediaError
 from shards.outcomes import Outcome
 
 MAX_PIXELS = 1 << 26
-"""Pixels of a picture, 8192 by 8192: twice those of 8K video. Larger ones are rejected before they are allocated."""
+"""Maximum number of pixels of a frame, 8192 x 8192: twice that of 8K video. Checked before memory is allocated."""
 
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_BESIDE_THE_PICTURE = (
+_SUPPLEMENTARY = (
     Disposition.comment
     | Disposition.hearing_impaired
     | Disposition.visual_impaired
@@ -25,35 +26,35 @@ _BESIDE_THE_PICTURE = (
     | Disposition.non_diegetic
     | Disposition.karaoke
 )
-"""Tracks for some listeners: commentary, audio description, music and effects without speech."""
+"""Supplementary tracks: commentary, audio description, music and effects without speech."""
 
-_Stream = TypeVar("_Stream", bound=av.stream.Stream)
+_Stream = TypeVar("_Stream", bound=Stream)
 
 
-def picture_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The video stream that is shown: of those that are no cover or thumbnails the default one, else the first.
+def picture_stream(container: InputContainer) -> av.VideoStream | None:
+    """Return the main video stream, not a cover or thumbnails: the default one, else the first; `None` if none.
 
-    Raises `MediaError` if its pictures have more than `MAX_PIXELS`.
+    Raises `MediaError` if its frames have more than `MAX_PIXELS`.
     """
     videos = [s for s in container.streams.video if s.codec_context and not s.disposition & _NO_VIDEO]
     stream = _default(videos)
     if stream is not None and (pixels := stream.width * stream.height) > MAX_PIXELS:
         raise MediaError(
             Outcome.MEDIA_UNREADABLE,
-            f"its pictures of {stream.width} by {stream.height} have {pixels} pixels; at most {MAX_PIXELS} are decoded",
+            f"its frames of {stream.width} by {stream.height} have {pixels} pixels; at most {MAX_PIXELS} are decoded",
         )
     return stream
 
 
-def sound_stream(container: av.container.InputContainer, language: str | None = None) -> av.AudioStream | None:
-    """The audio stream that is heard: one in `language` if tagged so, else the default one, else the first.
+def sound_stream(container: InputContainer, language: str | None = None) -> av.AudioStream | None:
+    """Return the main audio stream: one tagged with `language`, else the default one, else the first.
 
-    Commentary and tracks for some listeners count only if there are no others.
+    Supplementary tracks are used only if there are no others.
     """
     tracks = [s for s in container.streams.audio if s.codec_context]
-    tracks = [s for s in tracks if not s.disposition & _BESIDE_THE_PICTURE] or tracks
-    if (wanted := stated_language(language)) is not None:
-        tracks = [s for s in tracks if stated_language(s.language) == wanted] or tracks
+    tracks = [s for s in tracks if not s.disposition & _SUPPLEMENTARY] or tracks
+    if (requested := stated_language(language)) is not None:
+        tracks = [s for s in tracks if stated_language(s.language) == requested] or tracks
     return _default(tracks)
 
 

@@ -1,1 +1,1 @@
-"""Turn questions of VCR, TVQA and users' own files into records."""
+"""Prepare the questions of VCR, TVQA and custom data sets as records."""

@@ -1,7 +1,7 @@
-"""A clip cut into segments of 4.67 seconds around the moment that a question is about.
+"""Split a clip into segments of 4.67 seconds around the moment of a question.
 
-Pictures, sound and subtitles of a segment belong together; pretraining's 188 columns for five seconds become 180 here,
-so that three times 60 fill a segment without gaps (docs/spec/finetune_data.md 3.2 to 3.4).
+A segment has a frame, sound and subtitles; the 188 columns for five seconds of pretraining become 180 here, so that
+three times 60 fill a segment without gaps (docs/spec/finetune_data.md 3.2 to 3.4).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import ftfy
 import numpy as np
+from jaxtyping import Float32, Shaped
 from unidecode import unidecode
 
 from ingest.captions import plain_text
@@ -32,7 +33,7 @@ _TIME = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):(\d{1,6})[,.](\d{1,20})")
 
 @dataclass(frozen=True)
 class Subtitle:
-    """A line of speech and when it is said, in seconds."""
+    """A line of speech with its start and end in seconds."""
 
     start: float
     end: float
@@ -41,25 +42,25 @@ class Subtitle:
 
 @dataclass(frozen=True)
 class Span:
-    """A segment's place in the clip, in seconds; it may begin before the clip does."""
+    """Start and end of a segment in seconds of the clip; the start may be negative."""
 
     start: float
     end: float
 
     @property
     def middle(self) -> float:
-        """Where its picture is taken."""
+        """The time of its frame."""
         return (self.start + self.end) / 2
 
 
 def time_grid(start: float, end: float, low: float, high: float, most: int = MOST_SEGMENTS) -> list[Span]:
-    """At most `most` segments around the middle of `start` to `end` that touch `low` to `high`, in order."""
+    """Return at most `most` segments around the middle of `start` to `end` that overlap `low` to `high`, in order."""
     middle = _third((start + end) / 2)
     first, last = middle - SEGMENT_SECONDS / 2, middle + SEGMENT_SECONDS / 2
     spans = [Span(first, last)]
     for i in range(1, most):
-        for way in (-i * SEGMENT_SECONDS, i * SEGMENT_SECONDS):
-            span = Span(_third(first + way), _third(last + way))
+        for shift in (-i * SEGMENT_SECONDS, i * SEGMENT_SECONDS):
+            span = Span(_third(first + shift), _third(last + shift))
             if len(spans) < most and span.end >= low and span.start <= high:
                 spans.append(span)
     return sorted(spans, key=lambda span: span.start)
@@ -70,36 +71,38 @@ def _third(seconds: float) -> float:
 
 
 def sample_rate(rate: Rate) -> int:
-    """Samples per second that the sound must have."""
+    """Return the required sample rate of the sound."""
     return _HOPS[rate][0]
 
 
-def spectrograms(samples: np.ndarray, spans: Sequence[Span], rate: Rate) -> tuple[list[bytes], float]:
-    """The sound of every segment as a grey JPEG of 180 x 65, and their common magic number.
+def spectrograms(
+    samples: Shaped[np.ndarray, "samples"], spans: Sequence[Span], rate: Rate
+) -> tuple[list[bytes], float]:
+    """Return the sound of every segment as a grey JPEG of 180 x 65, and their common magic number.
 
-    `samples` is the clip's sound at `sample_rate(rate)`, mono, of any scale; its peak becomes 1, and what a segment
-    lacks is silence.
+    `samples` is the clip's sound at `sample_rate(rate)`, mono, of any scale; it is scaled to a peak of 1, and segments
+    are padded with silence.
     """
     waveform = samples.astype(np.float32)
     waveform /= max(float(np.abs(waveform).max(initial=0)), 1.0)
     values = np.stack([_columns(_slice(waveform, span, rate), rate) for span in spans])
     magic = 255.0 / max(float(np.percentile(values, 99)), 1.0)
-    return [grey_jpeg(quantise(one, magic)) for one in values], magic
+    return [grey_jpeg(quantise(value, magic)) for value in values], magic
 
 
-def _columns(piece: np.ndarray, rate: Rate) -> np.ndarray:
-    """`float32 [180, 65]`: log-mel by time, then the playback speed."""
+def _columns(piece: Float32[np.ndarray, "samples"], rate: Rate) -> Float32[np.ndarray, "180 65"]:
+    """Return the log-mel bands by time, then the playback speed."""
     log_mel = log_mel_frames(piece, WINDOW, _HOPS[rate][1]).T
     if len(log_mel) != ROWS:
         raise ValueError(f"{len(piece)} samples give {len(log_mel)} columns instead of {ROWS}")
     return np.concatenate([log_mel, np.ones((ROWS, 1), np.float32)], axis=1)
 
 
-def _slice(waveform: np.ndarray, span: Span, rate: Rate) -> np.ndarray:
-    """The samples of a segment, padded with silence where it reaches beyond the clip."""
+def _slice(waveform: Float32[np.ndarray, "samples"], span: Span, rate: Rate) -> Float32[np.ndarray, "segment_samples"]:
+    """Return the samples of a segment, padded with silence outside the clip."""
     if rate == "published":
         first, stop = int(sample_rate(rate) * span.start), int(sample_rate(rate) * span.end)
-        # The released preparation puts one sample more of silence before the beginning.
+        # The released preparation adds one more sample of silence before the start.
         before = 1 - first if first < 0 else 0
     else:
         first = round(sample_rate(rate) * span.start)
@@ -111,7 +114,7 @@ def _slice(waveform: np.ndarray, span: Span, rate: Rate) -> np.ndarray:
 
 
 def share_out(subtitles: Sequence[Subtitle], spans: Sequence[Span]) -> list[str]:
-    """The words of every segment: a line belongs to the segment in which its middle lies."""
+    """Return the text of every segment: a line belongs to the segment that contains its middle."""
     bounds = [*(span.start for span in spans), spans[-1].end]
     lines: list[list[str]] = [[] for _ in spans]
     for subtitle in subtitles:
@@ -122,22 +125,23 @@ def share_out(subtitles: Sequence[Subtitle], spans: Sequence[Span]) -> list[str]
 
 
 def plain(text: str) -> str:
-    """Markup left out, mojibake repaired, letters of ASCII, one line."""
+    """Return text without markup, with mojibake repaired, as ASCII on one line."""
     return unidecode(ftfy.fix_text(plain_text.plain(text))).replace("\n", " ")
 
 
 def parse_srt(text: str) -> list[Subtitle]:
-    """The subtitles of an SRT file; blocks without readable times are passed over."""
-    found = []
+    """Return the subtitles of an SRT file; blocks without valid times are skipped."""
+    subtitles = []
     for block in re.split(r"\n\s*\n", text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.strip("\n").split("\n")
-        arrow = next((i for i, line in enumerate(lines[:2]) if _ARROW.match(line)), None)
-        if arrow is None:
+        timing = next(((i, match) for i, line in enumerate(lines[:2]) if (match := _ARROW.match(line))), None)
+        if timing is None:
             continue
-        start, end = map(_seconds, _ARROW.match(lines[arrow]).groups())
+        number, match = timing
+        start, end = map(_seconds, match.groups())
         if start is not None and end is not None:
-            found.append(Subtitle(start, end, "\n".join(lines[arrow + 1 :])))
-    return found
+            subtitles.append(Subtitle(start, end, "\n".join(lines[number + 1 :])))
+    return subtitles
 
 
 def _seconds(text: str) -> float | None:

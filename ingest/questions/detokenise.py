@@ -1,6 +1,6 @@
-"""Tokens back to running text: the English rules of the Moses detokeniser, and the repairs that VCR's texts need.
+"""Detokenise text with the English rules of the Moses detokeniser, and repair the texts of VCR.
 
-Written out here so that no release of a library can shift a text (docs/spec/finetune_data.md 2.3).
+Implemented here so that no release of a library can change a text (docs/spec/finetune_data.md 2.3).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REPAIRS = (
 
 
 def detokenise(tokens: Sequence[str]) -> str:
-    """The tokens as English text: punctuation and contractions joined to their words, quotation marks by pairs."""
+    """Return the tokens as English text: punctuation and contractions joined to words, quotation marks paired."""
     text = f" {' '.join(tokens)} ".replace(" @-@ ", "-")
     for escaped, plain in _ESCAPED.items():
         text = text.replace(escaped, plain)
@@ -52,7 +52,7 @@ def detokenise(tokens: Sequence[str]) -> str:
 
 
 def repair(text: str) -> str:
-    """Contractions and punctuation that stand apart joined to their words, in the published order."""
+    """Return the text with separated contractions and punctuation joined to their words, in the published order."""
     for pattern, replacement in _REPAIRS:
         text = pattern.sub(replacement, text)
     return text.strip()

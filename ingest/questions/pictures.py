@@ -1,4 +1,4 @@
-"""The picture of a question: any of the usual files, upright, in 8 bits of red, green and blue, in its stored size."""
+"""Decode the image of a question from any common format to upright 8-bit RGB in its stored size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import warnings
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from ingest.media import target_size
@@ -17,16 +18,16 @@ LONG_SIDE = 800
 QUALITY = 95
 
 MAX_PIXELS = 100_000_000
-"""Pixels of the largest picture that is decoded, going by its header."""
+"""Maximum number of pixels of an image, according to its header."""
 
 MAX_SIDE = 32_768
-"""Pixels of the longest side of such a picture."""
+"""Maximum width and height of an image in pixels."""
 
 FORMATS = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "ICO", "TGA", "PCX", "SGI"),
     *("SUN", "XBM", "XPM", "DDS", "QOI", "PSD"),
 )
-"""Forms that are opened, if Pillow was built with them. Others, such as EPS, start programs or name further files."""
+"""Supported formats, if Pillow was built with them. Others, such as EPS, start programs or refer to other files."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,21 +38,21 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What lays a picture upright, by its EXIF orientation (CIPA DC-008, 4.6.4)."""
+"""The operation that makes an image upright, by its EXIF orientation (CIPA DC-008, 4.6.4)."""
 
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
 def open_picture(data: bytes, name: str) -> Image.Image:
-    """A picture in its stored size: short side at most 450, long side at most 800.
+    """Decode an image and resize it to its stored size: short side at most 450, long side at most 800.
 
-    It lies as its EXIF orientation says; of several frames it is the first; what is transparent is white; 16 bits
-    become 8. Raises `QuestionError` for more than `MAX_PIXELS` pixels, a side over `MAX_SIDE`, and whatever cannot be
+    The EXIF orientation is applied; of several frames the first one is used; transparent pixels become white; 16 bits
+    become 8. Raises `QuestionError` for more than `MAX_PIXELS` pixels, a side over `MAX_SIDE`, and files that cannot be
     decoded.
     """
     try:
-        # Pillow warns of odd metadata, and of fewer pixels than are refused here.
+        # Pillow warns about unusual metadata, and about fewer pixels than the limit here.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_formats()) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
@@ -65,7 +66,7 @@ def open_picture(data: bytes, name: str) -> Image.Image:
     # Decoders raise many kinds of exceptions for damaged files.
     except Exception as error:  # noqa: BLE001
         raise QuestionError(
-            QuestionOutcome.IMAGE_UNREADABLE, f"{name!r} is not a picture that can be read: {str(error)[:100]}"
+            QuestionOutcome.IMAGE_UNREADABLE, f"{name!r} cannot be decoded as an image: {str(error)[:100]}"
         ) from None
 
 
@@ -76,52 +77,52 @@ def _formats() -> tuple[str, ...]:
 
 
 def fitted(image: Image.Image) -> Image.Image:
-    """Shrink the picture to its stored size, within `SHORT_SIDE` and `LONG_SIDE`."""
+    """Return the image reduced to its stored size, within `SHORT_SIDE` and `LONG_SIDE`."""
     size = target_size(image.width, image.height, SHORT_SIDE, LONG_SIDE)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """The picture compressed as it is in the records."""
+    """Return the image as JPEG bytes with the quality of the records."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
     return buffer.getvalue()
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a loaded picture, 1 where it is not readable."""
+    """Return the EXIF orientation of a loaded image, 1 if it is not valid."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    # Damaged metadata do not make the picture unreadable.
+    # Damaged metadata do not make the image unreadable.
     except Exception:  # noqa: BLE001
         return 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    way = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if way is None else image.transpose(way)
+    operation = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if operation is None else image.transpose(operation)
 
 
 def _in_colour(image: Image.Image) -> Image.Image:
-    """A loaded picture in RGB."""
+    """Return a loaded image in RGB."""
     if image.mode in _GREY_16 or image.mode in ("I", "F"):
         return Image.fromarray(_grey(image)).convert("RGB")
     if image.mode in _TRANSPARENT or "transparency" in image.info:
-        above = image.convert("RGBA")
-        white = Image.new("RGBA", above.size, "white")
-        return Image.alpha_composite(white, above).convert("RGB")
+        foreground = image.convert("RGBA")
+        white = Image.new("RGBA", foreground.size, "white")
+        return Image.alpha_composite(white, foreground).convert("RGB")
     return image.convert("RGB")
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    """Grey levels of more than 8 bits as `uint8 [h, w]`: their whole range, which is that of 16 bits for integers.
+def _grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    """Convert grey levels of more than 8 bits, of their full range: that of 16 bits for integers.
 
-    Numbers with a fraction range to 1 if none is larger, to 255 or to 65,535 otherwise.
+    The range of floating-point levels ends at 1, 255 or 65,535, whichever is the first that is not exceeded.
     """
     values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
     largest = float(values.max(initial=0))
     if image.mode != "F":
-        whole = 65_535.0
+        white = 65_535.0
     else:
-        whole = 1.0 if largest <= 1 else 255.0 if largest <= 255 else 65_535.0
-    return np.clip(values * (255 / max(whole, largest)) + 0.5, 0, 255).astype(np.uint8)
+        white = 1.0 if largest <= 1 else 255.0 if largest <= 255 else 65_535.0
+    return np.clip(values * (255 / max(white, largest)) + 0.5, 0, 255).astype(np.uint8)

@@ -1,6 +1,7 @@
-"""How questions are prepared: VCR, TVQA, and a person's own; the defaults repair what the released ones do wrong.
+"""Configurations of the preparation of VCR, TVQA and custom questions.
 
-Commands check these before anything is imported that opens a picture or a video.
+The defaults correct known defects of the released preparations. Commands check a configuration before they import
+anything that decodes images or videos.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from shards.records.question_config import MOST_SEGMENTS
 from shards.storage.errors import UsageError
 
 Rate = Literal["true", "published"]
-"""Which sound the mel bank sees: at its own rate, or as released, 2.6 % too low."""
+"""The sample rate of the sound relative to the mel bank: the correct one, or as released, 2.6 % too low."""
 
 TVQA_FILES = {"train": "tvqa_train.jsonl", "val": "tvqa_val.jsonl", "test": "tvqa_test_public.jsonl"}
 TVQA_QUESTIONS = "tvqa_qa_release"
@@ -21,48 +22,48 @@ TVQA_QUESTIONS = "tvqa_qa_release"
 
 @dataclass(frozen=True)
 class VcrPreparation:
-    """How questions are prepared; each field is a known defect of the released preparation, repaired by default."""
+    """Preparation of VCR; each field is a known defect of the released preparation, corrected by default."""
 
     mirror_pixels: bool = True
-    """Mirror the picture together with its boxes; the released one moves the boxes only."""
+    """Mirror the image together with its boxes; the released preparation mirrors the boxes only."""
     sides_as_words: bool = True
-    """Keep the picture as it is where the text says left or right; the released one also stops at `bright`."""
+    """Do not mirror images whose text has the word left or right; the released preparation also matches `bright`."""
     all_names: bool = True
-    """Name every object of a mention; the released one names the first two."""
+    """Name every object of a mention; the released preparation names the first two."""
     draw_unmentioned: bool = True
-    """Draw also the objects that nobody mentions and that are the only ones of their class."""
+    """Also draw objects that are not mentioned and are the only ones of their class."""
 
     @classmethod
     def published(cls) -> VcrPreparation:
-        """The released preparation."""
+        """Return the released preparation."""
         return cls(mirror_pixels=False, sides_as_words=False, all_names=False)
 
 
 @dataclass(frozen=True)
 class TvqaPreparation:
-    """How questions are prepared; the defaults repair known defects of the released preparation."""
+    """Preparation of TVQA; the defaults correct known defects of the released preparation."""
 
     rate: Rate = "true"
-    """Sound at the rate of the mel bank; "published" shifts frequencies as the published models have learned them."""
+    """Sample rate of the sound; "published" shifts frequencies as in the training data of the published models."""
     clamp_moment: bool = False
-    """Keep the moment that the question states within 0 to 100 percent of the segments."""
+    """Clip the moment stated in the question to 0 to 100 percent of the segments."""
 
     @classmethod
     def published(cls) -> TvqaPreparation:
-        """The released preparation."""
+        """Return the released preparation."""
         return cls(rate="published")
 
 
 @dataclass(frozen=True)
 class ChoicesPreparation:
-    """How the questions of one data set are prepared."""
+    """Preparation of a custom data set."""
 
     options: int | None = None
-    """Options of every question; as many as most questions have by default."""
+    """Number of options of every question; default: that of most questions."""
     segments: int = 1
-    """Segments of 4.67 seconds that are seen of a video, at most 7, around the middle of `start` to `end`."""
+    """Number of segments of 4.67 seconds of a video, at most 7, around the middle of `start` to `end`."""
     sound: bool = False
-    """Keep the sound of videos; a data set of pictures has none."""
+    """Store the sound of videos; a data set of images has none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.segments <= MOST_SEGMENTS:

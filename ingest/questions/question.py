@@ -1,6 +1,6 @@
-"""What the preparation of every question-answering set shares: how a question can end, its fields, paths and texts.
+"""Common parts of the preparation of questions: outcomes, fields, paths and texts.
 
-A question that cannot be used raises `QuestionError` with a reason out of a closed list; nothing is dropped in silence.
+An invalid question raises `QuestionError` with a reason from a closed list; none is dropped silently.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from ingest.text import neutralise
 from shards.outcomes import Kind
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _HALF = re.compile("[\ud800-\udfff]")
-"""Half of a character beyond the first 65,536, as texts have that were cut in the middle of an emoji."""
+"""A single surrogate, as in texts that were cut in the middle of an emoji."""
 
 _SHOWN = 60
-"""Characters of a value that a message quotes."""
+"""Maximum number of characters of a value quoted in a message."""
 
 
 class QuestionOutcome(enum.Enum):
-    """How a question ends. The value is the name written to the ledger."""
+    """The outcome of a question. The value is the name in the ledger."""
 
     PREPARED = "prepared"
     BAD_LINE = "bad-line"
@@ -53,14 +54,14 @@ class QuestionOutcome(enum.Enum):
 
     @property
     def kind(self) -> Kind:
-        """Done, rejected for what its line and files hold, or failed because preparing it did not end."""
+        """Done, rejected because of its line or files, or failed because its preparation was aborted."""
         if self in (QuestionOutcome.TIMED_OUT, QuestionOutcome.OUT_OF_MEMORY, QuestionOutcome.CRASHED):
             return Kind.FAILED_FINAL
         return Kind.DONE if self is QuestionOutcome.PREPARED else Kind.REJECTED
 
 
 class QuestionError(ValueError):
-    """A question cannot be prepared; `outcome` is the reason's name, the message one sentence about this question."""
+    """A question cannot be prepared; `outcome` is the reason, the message one sentence with the details."""
 
     def __init__(self, outcome: QuestionOutcome, detail: str):
         super().__init__(detail)
@@ -68,7 +69,7 @@ class QuestionError(ValueError):
 
 
 def field(line: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """A field of a question's JSON. Raises `QuestionError` if it is missing or of another type."""
+    """Return a field of a question's JSON. Raises `QuestionError` if it is missing or of another type."""
     value = line.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise QuestionError(QuestionOutcome.BAD_LINE, f"the field {name!r} is {str(value)[:_SHOWN]!r} or missing")
@@ -76,7 +77,7 @@ def field(line: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any
 
 
 def text_of(line: dict[str, Any], name: str) -> str:
-    """A text that says something. Raises `QuestionError` if it is missing, empty or not a text."""
+    """Return a text field. Raises `QuestionError` if it is missing, blank or not a text."""
     value = field(line, name, str)
     if not value.strip():
         raise QuestionError(QuestionOutcome.BAD_LINE, f"the field {name!r} is empty; write a text")
@@ -84,19 +85,19 @@ def text_of(line: dict[str, Any], name: str) -> str:
 
 
 def name_of(line: dict[str, Any], name: str) -> str:
-    """A text that names something, such as an id or a path. Raises `QuestionError` if no file could be named so."""
+    """Return a field that is a name, such as an id or a path. Raises `QuestionError` if it is not a valid file name."""
     value = text_of(line, name)
     if "\0" in value or _HALF.search(value):
         raise QuestionError(
-            QuestionOutcome.BAD_LINE, f"the field {name!r} is {value[:_SHOWN]!r}, which holds a NUL or half a character"
+            QuestionOutcome.BAD_LINE, f"the field {name!r} is {value[:_SHOWN]!r}, which contains a NUL or a surrogate"
         )
     return value
 
 
 def path_in(folder: str | Path, line: dict[str, Any], name: str) -> Path:
-    """The path that a field names, relative to `folder` or absolute, which must lie in that folder.
+    """Return the path in a field, relative to `folder` or absolute, which must be inside that folder.
 
-    Only the spelling counts: a link that the folder's owner put there may lead elsewhere. Raises `QuestionError`.
+    Symbolic links inside the folder are allowed to point elsewhere. Raises `QuestionError`.
     """
     value = name_of(line, name)
     root = Path(os.path.normpath(Path(folder).absolute()))
@@ -110,7 +111,7 @@ def path_in(folder: str | Path, line: dict[str, Any], name: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file; a name that is too long for the disk names none."""
+    """Return whether a regular file exists; false for a name that is too long for the file system."""
     try:
         return path.is_file()
     except OSError:
@@ -118,7 +119,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_file(path: Path, unreadable: QuestionOutcome) -> bytes:
-    """The content of a file that is there. Raises `QuestionError` with this outcome if it cannot be read."""
+    """Return the content of an existing file. Raises `QuestionError` with the outcome `unreadable` if that fails."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -126,7 +127,7 @@ def read_file(path: Path, unreadable: QuestionOutcome) -> bytes:
 
 
 def check_options(texts: Sequence[str], name: str) -> None:
-    """Raise `QuestionError` for an option that is empty, or that equals another one but for blanks at its ends."""
+    """Raise `QuestionError` for an option that is blank, or that equals another one after stripping."""
     seen: dict[str, int] = {}
     for number, text in enumerate(texts):
         plain = text.strip()
@@ -141,12 +142,12 @@ def check_options(texts: Sequence[str], name: str) -> None:
 
 
 def label(line: dict[str, Any], name: str, options: int, labelled: bool) -> int:
-    """Which option is right; 0 where the split has no labels. Raises `QuestionError`."""
+    """Return the number of the correct option; 0 if the split has no labels. Raises `QuestionError`."""
     if not labelled:
         return 0
     value = line.get(name)
     if value is None:
-        raise QuestionError(QuestionOutcome.LABEL_MISSING, f"there is no {name!r}; only a test split goes without")
+        raise QuestionError(QuestionOutcome.LABEL_MISSING, f"there is no {name!r}; only a test split has no labels")
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < options:
         raise QuestionError(
             QuestionOutcome.LABEL_OUT_OF_RANGE, f"{name} is {value!r} and there are {options} options, from 0"
@@ -154,12 +155,12 @@ def label(line: dict[str, Any], name: str, options: int, labelled: bool) -> int:
     return value
 
 
-def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids `int64 [n]` of a text, which can never spell a special token; half a character becomes U+FFFD."""
+def encode(tokenizer: Tokenizer, text: str) -> Int64[np.ndarray, "tokens"]:
+    """Return the token ids of a text, never special tokens; a single surrogate becomes U+FFFD."""
     text = _HALF.sub("\ufffd", neutralise(text))
     return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
 
 
-def encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, ...]:
-    """Token ids of several texts."""
+def encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Int64[np.ndarray, "tokens"], ...]:
+    """Return the token ids of several texts."""
     return tuple(encode(tokenizer, text) for text in texts)

@@ -1,6 +1,6 @@
-"""One TVQA question: the seven segments around its moment, each with picture, sound and subtitles.
+"""Prepare one TVQA question: the seven segments around its moment, each with frame, sound and subtitles.
 
-The defaults do what the data set means; `TvqaPreparation.published` repeats the released preparation
+The defaults follow the data set's definition; `TvqaPreparation.published` reproduces the released preparation
 (docs/spec/finetune_data.md 3).
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Int16
 
 from ingest import media
 from ingest.media import MediaError
@@ -57,7 +58,7 @@ SHOWS = {
     "House M.D.": ("house", "house"),
     "Castle": ("castle", "castle"),
 }
-"""The data set's names of the series, and the folders of their frames and of their sound."""
+"""The data set's names of the series, with the folders of their frames and of their sound."""
 
 _OTHER_SPELLINGS = {
     "How I Met You Mother": ("How I Met Your Mother", "met"),
@@ -67,7 +68,7 @@ _OTHER_SPELLINGS = {
 }
 
 _LAST_FRAME = 1_000_000
-"""The number of the last frame that counts, which is four days into a clip."""
+"""Maximum number of a frame, four days into a clip; files with larger numbers are ignored."""
 
 _WHOLE_CLIP = (0.0, 9999.0)
 _TIMES = re.compile(r"\s*(-?[\d.]+|nan)\s*-\s*(-?[\d.]+|nan)\s*", re.IGNORECASE)
@@ -86,15 +87,15 @@ _BY_LETTERS = {
 
 @dataclass(frozen=True)
 class Clip:
-    """What lies in the files of a clip: paths of its frames by number, from 1 at 3 a second, its sound and speech."""
+    """The files of a clip: paths of its frames by number, from 1 at 3 per second, its sound and its subtitles."""
 
     frames: dict[int, Path]
-    samples: np.ndarray
+    samples: Int16[np.ndarray, "samples"]
     subtitles: list[Subtitle]
 
 
 def read_clip(data: str, line: dict[str, Any], rate: Rate) -> Clip:
-    """The files of a question's clip under the official folder. Raises `QuestionError` naming what is missing."""
+    """Read the files of a question's clip from the official folder. Raises `QuestionError` naming a missing file."""
     root, name, series = Path(data), name_of(line, "vid_name"), field(line, "show_name", str)
     if "/" in name or name in (".", ".."):
         raise QuestionError(QuestionOutcome.BAD_LINE, f"vid_name is {name[:60]!r}, which is a path; it names one clip")
@@ -123,7 +124,7 @@ def read_clip(data: str, line: dict[str, Any], rate: Rate) -> Clip:
 
 
 def _frames(folder: Path) -> dict[int, Path]:
-    """The frames of a clip by number, from 1; none if there is no such folder."""
+    """Return the frames of a clip by number, from 1; empty if the folder does not exist."""
     try:
         names = [path for path in folder.glob("*.jpg") if path.stem.isascii() and path.stem.isdecimal()]
     except OSError:
@@ -138,18 +139,18 @@ def prepare(
     labelled: bool = True,
     config: TvqaPreparation | None = None,
 ) -> ClipRecord:
-    """The record of a question. Raises `QuestionError` for a line that cannot be used."""
+    """Return the record of a question. Raises `QuestionError` for a line that is not valid."""
     config = config or TvqaPreparation()
     last = max(clip.frames)
     start, end = moment(line, (last - 1) / FRAMES_PER_SECOND)
     spans = time_grid(start, end, 0.0, (last - 1) / FRAMES_PER_SECOND)
     sounds, magic = spectrograms(clip.samples, spans, config.rate)
-    spoken = share_out(clip.subtitles, spans)
+    subtitles = share_out(clip.subtitles, spans)
     pictures = [_picture(clip, span, last) for span in spans]
     question = text_of(line, "q")
     texts = [field(line, f"a{i}", str) for i in range(OPTIONS)]
     if labelled:
-        # Which of two equal options is right cannot be learned; a leaderboard wants an answer all the same.
+        # Training needs distinct options; a leaderboard requires an answer to every question.
         check_options(texts, "a0 to a4")
     return ClipRecord(
         id=f"{field(line, 'qid', int):06d}~{name_of(line, 'vid_name')}",
@@ -160,25 +161,25 @@ def prepare(
         label=label(line, "answer_idx", OPTIONS, labelled),
         segments=tuple(
             ClipSegment(image, sound, encode(tokenizer, text))
-            for image, sound, text in zip(pictures, sounds, spoken, strict=True)
+            for image, sound, text in zip(pictures, sounds, subtitles, strict=True)
         ),
         magic=magic,
     )
 
 
 def moment(line: dict[str, Any], duration: float) -> tuple[float, float]:
-    """When the question's moment starts and ends, in seconds within the clip; all of it if both times are NaN.
+    """Return start and end of the question's moment, in seconds within the clip; the whole clip if both are NaN.
 
-    Raises `QuestionError` for times that are not a moment, or one that the clip does not have.
+    Raises `QuestionError` for times that are not valid or outside the clip.
     """
     stated = str(line.get("ts"))[:60]
     match = _TIMES.fullmatch(stated)
     try:
-        start, end = map(float, match.groups()) if match else (None, None)
+        if match is None:
+            raise ValueError("no match")
+        start, end = map(float, match.groups())
     except ValueError:
-        start = None
-    if start is None:
-        raise QuestionError(QuestionOutcome.BAD_LINE, f"ts is {stated!r}, not START-END in seconds")
+        raise QuestionError(QuestionOutcome.BAD_LINE, f"ts is {stated!r}, not START-END in seconds") from None
     if math.isnan(start) and math.isnan(end):
         start, end = _WHOLE_CLIP
     if not start <= end:
@@ -193,7 +194,7 @@ def moment(line: dict[str, Any], duration: float) -> tuple[float, float]:
 
 
 def where(start: float, end: float, spans: list[Span], config: TvqaPreparation) -> str:
-    """The moment as the question states it: `FROM to TO` in percent of the segments."""
+    """Return the moment as text for the question: `FROM to TO` in percent of the segments."""
     length = spans[-1].end - spans[0].start
     percents = [int(100 * ((seconds - spans[0].start) / length)) for seconds in (start, end)]
     if config.clamp_moment:
@@ -202,14 +203,14 @@ def where(start: float, end: float, spans: list[Span], config: TvqaPreparation) 
 
 
 def _picture(clip: Clip, span: Span, last: int) -> bytes:
-    """The frame at the middle of a segment, or the nearest one that there is."""
-    wanted = min(max(round(FRAMES_PER_SECOND * span.middle) + 1, 1), last)
-    path = clip.frames[nearest(sorted(clip.frames), wanted)]
+    """Return the frame at the middle of a segment, or the nearest existing one, as JPEG."""
+    number = min(max(round(FRAMES_PER_SECOND * span.middle) + 1, 1), last)
+    path = clip.frames[nearest(sorted(clip.frames), number)]
     data = read_file(path, QuestionOutcome.IMAGE_MISSING)
     return jpeg(open_picture(data, path.name))
 
 
-def nearest(numbers: list[int], wanted: int) -> int:
-    """The number closest to `wanted`, the smaller of two; `numbers` are sorted."""
-    at = bisect.bisect_left(numbers, wanted)
-    return min(numbers[max(at - 1, 0) : at + 1], key=lambda number: (abs(number - wanted), number))
+def nearest(numbers: list[int], target: int) -> int:
+    """Return the number closest to `target`, the smaller of two; `numbers` are sorted."""
+    at = bisect.bisect_left(numbers, target)
+    return min(numbers[max(at - 1, 0) : at + 1], key=lambda number: (abs(number - target), number))

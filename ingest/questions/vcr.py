@@ -1,7 +1,7 @@
-"""One VCR question: objects named and drawn, texts written out, a mirrored picture beside the plain one.
+"""Prepare one VCR question: objects are named in the texts and drawn into the image and its mirror image.
 
-The defaults do what the data set means; `VcrPreparation.published` repeats the released preparation, its known defects
-included (docs/spec/finetune_data.md 2).
+The defaults follow the data set's definition; `VcrPreparation.published` reproduces the released preparation, including
+its known defects (docs/spec/finetune_data.md 2).
 """
 
 from __future__ import annotations
@@ -45,31 +45,35 @@ _FILL_ALPHA = 32
 _OUTLINE_WIDTH = 2
 _MOST_NAMES = 2
 _MOST_OBJECTS = 1000
-"""Objects of one picture; the data set's have fewer than a hundred."""
+"""Maximum number of objects of an image; those of the data set have fewer than a hundred."""
 
 _OUTSIDE = 16
-"""Pixels that a box may reach beyond the picture: more than its outline is wide, so that no outline moves inside."""
+"""Pixels that a box may extend beyond the image: more than the width of an outline, so that none moves inside."""
 
 _SIDES = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
 Text = list[Any] | str
-"""Tokens, each a string or a list of the indices of objects; or all of it as one string."""
+"""Tokens, each a string or a list of object indices; or the whole text as a string."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
 
 
 @dataclass(frozen=True)
 class VcrQuestion:
-    """What lies in the files: the line, the picture's bytes, and its objects with their boxes in `width` pixels."""
+    """The content of the files: the line, the bytes of the image, and its objects with their boxes."""
 
     line: dict[str, Any]
     image: bytes
     names: tuple[str, ...]
-    boxes: tuple[tuple[float, float, float, float], ...]
+    boxes: tuple[Box, ...]
     width: float
+    """Width of the image that the boxes refer to."""
 
 
 @dataclass
 class _Names:
-    """What the objects of one question are called; an object gets its name when it is first mentioned."""
+    """The names of the objects of one question; an object is named when it is first mentioned."""
 
     classes: Sequence[str]
     most: int | None
@@ -81,7 +85,7 @@ class _Names:
         self.registered |= {i: f"the {name}" for i, name in enumerate(self.classes) if counts[name] == 1}
 
     def of(self, mention: list[int]) -> str:
-        """The names of a mention, joined."""
+        """Return the joined names of a mention."""
         return " and ".join(self._name(index) for index in mention[: self.most])
 
     def _name(self, index: int) -> str:
@@ -99,18 +103,18 @@ class _Names:
 
 
 def read_question(data: str, line: dict[str, Any]) -> VcrQuestion:
-    """The files of a question under the official folder `data`. Raises `QuestionError` naming what is missing."""
+    """Read the files of a question from the official folder `data`. Raises `QuestionError` naming a missing file."""
     folder = Path(data) / IMAGES
-    place, about = (path_in(folder, line, name) for name in ("img_fn", "metadata_fn"))
-    if not is_file(place):
-        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no image {str(place)[:200]!r}")
-    if not is_file(about):
-        raise QuestionError(QuestionOutcome.METADATA_MISSING, f"there is no metadata {str(about)[:200]!r}")
-    return VcrQuestion(line, read_file(place, QuestionOutcome.IMAGE_UNREADABLE), *_read_metadata(about))
+    image, metadata = (path_in(folder, line, name) for name in ("img_fn", "metadata_fn"))
+    if not is_file(image):
+        raise QuestionError(QuestionOutcome.IMAGE_MISSING, f"there is no image {str(image)[:200]!r}")
+    if not is_file(metadata):
+        raise QuestionError(QuestionOutcome.METADATA_MISSING, f"there is no metadata {str(metadata)[:200]!r}")
+    return VcrQuestion(line, read_file(image, QuestionOutcome.IMAGE_UNREADABLE), *_read_metadata(metadata))
 
 
-def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[tuple[float, float, float, float], ...], float]:
-    """The objects of a picture, their boxes, and the width that the boxes refer to. Raises `QuestionError`."""
+def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[Box, ...], float]:
+    """Return the objects of an image, their boxes, and the width that the boxes refer to. Raises `QuestionError`."""
     content = read_file(path, QuestionOutcome.METADATA_UNREADABLE)
     try:
         metadata = json.loads(content)
@@ -132,52 +136,52 @@ def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[tuple[float, floa
         raise QuestionError(
             QuestionOutcome.METADATA_UNREADABLE, f"{str(path)!r} has a width or a side of a box that is not a number"
         )
-    return tuple(names), boxes, width
+    return tuple(names), tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in boxes), width
 
 
 def prepare(
     question: VcrQuestion, tokenizer: Tokenizer, labelled: bool = True, config: VcrPreparation | None = None
 ) -> list[VcrRecord]:
-    """The records of a question: one, or without labels four, each judging the rationales under another answer.
+    """Return the record of a question, or without labels four records, one per answer that rationales depend on.
 
-    Raises `QuestionError` for a line that cannot be used.
+    Raises `QuestionError` for a line that is not valid.
     """
     config = config or VcrPreparation()
     line = question.line
     names = _Names(question.names, None if config.all_names else _MOST_NAMES)
-    asked = _write_out(field_of(line, "question", (list, str)), names)
-    if not asked:
+    text = _write_out(field_of(line, "question", (list, str)), names)
+    if not text:
         raise QuestionError(QuestionOutcome.BAD_LINE, "the field 'question' is empty; write a text")
     answers, rationales = (_options(line, name, names) for name in ("answer_choices", "rationale_choices"))
     if labelled:
-        # Which of two equal options is right cannot be learned; a leaderboard wants an answer all the same.
+        # Training needs distinct options; a leaderboard requires an answer to every question.
         check_options(answers, "answer_choices")
         check_options(rationales, "rationale_choices")
-    right = label(line, "answer_label", CHOICES, labelled), label(line, "rationale_label", CHOICES, labelled)
+    correct = label(line, "answer_label", CHOICES, labelled), label(line, "rationale_label", CHOICES, labelled)
     plain = open_picture(question.image, str(line["img_fn"]))
     image = jpeg(_draw(plain, _boxes(question, names, plain.width, config), mirrored=False))
     mirrored = image
-    if labelled and not _says_side([asked, *answers, *rationales], config):
+    if labelled and not _mentions_side([text, *answers, *rationales], config):
         canvas = plain.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if config.mirror_pixels else plain
         mirrored = jpeg(_draw(canvas, _boxes(question, names, plain.width, config), mirrored=True))
-    query, options = encode(tokenizer, asked), encode_all(tokenizer, answers)
+    query, options = encode(tokenizer, text), encode_all(tokenizer, answers)
     reasons = encode_all(tokenizer, rationales)
     annotation = name_of(line, "annot_id")
-    conditions = [right[0]] if labelled else range(CHOICES)
+    conditions = [correct[0]] if labelled else range(CHOICES)
     return [
         VcrRecord(
-            id=annotation if labelled else f"{annotation}-qar-conditioned_on_a{given}",
+            id=annotation if labelled else f"{annotation}-qar-conditioned_on_a{answer}",
             image=image,
             mirrored=mirrored,
-            answer=Choice(query, options, right[0]),
-            rationale=Choice(encode(tokenizer, f"{asked} Answer: {answers[given]}"), reasons, right[1]),
+            answer=Choice(query, options, correct[0]),
+            rationale=Choice(encode(tokenizer, f"{text} Answer: {answers[answer]}"), reasons, correct[1]),
         )
-        for given in conditions
+        for answer in conditions
     ]
 
 
 def colour(name: str) -> tuple[int, int, int]:
-    """The colour that an object of this name always has (docs/spec/finetune_data.md 2.4)."""
+    """Return the colour of objects of this name (docs/spec/finetune_data.md 2.4)."""
     number = int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest(), "big")
     hue, saturation = (number % 1024) / 1024, (number % 1023) / 1023
     lightness = 0.4 + 0.6 * ((number % 1025) / 1025)
@@ -202,33 +206,32 @@ def _write_out(text: Text, names: _Names) -> str:
         if isinstance(token, list):
             words.append(names.of(token))
         elif isinstance(token, str):
-            # The colon ends a separator in the model's input, so that no text may hold one.
+            # The colon ends a separator in the model's input, so no text may contain one.
             words.append(token if token == "Answer:" else token.replace(":", " "))
         else:
             raise QuestionError(
-                QuestionOutcome.BAD_LINE, f"the text holds {str(token)[:60]!r}, neither a word nor objects"
+                QuestionOutcome.BAD_LINE, f"the text contains {str(token)[:60]!r}, neither a word nor objects"
             )
     return repair(detokenise(words))
 
 
-def _says_side(texts: list[str], config: VcrPreparation) -> bool:
+def _mentions_side(texts: list[str], config: VcrPreparation) -> bool:
     if config.sides_as_words:
         return any(_SIDES.search(text) for text in texts)
     return any(side in text for text in texts for side in ("left", "right"))
 
 
-def _boxes(
-    question: VcrQuestion, names: _Names, width: int, config: VcrPreparation
-) -> list[tuple[tuple[float, float, float, float], str]]:
-    """Boxes in pixels of the stored picture, with the names of their objects."""
+def _boxes(question: VcrQuestion, names: _Names, width: int, config: VcrPreparation) -> list[tuple[Box, str]]:
+    """Return the boxes in pixels of the stored image, with the names of their objects."""
     scale = width / question.width
-    drawn = sorted(names.registered if config.draw_unmentioned else names.mentioned)
-    return [(tuple(scale * side for side in question.boxes[i]), names.registered[i]) for i in drawn]
+    boxes: list[tuple[Box, str]] = []
+    for i in sorted(names.registered if config.draw_unmentioned else names.mentioned):
+        x1, y1, x2, y2 = question.boxes[i]
+        boxes.append(((scale * x1, scale * y1, scale * x2, scale * y2), names.registered[i]))
+    return boxes
 
 
-def _draw(
-    image: Image.Image, boxes: list[tuple[tuple[float, float, float, float], str]], mirrored: bool
-) -> Image.Image:
+def _draw(image: Image.Image, boxes: list[tuple[Box, str]], mirrored: bool) -> Image.Image:
     drawn = image.copy()
     pen = ImageDraw.Draw(drawn, "RGBA")
     for (x1, y1, x2, y2), name in boxes:

@@ -1,1 +1,1 @@
-"""Find the words of a video: from its captions, or by speech recognition and forced alignment."""
+"""Words of a video from its captions, from speech recognition, or from forced alignment."""

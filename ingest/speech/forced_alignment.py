@@ -1,11 +1,11 @@
-"""Forced alignment: the times at which the words of a known text are spoken, from the sound itself.
+"""Forced alignment: the times of the words of a known text in the sound.
 
-The text is cut at the borders of its captions into stretches of some seconds, and an acoustic model places each word in
-its stretch. No path is pruned: the text leaves so few that all can be kept, and none is lost in noise.
+The text is split at caption borders into parts of some seconds, and an acoustic model aligns the words of each part. No
+path is pruned: a known text has few paths, so all of them can be kept even in noise.
 
-An aligner places any text in any sound. What tells a spoken text from another one is how well the sound fits it:
-`Evidence` compares it with the best sounds of the model and with the same words in reverse order, and gives the
-probability that a word is where it was placed, calibrated by `python -m benchmarks.alignment`.
+An aligner aligns any text with any sound. `Evidence` measures whether the text was spoken: it compares the likelihood
+with that of the best phonemes and of the same words in reverse order, and estimates the probability that a word is at
+its aligned time, calibrated by `python -m benchmarks.alignment`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int16
 
 from ingest import media
 from ingest.captions import Word
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 _LANGUAGE = "en"
-"""The language of the acoustic model, which chooses the sound track."""
+"""The language of the acoustic model, by which the audio track is selected."""
 
 _FRAME_SECONDS = 0.01
 _MARGIN_SECONDS = 0.2
@@ -40,23 +41,23 @@ _LEAST_CONFIDENCE = 0.5
 _LEAST_SHARE = 0.5
 _NEIGHBOURS = 2
 _NATS = 1024.0
-"""The decoder shifts its log likelihoods by ten bits."""
+"""The decoder's log likelihoods are shifted by ten bits."""
 
 
 class AlignerMissingError(UserError):
-    """No acoustic model is at hand."""
+    """The package with the acoustic model is not installed."""
 
 
 class ForcedAlignmentError(ValueError):
-    """The text was not found in the sound; the message says how much of it was."""
+    """The text does not match the sound; the message has the number of recognised words."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How well the sound fits a word where it was placed, in nats per frame of 10 ms.
+    """Likelihood of a word at its aligned time, in nats per frame of 10 ms.
 
-    `fit` is the log likelihood of the word and two words on each side of it, relative to the likeliest sounds of the
-    model. `gain` is how much better the text of the stretch fits than the same words in reverse order.
+    `fit` is the log likelihood of the word and two words on each side of it, relative to the likeliest phonemes.
+    `gain` is the increase of the log likelihood over the same words in reverse order.
     """
 
     fit: float
@@ -64,60 +65,60 @@ class Evidence:
 
     @property
     def confidence(self) -> float:
-        """The probability that the word starts within 0.1 s of where it was placed."""
+        """The probability that the word starts within 0.1 s of its aligned time."""
         bias, fit, gain = CALIBRATION
         return 1 / (1 + math.exp(-(bias + fit * self.fit + gain * self.gain)))
 
 
 CALIBRATION = (6.424, 1.279, 2.849)
-"""Logistic regression on synthetic voices with right, wrong and no text in noise (docs/better_data.md)."""
+"""Logistic regression on synthetic voices with correct, wrong and no text in noise (docs/better_data.md)."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """The words at their times, and the evidence for each; `None` for a word that was not placed by the sound."""
+    """Words with their aligned times, and the evidence for each; `None` for a word that was not aligned."""
 
     words: list[Word]
     evidence: list[Evidence | None]
 
     @property
     def confidences(self) -> list[float]:
-        """The probability of each word that it starts where it was placed; 0 without evidence."""
+        """The probability of each word that it starts at its aligned time; 0 without evidence."""
         return [evidence.confidence if evidence else 0.0 for evidence in self.evidence]
 
 
 @functools.lru_cache(maxsize=1)
 def load() -> Decoder:
-    """The aligner with the English model of its package. Raises `AlignerMissingError`."""
+    """Load the aligner with the English model of its package. Raises `AlignerMissingError`."""
     if importlib.util.find_spec("pocketsphinx") is None:
         raise AlignerMissingError("forced alignment needs the package pocketsphinx; install the extra [asr]")
     from pocketsphinx import Decoder
 
-    # Scores are relative to the best of all sounds only if all of them are computed.
+    # Scores are relative to the best phoneme only if those of all phonemes are computed.
     beams = {"beam": 0.0, "wbeam": 0.0, "pbeam": 0.0, "compallsen": True}
     return Decoder(lm=None, samprate=SAMPLE_RATE, bestpath=False, loglevel="FATAL", **beams)
 
 
 def align(path: str, words: list[Word]) -> Placed:
-    """Move words with the times of their captions to where they are spoken in a media file.
+    """Align words, which have the times of their captions, with the sound of a media file.
 
-    A stretch whose text is more likely not spoken than spoken keeps the times of its captions. Raises
-    `ForcedAlignmentError` if that leaves fewer than half of the words, `MediaError` if there is no sound to read.
+    A part whose text is probably not spoken keeps the times of its captions. Raises `ForcedAlignmentError` if fewer
+    than half of the words are aligned, `MediaError` if the sound cannot be read.
     """
     placed = [
         stretch if np.mean(stretch.confidences) >= _LEAST_CONFIDENCE else Placed(before, stretch.evidence)
         for before, stretch in place(path, words)
     ]
     confidences = [confidence for stretch in placed for confidence in stretch.confidences]
-    sure = sum(confidence >= _LEAST_CONFIDENCE for confidence in confidences)
-    if not words or sure < _LEAST_SHARE * len(words):
-        raise ForcedAlignmentError(f"{sure} of {len(words)} words were recognised in the sound")
+    confident = sum(confidence >= _LEAST_CONFIDENCE for confidence in confidences)
+    if not words or confident < _LEAST_SHARE * len(words):
+        raise ForcedAlignmentError(f"{confident} of {len(words)} words were recognised in the sound")
     moved = [word for stretch in placed for word in stretch.words]
     return Placed(_in_order(moved), [evidence for stretch in placed for evidence in stretch.evidence])
 
 
 def place(path: str, words: list[Word]) -> Iterator[tuple[list[Word], Placed]]:
-    """Place every stretch of a text in the sound of a media file, whatever the evidence; yields it before and after."""
+    """Align every part of a text with the sound of a media file; yield its words before and after."""
     decoder = load()
     with media.sound(path, SAMPLE_RATE, _LANGUAGE) as track:
         for stretch in stretches(words):
@@ -125,18 +126,18 @@ def place(path: str, words: list[Word]) -> Iterator[tuple[list[Word], Placed]]:
 
 
 def stretches(words: list[Word]) -> Iterator[list[Word]]:
-    """Whole captions, as many as start within twelve seconds.
+    """Split words into parts of whole captions that start within twelve seconds.
 
-    Words of one caption share its time evenly, so a word of another length, or after a gap, starts a new one.
+    Words of one caption share its time evenly, so a word of another length, or after a gap, starts a new caption.
     """
-    held: list[Word] = []
+    part: list[Word] = []
     for before, word in zip([None, *words], words, strict=False):
-        if held and before and word.start - held[0].start >= _STRETCH_SECONDS and not _same_caption(before, word):
-            yield held
-            held = []
-        held.append(word)
-    if held:
-        yield held
+        if part and before and word.start - part[0].start >= _STRETCH_SECONDS and not _same_caption(before, word):
+            yield part
+            part = []
+        part.append(word)
+    if part:
+        yield part
 
 
 def _same_caption(before: Word, word: Word) -> bool:
@@ -146,18 +147,18 @@ def _same_caption(before: Word, word: Word) -> bool:
 def _align_stretch(decoder: Decoder, track: media.Sound, words: list[Word]) -> Placed:
     start = max(words[0].start - _MARGIN_SECONDS, 0.0)
     seconds = words[-1].end + _MARGIN_SECONDS - start
-    heard = track.read(int(start * SAMPLE_RATE), int(seconds * SAMPLE_RATE))
+    samples = track.read(int(start * SAMPLE_RATE), int(seconds * SAMPLE_RATE))
     spelled = [word.text.strip(string.punctuation).lower() for word in words]
     known = [i for i, text in enumerate(spelled) if text and decoder.lookup_word(text) is not None]
     texts = [spelled[i] for i in known]
-    # Digital silence fits every text alike.
-    audible = seconds <= _LONGEST_SECONDS and bool(heard.any())
-    found = _decode(decoder, heard, texts) if audible else None
-    if not found:
+    # Digital silence matches every text equally.
+    audible = seconds <= _LONGEST_SECONDS and bool(samples.any())
+    aligned_words = _decode(decoder, samples, texts) if audible else None
+    if not aligned_words:
         return Placed(words, [None] * len(words))
-    reverse = _decode(decoder, heard, texts[::-1])
-    gain = _fit(found) - _fit(reverse) if reverse else 0.0
-    by_word = dict(zip(known, found, strict=True))
+    reverse = _decode(decoder, samples, texts[::-1])
+    gain = _fit(aligned_words) - _fit(reverse) if reverse else 0.0
+    by_word = dict(zip(known, aligned_words, strict=True))
     times = {i: (start + aligned.start, start + aligned.end) for i, aligned in by_word.items()}
     placed: list[Word] = []
     evidence: list[Evidence | None] = []
@@ -174,24 +175,24 @@ def _align_stretch(decoder: Decoder, track: media.Sound, words: list[Word]) -> P
 
 @dataclass(frozen=True)
 class _Aligned:
-    """A word in the sound: start and end in seconds, and its log likelihood in nats."""
+    """An aligned word: start and end in seconds, and its log likelihood in nats."""
 
     start: float
     end: float
     likelihood: float
 
 
-def _decode(decoder: Decoder, heard: np.ndarray, words: list[str]) -> list[_Aligned] | None:
-    """Where each word is, from the beginning of `heard`; `None` if they do not fit in it."""
-    if not words or heard.size < SAMPLE_RATE * _FRAME_SECONDS * len(words):
+def _decode(decoder: Decoder, samples: Int16[np.ndarray, "samples"], words: list[str]) -> list[_Aligned] | None:
+    """Return the alignment of the words, relative to the start of `samples`; `None` if they cannot be aligned."""
+    if not words or samples.size < SAMPLE_RATE * _FRAME_SECONDS * len(words):
         return None
     decoder.set_align_text(" ".join(words))
     decoder.start_utt()
-    decoder.process_raw(heard.tobytes(), full_utt=True)
+    decoder.process_raw(samples.tobytes(), full_utt=True)
     decoder.end_utt()
     if decoder.hyp() is None:
         return None
-    found = [
+    aligned = [
         _Aligned(
             part.start_frame * _FRAME_SECONDS,
             (part.end_frame + 1) * _FRAME_SECONDS,
@@ -200,17 +201,17 @@ def _decode(decoder: Decoder, heard: np.ndarray, words: list[str]) -> list[_Alig
         for part in decoder.seg()
         if part.word[0] not in "<["
     ]
-    return found if len(found) == len(words) else None
+    return aligned if len(aligned) == len(words) else None
 
 
 def _fit(words: list[_Aligned]) -> float:
-    """The log likelihood of words, in nats per frame."""
+    """Return the log likelihood of words, in nats per frame."""
     frames = sum(word.end - word.start for word in words) / _FRAME_SECONDS
     return sum(word.likelihood for word in words) / frames
 
 
 def _between(times: dict[int, tuple[float, float]], i: int, words: list[Word]) -> tuple[float, float]:
-    """An unknown word's share of the time between the known ones around it."""
+    """Return start and end of an unknown word: its share of the time between the known ones around it."""
     before = max((k for k in times if k < i), default=None)
     after = min((k for k in times if k > i), default=None)
     first = times[before][1] if before is not None else min(words[0].start, times[after][0] if after else 0.0)
@@ -222,7 +223,7 @@ def _between(times: dict[int, tuple[float, float]], i: int, words: list[Word]) -
 
 
 def _in_order(words: list[Word]) -> list[Word]:
-    """Words of neighbouring stretches may overlap by the margins; none starts before the one before it."""
+    """Return the words with increasing starts; those of neighbouring parts may overlap by the margins."""
     ordered: list[Word] = []
     for word in words:
         start = max(word.start, ordered[-1].start) if ordered else word.start

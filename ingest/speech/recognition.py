@@ -1,7 +1,7 @@
-"""Speech recognition: words with times out of the sound of a video that brings none, by a Whisper model.
+"""Speech recognition with a Whisper model: words with times from the sound of a video.
 
-Recognition is greedy and on one thread, so that the same sound gives the same words. Words are written as caption
-tracks write them, without punctuation around them.
+Decoding is greedy and single-threaded, so it is deterministic. Words have no punctuation around them, as in caption
+tracks.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FULL_SCALE = 32768.0
 
 
 class RecognitionError(UserError):
-    """No recogniser is at hand; the message says what is missing."""
+    """The recogniser is not installed or its model cannot be loaded; the message says which."""
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What was heard: the words, the language and its probability, and the mean probability of the words."""
+    """Recognised words, the language and its probability, and the mean probability of the words."""
 
     words: list[Word]
     language: str
@@ -42,7 +42,7 @@ class Recognised:
 
 @functools.lru_cache(maxsize=1)
 def load(model: str) -> WhisperModel:
-    """The model in a folder, or the one of this name, downloaded once. Raises `RecognitionError`."""
+    """Load the model in a folder, or download the one of this name. Raises `RecognitionError`."""
     if importlib.util.find_spec("faster_whisper") is None:
         raise RecognitionError("speech recognition needs the package faster-whisper; install the extra [asr]")
     from faster_whisper import WhisperModel
@@ -50,12 +50,14 @@ def load(model: str) -> WhisperModel:
     try:
         return WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=1)
     except (OSError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise RecognitionError(f"--asr-model {model!r} cannot be loaded: {said}; give a folder with a model") from None
+        reason = " ".join(str(error).split())[:160]
+        raise RecognitionError(
+            f"--asr-model {model!r} cannot be loaded: {reason}; give a folder with a model"
+        ) from None
 
 
 def recognise(path: str, model: str, language: str) -> Recognised:
-    """The words spoken in a media file, on its track in `language`; none if the speech is in another one.
+    """Recognise the words of a media file, on its track in `language`; none if the speech is in another language.
 
     Raises `MediaError`.
     """
@@ -63,14 +65,14 @@ def recognise(path: str, model: str, language: str) -> Recognised:
         waveform = track.read(0, track.length).astype(np.float32) / _FULL_SCALE
     if not waveform.size:
         raise media.MediaError(Outcome.NO_SOUND, Outcome.NO_SOUND.sentence)
-    # Without the filter for speech, music and silence make a Whisper model invent words and skip others.
+    # Without voice activity detection, Whisper hallucinates words in music and silence, and skips others.
     segments, info = load(model).transcribe(
         waveform, word_timestamps=True, temperature=0.0, condition_on_previous_text=False, vad_filter=True
     )
-    found = info.language, round(float(info.language_probability), 4)
+    detected = info.language, round(float(info.language_probability), 4)
     if info.language != language:
-        return Recognised([], *found, 0.0)
-    heard = [word for segment in segments for word in segment.words or ()]
-    words = [Word(w.word.strip().strip(string.punctuation), float(w.start), float(w.end)) for w in heard]
-    confidence = float(np.mean([w.probability for w in heard])) if heard else 0.0
-    return Recognised([word for word in words if word.text], *found, round(confidence, 4))
+        return Recognised([], *detected, 0.0)
+    recognised = [word for segment in segments for word in segment.words or ()]
+    words = [Word(w.word.strip().strip(string.punctuation), float(w.start), float(w.end)) for w in recognised]
+    confidence = float(np.mean([w.probability for w in recognised])) if recognised else 0.0
+    return Recognised([word for word in words if word.text], *detected, round(confidence, 4))

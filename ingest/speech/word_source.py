@@ -1,6 +1,6 @@
-"""The words of a video, from its captions or, where they lack or one wants better, from its sound.
+"""Select the source of the words of a video: its captions or its sound.
 
-Every transcript says where its words and its times come from; what falls back to something else says that too.
+Every transcript records the source of its words and of their times, including fallbacks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shards.outcomes import Outcome
 
 
 def check(listening: Listening) -> None:
-    """Load what listening needs. Raises `RecognitionError` or `AlignerMissingError`."""
+    """Load the speech models of the configuration. Raises `RecognitionError` or `AlignerMissingError`."""
     if listening.asr != "never":
         recognition.load(listening.asr_model)
     if listening.transcript == "forced":
@@ -34,10 +34,10 @@ def check(listening: Listening) -> None:
 
 
 def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Spoken | None, dict[str, Any]]:
-    """The words of a video, and scores of how they were had.
+    """Return the words of a video, and scores of their source.
 
-    Without `media` nothing can be heard: then the words may be those of captions still to be aligned, or `None` if
-    they are still to be recognised. Raises `TranscriptError`, and `MediaError` if the sound cannot be read.
+    Without `media`, the words may be those of captions that are still to be aligned, or `None` if they are still to be
+    recognised. Raises `TranscriptError`, and `MediaError` if the sound cannot be read.
     """
     scores: dict[str, Any] = {"sound_language": spoken} if (spoken := sound_language(raw)) else {}
     if listening.transcript == "forced" and (uploaded := uploaded_words(raw, listening.language, listening.repair)):
@@ -61,23 +61,23 @@ def words_of(raw: RawVideo, listening: Listening, media: str | None) -> tuple[Sp
             return spoken, scores
         except TranscriptError as error:
             problem = error
-    if listening.asr == "never":
+    if listening.asr == "never" and problem is not None:
         raise problem
     if media is None:
         return None, scores
-    recognised, heard = _recognised(listening, media)
+    recognised, recognition_scores = _recognised(listening, media)
     spoken = with_uploaded_text(recognised, raw, listening.language, listening.repair) if aligned else recognised
-    return spoken, scores | heard
+    return spoken, scores | recognition_scores
 
 
 def _recognised(listening: Listening, media: str) -> tuple[Spoken, dict[str, Any]]:
     language = base_language(listening.language)
-    heard = recognition.recognise(media, listening.asr_model, language)
-    if heard.language != language:
+    result = recognition.recognise(media, listening.asr_model, language)
+    if result.language != language:
         raise TranscriptError(
-            Outcome.OTHER_LANGUAGE, f"the speech is {heard.language!r} ({heard.language_probability:.2f})"
+            Outcome.OTHER_LANGUAGE, f"the speech is {result.language!r} ({result.language_probability:.2f})"
         )
-    if not heard.words:
+    if not result.words:
         raise TranscriptError(Outcome.NO_WORDS, "no words were recognised in the sound")
-    scores = {"asr_confidence": heard.confidence, "asr_language_probability": heard.language_probability}
-    return Spoken(heard.words, f"{language}-recognised", TrackKind.RECOGNISED, Times.RECOGNISED), scores
+    scores = {"asr_confidence": result.confidence, "asr_language_probability": result.language_probability}
+    return Spoken(result.words, f"{language}-recognised", TrackKind.RECOGNISED, Times.RECOGNISED), scores

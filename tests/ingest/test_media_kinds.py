@@ -168,8 +168,8 @@ def test_pixels_are_made_square_before_the_picture_is_turned(tmp_path):
     ("size", "named"),
     [
         (12_000, "pictures of 12000 by 12000 have 144000000 pixels; at most 67108864"),
-        (16_384, "none of its pictures can be decoded"),
-        (60_000, "none of its pictures can be decoded"),
+        (16_384, "none of its frames can be decoded"),
+        (60_000, "none of its frames can be decoded"),
     ],
 )
 def test_huge_pictures_are_rejected_by_name(tmp_path, size, named):

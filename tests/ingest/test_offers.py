@@ -40,7 +40,7 @@ def sound(language, preference=-1, **fields):
 )
 def test_the_sound_of_a_video(formats, language, spoken):
     found = {"formats": formats}
-    assert offers.spoken_in(found, language) == spoken
+    assert offers.sound_code(found, language) == spoken
     if spoken:
         kept = offers.chosen_formats({"formats": [*formats, {"vcodec": "avc1", "acodec": "none"}]}, spoken)
         assert {f.get("language") for f in kept} == {spoken, None}
@@ -49,9 +49,9 @@ def test_the_sound_of_a_video(formats, language, spoken):
 def test_the_only_original_track_states_the_language_of_unlabelled_sound():
     track = [{"ext": "vtt", "url": "https://x/t?lang=ja"}]
     translated = [{"ext": "vtt", "url": "https://x/t?lang=ja&tlang=en"}]
-    assert offers.spoken_in({"formats": [sound(None)], "automatic_captions": {"ja-orig": track}}, "en") == "ja"
-    assert offers.spoken_in({"formats": [sound(None)], "automatic_captions": {"en": translated}}, "en") == "ja"
-    assert offers.spoken_in({"automatic_captions": {"ja-orig": track, "en-orig": track}}, "en") is None
+    assert offers.sound_code({"formats": [sound(None)], "automatic_captions": {"ja-orig": track}}, "en") == "ja"
+    assert offers.sound_code({"formats": [sound(None)], "automatic_captions": {"en": translated}}, "en") == "ja"
+    assert offers.sound_code({"automatic_captions": {"ja-orig": track, "en-orig": track}}, "en") is None
 
 
 def test_sound_of_an_unstated_language_is_no_choice_among_several():
@@ -112,7 +112,7 @@ _TRACKS = st.dictionaries(
     )
 )
 def test_any_metadata_give_one_language_and_no_crash(found):
-    spoken = offers.spoken_in(found, "en")
+    spoken = offers.sound_code(found, "en")
     kept = offers.chosen_formats(found, spoken)
     languages = {f["language"] for f in kept if isinstance(f.get("language"), str) and f.get("acodec") != "none"}
     if spoken is not None and any(isinstance(f.get("language"), str) and f["language"] for f in kept):

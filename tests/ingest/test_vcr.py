@@ -136,7 +136,7 @@ def test_boxes_of_what_nobody_mentions_can_be_left_out(tokenizer):
     ("line", "outcome", "sentence"),
     [
         ({"answer_label": 4}, QuestionOutcome.LABEL_OUT_OF_RANGE, "answer_label is 4 and there are 4 options"),
-        ({"rationale_label": None}, QuestionOutcome.LABEL_MISSING, "only a test split goes without"),
+        ({"rationale_label": None}, QuestionOutcome.LABEL_MISSING, "only a test split has no labels"),
         ({"question": [[5]]}, QuestionOutcome.BAD_LINE, "mentions object 5 and there are 3"),
         ({"question": [[-1]]}, QuestionOutcome.BAD_LINE, "mentions object -1"),
         ({"question": [{"a": 1}]}, QuestionOutcome.BAD_LINE, "neither a word nor objects"),
@@ -166,7 +166,7 @@ def test_missing_and_damaged_files_are_named(folder, tokenizer, tmp_path):
     with pytest.raises(QuestionError, match="1 names and 0 boxes"):
         read_question(str(tmp_path), {"img_fn": "i.jpg", "metadata_fn": "m.json"})
     broken = VcrQuestion(question().line, b"not a picture", ("a", "b", "c"), question().boxes, 9.0)
-    with pytest.raises(QuestionError, match="is not a picture") as raised:
+    with pytest.raises(QuestionError, match="cannot be decoded as an image") as raised:
         prepare(broken, tokenizer)
     assert raised.value.outcome is QuestionOutcome.IMAGE_UNREADABLE
 

@@ -35,7 +35,7 @@ def test_every_name_of_a_refused_option_is_refused(option):
     [
         ("--netrc-c cat", "--netrc-cmd: it runs a program"),
         ("--config-loc /tmp", "--config-locations: it reads or writes other files"),
-        ("-o/tmp/%(id)s", "-o: the names and places"),
+        ("-o/tmp/%(id)s", "-o: the job controls the names"),
         ("-vO title", "-O: it prints"),
         ("--exe rm", "ambiguous option"),
         ("--no-such-thing", "no such option: --no-such-thing"),

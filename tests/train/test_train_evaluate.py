@@ -220,7 +220,7 @@ def test_a_stored_configuration_comes_back_the_same(trained, config):
     [
         ({"checkpoint": "{tmp}"}, "has no file ckpt_STEP"),
         ({"split": "nowhere"}, "has no split 'nowhere'; it has train"),
-        ({"data": "{tmp}"}, "holds no shards"),
+        ({"data": "{tmp}"}, "contains no shards"),
         ({"checkpoint": "{tmp}/empty"}, "holds no checkpoint yet"),
     ],
 )

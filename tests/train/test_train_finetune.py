@@ -274,7 +274,7 @@ def test_published_records_are_read_too(golden_questions):
         reader = dataclasses.replace(TASKS[task].reader, grid=(2, 2))
         (batch,) = Pass(folder, "train", TASKS[task].parser(reader), 4)
         assert batch[IS_RECORD].sum() == count
-        with pytest.raises(UsageError, match="holds no shards"):
+        with pytest.raises(UsageError, match="contains no shards"):
             setup.open_questions(folder, "val")
 
 

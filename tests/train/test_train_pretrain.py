@@ -170,7 +170,7 @@ def test_bad_places_are_one_sentence(data, tmp_path, capsys):
     file.write_text("no folder")
     missing = str(tmp_path / "none")
     for argv, status, sentence in (
-        (arguments(empty, tmp_path / "run"), 2, "holds no shards"),
+        (arguments(empty, tmp_path / "run"), 2, "contains no shards"),
         (arguments(data, file / "run"), 1, "cannot access"),
         (arguments(data, "/proc/run"), 1, "cannot access '/proc/run'"),
         (arguments(data, tmp_path / "run", "--init", missing), 2, "is neither a file or folder nor a published name"),
