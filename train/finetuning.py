@@ -12,7 +12,7 @@ from model.checkpoint_location import is_run
 from model.config import ReserveConfig
 from shards.reader import Reader, StreamOptions
 from shards.records.question_config import QuestionConfig
-from shards.storage import filesystem
+from shards.storage import filesystem, stored_config
 from train import loop, run_config
 from train.checkpoint import export_published
 from train.distributed import hosts
@@ -117,7 +117,7 @@ def resolve(
     requested |= options.config.numbers() | {"input": dataclasses.asdict(reading)}
     if is_run(options.workdir):
         stored = run_config.read_config(options.workdir)
-        run_config.check_same(options.workdir, requested, stored, "choose another --workdir")
+        stored_config.require_same(options.workdir, requested, stored, "choose another --workdir")
         return run_config.parsed(options.workdir, lambda values: setup.model_from(values["model"]), stored), None
     model, params = _initial_params(options, task, questions)
     if hosts.is_first():

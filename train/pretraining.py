@@ -16,7 +16,7 @@ from model.reserve import InputError
 from shards.dataset import location as dataset
 from shards.reader import PretrainingReader
 from shards.reading.vocabulary import Vocabulary, of_data
-from shards.storage import filesystem
+from shards.storage import filesystem, stored_config
 from shards.storage.errors import UsageError
 from shards.tokenizer_file import TOKENIZER_NAME
 from train import loop, run_config
@@ -97,7 +97,7 @@ def check_config(options: PretrainOptions, config: TrainConfig, vocabulary: Voca
         requested |= {"init": options.init}
     stored = run_config.read_config(options.workdir)
     way_out = "choose another --workdir, or pass --replace-config to continue with the new configuration"
-    run_config.check_same(options.workdir, requested, {"init": None} | stored, way_out)
+    stored_config.require_same(options.workdir, requested, {"init": None} | stored, way_out)
     return stored.get("init")
 
 

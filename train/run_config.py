@@ -1,4 +1,4 @@
-"""The stored configuration of a run: read in one place, compared by the names of what differs."""
+"""Read and write the stored configuration of a training run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,3 @@ def write_config(workdir: str, values: Mapping[str, Any]) -> None:
     """Store the configuration of a run."""
     path = filesystem.join(workdir, CONFIG_NAME)
     filesystem.write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
-
-
-def check_same(workdir: str, ours: Mapping[str, Any], stored: Mapping[str, Any], way_out: str) -> None:
-    """Raise `UsageError` naming every value of `ours` that the stored configuration has otherwise.
-
-    `way_out` says what to do about it.
-    """
-    stored_config.require_same(workdir, ours, stored, way_out)
