@@ -87,27 +87,7 @@ MISSING = {
 }
 """Command lines whose one wrong thing is a path where nothing is; `{here}` is a file that exists."""
 
-PROGRAM = """
-import sys
-before = set(sys.modules)
-import contextlib, importlib, io, json
-from shards.command_line import run_command
-
-name, runs = sys.argv[1], json.loads(sys.argv[2])
-module = importlib.import_module(name)
-found = []
-for argv in runs:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = run_command(lambda: module.main(argv))
-        except SystemExit as ended:
-            status = ended.code
-    files = {name.partition(".")[0]: getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in before}
-    loaded = sorted(name for name, file in files.items() if file and "site-packages" in file)
-    found.append({"argv": argv, "status": status, "out": out.getvalue(), "err": err.getvalue(), "loaded": loaded})
-print(json.dumps(found))
-"""
+PROGRAM = "tests.programs.run_commands"
 
 
 def commands():
@@ -123,7 +103,7 @@ def run(command, *runs):
     """Each run's status, output and third-party packages, all in one new process; a package loaded by one run stays."""
     package = (ROOT / command.replace(".", "/")).is_dir()
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, f"{command}.__main__" if package else command, json.dumps(runs)],
+        [sys.executable, "-m", PROGRAM, f"{command}.__main__" if package else command, json.dumps(runs)],
         cwd=ROOT,
         capture_output=True,
         text=True,

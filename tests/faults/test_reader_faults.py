@@ -16,16 +16,7 @@ pytestmark = pytest.mark.faults
 CONFIG = ReaderConfig(grid=(4, 4), random_text_spans=38)
 ROOT = Path(__file__).parents[2]
 
-CHILD = """
-import json, sys
-from test_reader_faults import CONFIG, digest
-from shards.reader import PretrainingReader
-reader = PretrainingReader(sys.argv[1], CONFIG, 2, seed=6)
-if len(sys.argv) > 2:
-    reader.restore(json.loads(sys.argv[2]))
-for batch in reader:
-    print(json.dumps([digest(batch), reader.state()]), flush=True)
-"""
+CHILD = "tests.programs.read_forever"
 
 
 def digest(batch):
@@ -39,7 +30,7 @@ def run_until_killed(arguments, batches):
     """The lines of a reading process that is killed with no warning after so many batches."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, env=environment, start_new_session=True
+        [sys.executable, "-m", CHILD, *arguments], stdout=subprocess.PIPE, env=environment, start_new_session=True
     )
     lines = [json.loads(child.stdout.readline()) for _ in range(batches)]
     os.kill(child.pid, signal.SIGKILL)

@@ -94,16 +94,7 @@ def test_a_cut_message_is_named():
         example.parse(example.serialize({"a": [b"x" * 50]})[:5])
 
 
-EXPANSION = """
-import resource, sys
-from shards.records import example
-from test_example import HOSTILE
-content = HOSTILE[sys.argv[1]]()
-example.parse(b"")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-features = dict(example.parse(content))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / len(content))
-"""
+EXPANSION = "tests.programs.hostile_record"
 SIZE = 2 << 20
 HOSTILE = {
     "many features": lambda: field(
@@ -118,7 +109,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_record_takes_a_bounded_multiple_of_its_size(kind):
-    command = [sys.executable, "-c", EXPANSION, kind]
+    command = [sys.executable, "-m", EXPANSION, kind]
     environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent.parent}"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert float(done.stdout) < 50

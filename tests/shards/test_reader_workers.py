@@ -250,32 +250,12 @@ def test_threads_are_the_default_for_other_peoples_parsers_and_small_machines():
     assert worker_count(5, [NumberParser()]) == 5
 
 
-PROGRAM = """
-import os, sys
-sys.path.insert(0, sys.argv[2])
-from worker_parsers import NumberParser
-from shards.reader import Reader, StreamOptions
-from shards.reading.evaluation import Pass
-
-if sys.argv[3] in ("SIGTERM", "SIGKILL beside a fork"):
-    batches = iter(Pass(sys.argv[1], None, NumberParser(), 6, workers=2))
-else:
-    batches = Reader(sys.argv[1], NumberParser(), 6, seed=5, options=StreamOptions(workers=2))
-first = [next(batches) for _ in range(3)]
-if sys.argv[3] == "SIGKILL beside a fork" and os.fork() == 0:
-    sys.stdin.read()
-    os._exit(0)
-print("ready", flush=True)
-if sys.argv[3].startswith("SIG"):
-    sys.stdin.read()
-if sys.argv[3] == "exception":
-    raise KeyError("a program's own error")
-"""
+PROGRAM = "tests.programs.read_until_ended"
 
 
 @pytest.mark.parametrize("ending", ["exception", "SIGTERM", "SIGKILL", "SIGKILL beside a fork"])
 def test_workers_and_their_memory_go_with_the_process_however_it_ends(numbers, ending):
-    command = [sys.executable, "-c", PROGRAM, numbers, str(HERE), ending]
+    command = [sys.executable, "-m", PROGRAM, numbers, str(HERE), ending]
     program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert program.stdout.readline() == b"ready\n"
     if ending.startswith("SIG"):

@@ -110,42 +110,15 @@ def test_nothing_is_touched_if_no_checkpoint_is_sound(tmp_path, state, laid):
     assert int(checkpoints.restore(state_shapes(RUN), laid).state.step) == 3
 
 
-LATE_WRITE = """
-import asyncio, threading
-import tensorstore
-from train.checkpoint import silence_orbax
-
-silence_orbax()
-promise, future = tensorstore.Promise.new()
-loop = asyncio.new_event_loop()
-
-async def wait():
-    await future
-
-async def give_up():
-    waiting = asyncio.ensure_future(wait())
-    await asyncio.sleep(0)
-    return waiting
-
-loop.run_until_complete(give_up())
-loop.close()
-report = threading.Thread(target=promise.set_result, args=(1,))
-report.start()
-report.join()
-
-class Other:
-    def __del__(self):
-        raise ValueError("something else")
-
-del Other
-"""
+LATE_WRITE = "tests.programs.late_write"
 
 
 def test_a_write_that_ends_after_a_failure_prints_nothing():
-    late = subprocess.run([sys.executable, "-c", LATE_WRITE], capture_output=True, text=True, check=False)
+    late = subprocess.run([sys.executable, "-m", LATE_WRITE], capture_output=True, text=True, check=False)
     assert (late.returncode, late.stderr) == (0, "")
-    other = LATE_WRITE.replace("del Other", "Other()")
-    loud = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False).stderr
+    loud = subprocess.run(
+        [sys.executable, "-m", LATE_WRITE, "loud"], capture_output=True, text=True, check=False
+    ).stderr
     assert "something else" in loud
     assert "Event loop" not in loud
 

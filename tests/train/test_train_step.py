@@ -35,27 +35,7 @@ MESHES = [(1, 1, 1, 1), (8, 2, 2, 2)]
 
 QUICK_COMPILE = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 
-ON_EVERY_MESH = """
-import dataclasses, json, sys
-import jax, numpy as np
-from train import config, mesh, step
-from model.config import TINY
-small = dataclasses.replace(TINY, segments=2, sequence_length=168, spans_to_include=2)
-optimizer = config.OptimizerConfig(total_steps=10, warmup_steps=1)
-run = config.TrainConfig(small, optimizer, batch_size=8)
-with np.load(sys.argv[1]) as arrays:
-    batch = dict(arrays)
-found = {}
-for devices, *axes in json.loads(sys.argv[2]):
-    each = dataclasses.replace(run, mesh=config.MeshConfig(*axes))
-    laid = mesh.make_mesh(each.mesh, jax.devices()[:devices])
-    state, once, losses = step.initial_state(each, laid), step.make_step(each, laid), []
-    for _ in range(3):
-        state, metrics = once(state, mesh.to_devices(laid, batch))
-        losses.append([float(metrics[name]) for name in ("loss", "grad_norm", "chance/text_to_audio")])
-    found[str((devices, *axes))] = losses
-print(json.dumps(found))
-"""
+ON_EVERY_MESH = "tests.programs.pretraining_on_meshes"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +50,7 @@ def test_same_loss_on_every_mesh(tmp_path, small):
     np.savez(tmp_path / "batch.npz", **make_batch(small.model, 8))
     environment = os.environ | {"XLA_FLAGS": QUICK_COMPILE, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", ON_EVERY_MESH, str(tmp_path / "batch.npz"), json.dumps(MESHES)],
+        [sys.executable, "-m", ON_EVERY_MESH, str(tmp_path / "batch.npz"), json.dumps(MESHES)],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -110,45 +110,14 @@ def test_masked_segments_do_not_matter(golden, params, model_config, named_param
     assert np.abs(run(batch) - run(other)).max() > 1e-3
 
 
-ON_EVERY_MESH = """
-import dataclasses, json, sys
-import jax, numpy as np
-from model.config import TINY
-from model.reserve import initial_parameters
-from train.config import MeshConfig, OptimizerConfig
-from train.mesh import make_mesh, to_devices
-from train.tasks.scoring import fresh_projection
-from train.tasks.step import initial_state, make_step
-from train.tasks.table import TASKS
-task, rng = TASKS["vcr"], np.random.default_rng(0)
-model = TINY.with_grid((2, 2))
-params = {name: tree for name, tree in initial_parameters(model, jax.random.key(0)).items() if name not in task.dropped}
-params["proj"] = fresh_projection(model.hidden_size, jax.random.key(1))
-optimizer = OptimizerConfig(1e-3, 10, 1)
-answers = rng.integers(10, 256, (8, 2, 4, 24)).astype(np.int32)
-answers[..., -1] = 3
-images = rng.random((8, 4, 768), np.float32)
-batch = {"image": images, "answers": answers, "labels": rng.integers(0, 4, (8, 2)).astype(np.int32)}
-batch["id"] = np.zeros((8, 96), np.uint8)
-found = []
-for devices, parts, axes in ((1, 1, (1, 1, 1)), (4, 2, (1, 2, 2))):
-    mesh = make_mesh(MeshConfig(*axes), jax.devices()[:devices])
-    step, state, losses = make_step(task, model, optimizer, mesh, parts), initial_state(params, optimizer, mesh), []
-    for _ in range(3):
-        state, metrics = step(state, to_devices(mesh, batch))
-        losses.append([float(metrics[name]) for name in ("loss", "grad_norm", "accuracy/qa")])
-    found.append(losses)
-kernel = state.params["joint_transformer"]["layer_00"]["mlp_layer"]["intermediate"]["kernel"]
-assert not kernel.sharding.is_fully_replicated
-print(json.dumps(found))
-"""
+ON_EVERY_MESH = "tests.programs.finetuning_on_meshes"
 
 
 def test_the_loss_is_the_same_on_every_mesh():
     flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     done = subprocess.run(
-        [sys.executable, "-c", ON_EVERY_MESH], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", ON_EVERY_MESH], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     alone, *others = np.array(json.loads(done.stdout.splitlines()[-1]))
     assert alone[-1][0] < alone[0][0]
