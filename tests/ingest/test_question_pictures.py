@@ -131,10 +131,10 @@ def header_only(width, height):
         (header_only(40_000, 10), "it has 40000 by 10 pixels"),
         (header_only(10, 2**31 - 1), "pixels"),
         (stored(quarters((400, 300)), "JPEG")[:-600], "truncated"),
-        (stored(quarters((400, 300)))[:-200], "not a picture"),
-        (b"", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (stored(quarters((400, 300)))[:-200], "cannot be decoded as an image"),
+        (b"", "cannot be decoded as an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "cannot be decoded as an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot be decoded as an image"),
     ],
 )
 def test_what_cannot_be_decoded_is_unreadable_at_once(data, sentence):
