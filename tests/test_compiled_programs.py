@@ -24,7 +24,7 @@ def test_the_oldest_programs_beyond_the_limit_are_removed(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new-cache", "old-cache"]
 
 
-def test_a_program_that_a_killed_process_left_incomplete_is_removed(tmp_path):
+def test_incomplete_programs_of_killed_processes_are_removed(tmp_path):
     whole = zstandard.compress(os.urandom(1000))
     entry(tmp_path, "whole", 20, whole)
     entry(tmp_path, "torn", 20, whole[:500])
@@ -34,7 +34,7 @@ def test_a_program_that_a_killed_process_left_incomplete_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["shards", "train", "pipelines"])
-def test_log_levels_are_set_before_native_libraries_load_unless_the_user_has_set_them(package):
+def test_log_levels_are_set_before_native_libraries_load(package):
     program = (
         f"import os, sys, {package}; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], os.environ['TF_ENABLE_ONEDNN_OPTS'])"
     )

@@ -34,7 +34,7 @@ def spans(case, name):
     return [(text, pytest.approx(start), pytest.approx(end)) for text, start, end in joined]
 
 
-def test_json3_lines_stay_on_the_screen_after_the_next_one_starts():
+def test_json3_lines_overlap_the_next_line():
     json3, vtt = (words("json3-last-word-of-line", f"a.en.{form}") for form in ("json3", "vtt"))
     assert [w[0] for w in json3] == [w[0] for w in vtt]
     for ours, theirs in zip(json3, vtt, strict=True):
@@ -185,7 +185,7 @@ def test_editors_that_strip_blanks_cost_no_word():
     assert len(read(rolling, "vtt").words) == 3
 
 
-def test_a_rolling_track_that_was_converted_to_srt_says_nothing_twice():
+def test_a_rolling_track_converted_to_srt_repeats_nothing():
     lines = ["we plant seeds", "in clay pots", "near the window", "and wait", "and wait"]
     cues, above = [], ""
     for i, line in enumerate(lines):
@@ -196,7 +196,7 @@ def test_a_rolling_track_that_was_converted_to_srt_says_nothing_twice():
     assert " ".join(w.text for w in read("\n".join(cues), "srt").words) == " ".join(lines)
 
 
-def test_two_lines_of_an_uploaded_track_may_repeat_the_one_before():
+def test_uploaded_lines_may_repeat_the_line_before():
     text = "1\n00:00:01,000 --> 00:00:02,000\nyes\n\n2\n00:00:02,000 --> 00:00:03,000\nyes\nno\n"
     assert [w.text for w in read(text, "srt").words] == ["yes", "yes", "no"]
 

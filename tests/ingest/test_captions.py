@@ -84,7 +84,7 @@ def test_reference_cue():
     assert read(text, "vtt").words == expected_words
 
 
-def test_uploaded_cue_swallows_the_next_identifier_when_strict_only():
+def test_only_strict_cues_swallow_the_next_identifier():
     text = "WEBVTT\n\n1\n00:00:17.683 --> 00:00:19.285\none two three four five six seven\n\n2\n00:00:20.000 --> 00:00:21.000\nx\n"
     strict_words = parse_vtt(text, word_times=False)
     assert [w.text for w in strict_words[:8]] == ["one", "two", "three", "four", "five", "six", "seven", "2"]

@@ -230,14 +230,14 @@ def test_only_the_tracks_that_are_used_are_fetched(case):
     assert paths == ["asr/en-orig", "uploaded/en", "media/18"]
 
 
-def test_a_track_that_cannot_be_read_or_had_is_followed_by_the_next(case, site):
+def test_an_unreadable_track_is_followed_by_the_next(case, site):
     tracks = {code: [{"ext": "vtt", "url": f"{{base}}/asr/{code}.vtt"}] for code in ("en-orig", "en")}
     for body in (b"", b"<!DOCTYPE html><html>Sorry</html>", b"WEBVTT\n\nno times in here"):
         raw, _ = case("short-in-portrait", automatic_captions=tracks, bodies={"asr/en-orig.vtt": body}.items())
         assert [track.code for track in raw.captions] == ["en"], body
 
 
-def test_a_translation_takes_no_place_of_an_original_that_is_refused(case):
+def test_a_translation_does_not_replace_a_refused_original(case):
     formats = formats_of("en")
     tracks = {
         "en-orig": [{"ext": "vtt", "url": "{base}/asr/orig.vtt"}],
@@ -248,7 +248,7 @@ def test_a_translation_takes_no_place_of_an_original_that_is_refused(case):
     assert paths == ["asr/orig"]
 
 
-def test_a_refused_track_is_not_taken_for_words_that_do_not_exist(case, site):
+def test_a_refused_track_is_not_a_missing_track(case, site):
     """The uploaded track arrives, and without the refused one the video would be rejected for good."""
     uploaded = {"en": [{"ext": "vtt", "url": "{base}/uploaded/en.vtt"}]}
 
@@ -285,7 +285,7 @@ def test_protected_formats_are_a_fact_about_the_video(case):
     assert not paths
 
 
-def test_media_without_metadata_are_those_of_an_interrupted_download(case, tmp_path):
+def test_media_without_metadata_are_downloaded_again(case, tmp_path):
     raw, _ = case("short-in-portrait")
     info = next(tmp_path.rglob("*.json.gz"))
     assert info.stat().st_mtime_ns <= Path(raw.media).stat().st_ctime_ns

@@ -148,7 +148,7 @@ def test_media_that_are_gone_are_no_video_that_is_gone():
         ("[youtube] a: Some tv client https formats are possibly damaged", Outcome.NO_FORMAT),
     ],
 )  # fmt: skip
-def test_a_format_that_is_missing_with_a_warning_is_no_fact_about_the_video(warning, outcome):
+def test_a_missing_format_with_a_warning_is_retryable(warning, outcome):
     raised = DownloadError("ERROR: Requested format is not available. Use --list-formats")
     found, detail = classify(raised, ["Falling back on generic", warning])
     assert found is outcome

@@ -221,7 +221,7 @@ def test_no_speech_has_no_confidence(kind, read_words, tmp_path):
         forced_alignment.align(str(path), read_words)
 
 
-def test_a_stretch_without_evidence_keeps_the_times_of_its_captions(reading, read_words):
+def test_stretches_without_evidence_keep_caption_times(reading, read_words):
     changed = [Word("banana", w.start, w.end) if 15 < w.start < 30 else w for w in read_words]
     aligned = forced_alignment.align(reading, changed)
     middle = [

@@ -59,7 +59,7 @@ def test_slides_with_pictures_that_refer_to_nothing_later(tmp_path):
     assert numbers(path, [1, 4, 5.9, 8, 10, 14, 16]) == [0, 30, 30, 60, 90, 120, 150]
 
 
-def test_pictures_without_usable_time_stamps_do_not_end_the_others(tmp_path):
+def test_pictures_without_time_stamps_do_not_end_the_others(tmp_path):
     """The key frame has no time stamp and the index no entry, so that nothing can be sought."""
     arguments = ("-c:v", "libx264", "-x264-params", ALWAYS_B, "-pix_fmt", "yuv420p", "-c:a", "aac")
     path = slides(tmp_path / "slides.mkv", [0, 3, 6, 9, 12, 15], *arguments, last=1)

@@ -46,7 +46,7 @@ def test_the_sound_of_a_video(formats, language, spoken):
         assert {f.get("language") for f in kept} == {spoken, None}
 
 
-def test_the_only_original_track_states_the_language_of_unlabelled_sound():
+def test_the_only_original_track_labels_the_sound():
     track = [{"ext": "vtt", "url": "https://x/t?lang=ja"}]
     translated = [{"ext": "vtt", "url": "https://x/t?lang=ja&tlang=en"}]
     assert offers.sound_code({"formats": [sound(None)], "automatic_captions": {"ja-orig": track}}, "en") == "ja"
@@ -54,7 +54,7 @@ def test_the_only_original_track_states_the_language_of_unlabelled_sound():
     assert offers.sound_code({"automatic_captions": {"ja-orig": track, "en-orig": track}}, "en") is None
 
 
-def test_sound_of_an_unstated_language_is_no_choice_among_several():
+def test_sound_of_unknown_language_is_not_chosen():
     formats = [sound("ja", 10), sound("en"), sound(None)]
     assert [f["language"] for f in offers.chosen_formats({"formats": formats}, "en")] == ["en"]
     assert len(offers.chosen_formats({"formats": [sound("en"), sound(None)]}, "en")) == 2

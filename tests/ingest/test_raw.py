@@ -64,7 +64,7 @@ def test_names_of_caption_files(tmp_path, name, code, form):
     assert not video.unread
 
 
-def test_a_file_without_a_language_is_of_the_language_that_is_wanted(tmp_path):
+def test_a_file_without_a_language_has_the_requested_one(tmp_path):
     fill(tmp_path, "a.mp4", "a.vtt", "a.srt", "a.de.vtt")
     raw = from_folder(str(tmp_path / "a.mp4"))
     assert [(kind, track.code) for kind, track in ranked_tracks(raw, "en")] == [
@@ -110,7 +110,7 @@ def test_of_two_files_with_one_name_the_first_has_the_id(tmp_path):
     assert [Path(path).name for path in list_folder(str(tmp_path))] == ["a.mp4", "b.mkv"]
 
 
-def test_a_name_that_is_not_utf8_becomes_an_id_that_can_be_printed(tmp_path):
+def test_a_name_that_is_not_utf8_becomes_a_printable_id(tmp_path):
     fill(tmp_path, "ok.mp4")
     for suffix in (b".mp4", b".en.vtt"):
         Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9" + suffix)).write_bytes(b"")
@@ -149,7 +149,7 @@ def test_a_version_changes_with_any_file_that_is_read(tmp_path, change):
     assert after["b"] == before["b"].version
 
 
-def test_one_video_of_a_large_folder_costs_what_one_of_a_small_one_does(tmp_path):
+def test_cost_of_a_video_does_not_grow_with_the_folder(tmp_path):
     seconds = {}
     for count in (100, 16_000):
         folder = tmp_path / str(count)

@@ -124,7 +124,7 @@ def test_downloads_go_through_the_proxy_that_no_outcome_shows(site, tmp_path):
         ("# Netscape HTTP Cookie File\n#HttpOnly_.x.com\thunter2\n", "line 2 of the cookies"),
     ],
 )
-def test_cookies_that_yt_dlp_cannot_use_are_refused_and_not_shown(tmp_path, text, complaint, capfd):
+def test_unusable_cookies_are_refused_and_not_printed(tmp_path, text, complaint, capfd):
     path = tmp_path / "cookies.txt"
     path.write_text(text)
     with pytest.raises(StorageError, match=complaint) as raised:

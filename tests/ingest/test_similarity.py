@@ -120,7 +120,7 @@ def test_the_score_does_not_depend_on_how_dark_the_footage_is(footage_of):
 
 
 @pytest.mark.parametrize("footage_of", [places, clouds, lively], ids=lambda family: family.__name__)
-def test_a_still_under_changing_exposure_is_alike_and_a_cut_is_not(footage_of):
+def test_changing_exposure_is_similar_and_a_cut_is_not(footage_of):
     for video in range(6):
         pictures = footage_of(video)
         for exposures in ((0.7, 0.9, 1.1, 1.3), (1.0, 1.3, 0.7, 1.0)):

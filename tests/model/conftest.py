@@ -2,7 +2,6 @@
 
 import functools
 import json
-import zlib
 from pathlib import Path
 
 import closing_tables
@@ -12,9 +11,9 @@ import pytest
 
 from model.config import ReserveConfig
 from model.reserve import MerlotReserve, parameter_shapes
+from tests.golden_arrays import golden_parameter
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
-DEVIATIONS = {"kernel": 0.08, "bias": 0.05, "scale": 0.1, "cls": 0.02, "embedding": 0.02}
 
 
 class GoldenFile:
@@ -82,19 +81,10 @@ def leaf_paths():
     return paths
 
 
-def parameter_from_name(path, shape):
-    """The golden parameter of a path: normal numbers seeded by its name."""
-    leaf = path.rsplit("/", 1)[-1]
-    if leaf == "contrastive_scales":
-        return np.ones(shape, np.float32)
-    numbers = np.random.RandomState(zlib.crc32(path.encode()) & 0x7FFFFFFF).standard_normal(shape)
-    return (DEVIATIONS[leaf] * numbers + (leaf == "scale")).astype(np.float32)
-
-
 @functools.cache
 def golden_parameters(name="tiny"):
     def make(path, leaf):
-        return parameter_from_name("/".join(key.key for key in path), leaf.shape)
+        return golden_parameter("/".join(key.key for key in path), leaf.shape)
 
     return jax.tree_util.tree_map_with_path(make, parameter_shapes(golden_config(name)))
 
@@ -133,7 +123,7 @@ def golden_folder():
 
 @pytest.fixture(scope="session")
 def named_parameter():
-    return parameter_from_name
+    return golden_parameter
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_a_zero_coordinate_alternates_signs():
     np.testing.assert_array_equal(factors, np.tile([-1, 1], 16))
 
 
-def test_standard_rotation_keeps_lengths_and_depends_on_distance_only():
+def test_standard_rotation_depends_on_distance_only():
     rng = np.random.default_rng(0)
     query, key = (jnp.asarray(rng.standard_normal((1, 1, 64)), jnp.float32) for _ in range(2))
 

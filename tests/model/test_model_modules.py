@@ -132,7 +132,7 @@ def test_swapped_queries_and_keys_would_show(golden, params, config, compiled, v
     assert np.abs(ours - expected).max() > 1e-2 * np.abs(expected).max()
 
 
-def test_text_after_padding_and_other_sources_do_not_reach_a_video(params, config, compiled):
+def test_padding_and_other_sources_do_not_reach_a_video(params, config, compiled):
     rng = np.random.default_rng(5)
     tokens = rng.integers(10, 999, (1, 12))
     tokens[:, 8:] = 0

@@ -246,7 +246,7 @@ def test_blocks_of_rows_give_the_same_loss_and_gradients():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole[1], blocks[1])
 
 
-def test_equal_similarities_give_the_logarithm_of_the_number_of_targets():
+def test_equal_similarities_give_the_log_of_the_targets():
     zeros = {name: jnp.zeros((8, 4)) for name in ("x", "y")}
     total, _ = losses.contrastive({"text_to_audio": {**zeros, "y_extra": jnp.zeros((24, 4))}})
     assert float(total) == pytest.approx((np.log(32) + np.log(8)) / 2, rel=1e-6)

@@ -322,7 +322,7 @@ def test_bad_inputs_are_named_and_nothing_is_nan(loaded, micro):
     assert np.isfinite(out).all()
 
 
-def test_ids_outside_the_vocabulary_inside_a_compiled_program_are_clamped(loaded, micro):
+def test_ids_outside_the_vocabulary_are_clamped_in_jit(loaded, micro):
     run = jax.jit(functools.partial(MerlotReserve(micro).apply, method="embed_text_spans_only"))
     wrong, nearest = (np.array([[value, 0]]) for value in (99_999, 32_767))
     variables = {"params": loaded.params}

@@ -29,7 +29,7 @@ def system_calls():
     return record
 
 
-def test_a_file_is_flushed_before_it_gets_its_name_and_the_folder_after(tmp_path, system_calls):
+def test_files_are_flushed_before_and_folders_after_renaming(tmp_path, system_calls):
     path = tmp_path / "file"
     calls = system_calls(lambda: filesystem.write_bytes(str(path), b"content"))
     assert calls == ["write", "fsync", "rename", "fsync"]

@@ -176,7 +176,7 @@ def test_moves_lose_nothing_and_never_empty_a_row(rows, seed, draws):
     assert [w.size for w in words] == lengths[targets[0]].tolist()
 
 
-def test_words_are_assigned_to_the_nearest_span_and_never_step_back():
+def test_words_go_to_the_nearest_span_in_order():
     centres = np.array([0.8, 2.5, 4.2], np.float32)
     assert masking.assign(np.array([0.1, 1.65, 4.0, 1.0, 4.9], np.float32), centres).tolist() == [0, 0, 2, 2, 2]
     assert masking.assign(np.zeros(0, np.float32), centres).tolist() == []

@@ -111,7 +111,7 @@ def test_sound_moves_later_by_at_most_four_columns(golden):
     assert shifts == {0, 1, 2, 3, 4}
 
 
-def test_masked_padding_has_no_sound_and_says_which_segments_are_real(golden):
+def test_masked_padding_has_no_sound_and_marks_segments(golden):
     payload = payloads(golden, "tvqa")[1]
     masked = tvqa.parse(payload, tvqa.TvqaConfig(grid=(2, 2), mask_padding=True))
     assert masked["is_segment"].tolist() == [True] * 3 + [False] * 4

@@ -70,7 +70,7 @@ def test_the_stream_continues_exactly_after_every_state(small_data):
     assert_equal(take(reader, 2), batches[4:6])
 
 
-def test_batches_take_configurations_in_turn_by_their_place_in_the_stream(small_data):
+def test_batches_take_configurations_in_turn(small_data):
     grids = [replace(SMALL, grid=grid) for grid in ((2, 3), (3, 2), (4, 4))]
     alone = [take(PretrainingReader(small_data, one, 3, seed=1), 7) for one in grids]
     reader = PretrainingReader(small_data, grids, 3, seed=1)
@@ -101,7 +101,7 @@ def test_any_number_of_hosts_reads_every_record_once_an_epoch(small_data):
     assert seen[:14] != seen[14:28]
 
 
-def test_a_batch_does_not_depend_on_the_number_of_threads_or_hosts(small_data):
+def test_batches_do_not_depend_on_threads_or_hosts(small_data):
     one = replace(SMALL, stream=StreamOptions(threads=1))
     many = replace(SMALL, stream=StreamOptions(threads=4))
     whole = take(PretrainingReader(small_data, one, 4, seed=2), 5)
@@ -329,7 +329,7 @@ def test_resizing_equals_tensorflow(method, parity):
         assert error < 2e-4
 
 
-def test_a_published_mapping_is_read_and_unknown_keys_are_refused(golden):
+def test_published_mappings_are_read_without_unknown_keys(golden):
     flat = json.loads((golden / "j_reader.json").read_text())["config_used"]
     config = ReaderConfig.from_published(flat)
     assert (config.span_rows, config.rows, config.targets) == (62, 48, 12)

@@ -262,7 +262,7 @@ def test_records_with_impossible_contents_are_refused(base):
         parse(config, b"no record")
 
 
-def test_verifying_with_the_reader_finds_records_that_cannot_be_read(tmp_path, golden):
+def test_verify_with_the_reader_finds_unreadable_records(tmp_path, golden):
     assert list(check_data(str(golden / "train00000of00001.tfrecord"))) == []
     data = write_data(tmp_path / "data", [2], segments=16, texts=1)
     assert list(check_data(data)) == []

@@ -124,7 +124,7 @@ def damaged(data, folder):
 
 
 @pytest.mark.parametrize("kind", ["training", "validation", "turns", "mixture", "damaged"])
-def test_batches_states_and_counts_do_not_depend_on_the_number_of_workers(small_data, tmp_path, kind):
+def test_batches_do_not_depend_on_the_number_of_workers(small_data, tmp_path, kind):
     validation = replace(SMALL, image_dtype="bfloat16", stream=StreamOptions(training=False))
     turns = [replace(SMALL, grid=grid) for grid in ((2, 3), (3, 2), (4, 4))]
     makers = {
@@ -145,7 +145,7 @@ def test_batches_states_and_counts_do_not_depend_on_the_number_of_workers(small_
         assert_same(read(makers[kind], 9, workers), expected)
 
 
-def test_a_state_of_workers_continues_with_threads_and_the_other_way_round(numbers):
+def test_states_are_shared_by_workers_and_threads(numbers):
     def make(workers):
         return Reader(numbers, NumberParser(), 4, seed=5, options=StreamOptions(workers=workers))
 
@@ -161,7 +161,7 @@ def test_a_state_of_workers_continues_with_threads_and_the_other_way_round(numbe
         assert all((a == b["draw"]).all() for a, b in zip(rest, whole[3:], strict=True))
 
 
-def test_more_damaged_records_than_allowed_are_named_by_workers_too(small_data, tmp_path):
+def test_workers_name_damaged_records_beyond_the_limit(small_data, tmp_path):
     make = damaged(small_data, tmp_path / "damaged")
     messages = []
     for workers in (0, 2):
@@ -173,7 +173,7 @@ def test_more_damaged_records_than_allowed_are_named_by_workers_too(small_data, 
     assert messages[0] == messages[1]
 
 
-def test_a_worker_loads_neither_tensorflow_nor_jax_and_the_reader_makes_nothing_itself(numbers):
+def test_workers_load_neither_tensorflow_nor_jax(numbers):
     reader = Reader(numbers, NumberParser(), 6, seed=5, options=StreamOptions(workers=2))
     batches = [next(reader) for _ in range(10)]
     alive = workers_of(os.getpid())
@@ -205,7 +205,7 @@ def test_a_killed_worker_is_replaced_and_nobody_can_tell(numbers, caplog, which)
     assert "a worker process of the reader ended with SIGKILL; another one computes examples" in caplog.text
 
 
-def test_a_worker_that_dies_of_an_example_is_replaced_in_the_middle_of_it(numbers, tmp_path):
+def test_a_worker_that_dies_on_an_example_is_replaced(numbers, tmp_path):
     parser = NumberParser(deadly=(17,), survive=str(tmp_path / "died"))
     reader = Reader(numbers, parser, 6, seed=5, options=StreamOptions(workers=2))
     ours = [next(reader)["draw"].copy() for _ in range(5)]
@@ -216,7 +216,7 @@ def test_a_worker_that_dies_of_an_example_is_replaced_in_the_middle_of_it(number
     with_threads.close()
 
 
-def test_workers_that_keep_dying_stop_the_reader_with_one_sentence(numbers):
+def test_workers_that_keep_dying_stop_the_reader(numbers):
     reader = Reader(numbers, NumberParser(deadly=(17,)), 5, seed=5, options=StreamOptions(workers=2))
     with pytest.raises(
         ReaderError, match=r"^3 worker processes .* died on examples \d+ to \d+, the last with SIGKILL; give this"
@@ -245,7 +245,7 @@ def test_an_error_that_cannot_travel_is_still_read(numbers):
     reader.close()
 
 
-def test_threads_are_the_default_for_other_peoples_parsers_and_small_machines():
+def test_threads_are_the_default_for_foreign_parsers():
     assert worker_count(None, [NumberParser()]) == 0
     assert worker_count(5, [NumberParser()]) == 5
 
@@ -254,7 +254,7 @@ PROGRAM = "tests.programs.read_until_ended"
 
 
 @pytest.mark.parametrize("ending", ["exception", "SIGTERM", "SIGKILL", "SIGKILL beside a fork"])
-def test_workers_and_their_memory_go_with_the_process_however_it_ends(numbers, ending):
+def test_workers_and_memory_end_with_the_process(numbers, ending):
     command = [sys.executable, "-m", PROGRAM, numbers, str(HERE), ending]
     program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert program.stdout.readline() == b"ready\n"
@@ -271,7 +271,7 @@ def test_workers_and_their_memory_go_with_the_process_however_it_ends(numbers, e
     assert program.returncode == (1 if ending == "exception" else -signal.Signals[ending[:7]])
 
 
-def test_a_reader_that_nobody_refers_to_ends_its_workers(numbers):
+def test_an_unreferenced_reader_ends_its_workers(numbers):
     reader = Reader(numbers, NumberParser(), 6, seed=5, options=StreamOptions(workers=1))
     draw = next(reader)["draw"]
     copy = draw.copy()
@@ -294,7 +294,7 @@ def test_batches_that_are_kept_are_not_written_again(numbers):
     assert all((a == b).all() for a, b in zip(batches, copies, strict=True))
 
 
-def test_a_slot_is_used_again_when_its_last_array_is_gone_and_the_others_give_up_their_memory():
+def test_slots_are_reused_when_their_last_array_is_gone():
     spec = {"ids": ((3,), np.dtype(np.int32)), "images": ((700, 1000), np.dtype(np.float32))}
     slots = SharedBatches(batch_bytes(spec, 2), kept=1)
 

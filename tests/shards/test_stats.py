@@ -52,7 +52,7 @@ def test_scanning_the_shards_gives_the_same_as_their_sidecars(data):
     assert problems == []
 
 
-def test_look_alikes_of_other_videos_are_found_and_those_of_the_same_are_not():
+def test_only_near_duplicates_of_other_videos_count():
     rng = np.random.default_rng(0)
     hashes = rng.integers(1, 2**63, 1000, dtype=np.uint64)
     hashes[500] = hashes[10] ^ np.uint64(0b101)

@@ -82,7 +82,7 @@ def test_merging_does_not_change_what_is_added():
     assert other.to_json() == before
 
 
-def test_a_histogram_with_too_many_names_keeps_its_total_and_the_same_names_in_any_order():
+def test_bounded_histograms_keep_totals_in_any_order():
     def part(names):
         content = Collector().result() | {"categories": [[name, 2] for name in names]}
         return Sums.of_shard("s", 1, content)

@@ -130,7 +130,7 @@ def test_who_comes_second_gets_the_object_that_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [b"\x01" * 20, zlib.compress(bytes(80 << 20)), zlib.compress(b"\x93abc")])
-def test_a_table_that_is_sound_by_its_sum_and_not_a_table_is_damaged(tmp_path, packed):
+def test_a_valid_sum_does_not_make_a_valid_table(tmp_path, packed):
     """A table that unpacks to 80 MB, one that is not compressed, and one of another form, with the right sums."""
     store = VideoStore(str(tmp_path))
     store.commit(table("abc"), [make_segment()])

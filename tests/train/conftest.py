@@ -4,7 +4,6 @@ import functools
 import json
 import signal
 import socket
-import zlib
 from pathlib import Path
 
 import jax
@@ -13,6 +12,7 @@ import pytest
 
 from model.config import ReserveConfig
 from model.reserve import parameter_shapes
+from tests.golden_arrays import golden_parameter
 from tests.shards.reader_data import write_data
 
 SMALL = (
@@ -22,7 +22,6 @@ SMALL = (
 )
 """A run of seconds."""
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
-DEVIATIONS = {"kernel": 0.08, "bias": 0.05, "scale": 0.1, "cls": 0.02, "embedding": 0.02}
 
 
 @functools.cache
@@ -34,15 +33,6 @@ def golden_arrays(name):
 @functools.cache
 def golden_mapping(name):
     return json.loads((GOLDEN / "config.json").read_text())[name]
-
-
-def golden_parameter(path, shape):
-    """The golden parameter of a slash-joined path: normal numbers seeded by its name."""
-    leaf = path.rsplit("/", 1)[-1]
-    if leaf == "contrastive_scales":
-        return np.ones(shape, np.float32)
-    numbers = np.random.RandomState(zlib.crc32(path.encode()) & 0x7FFFFFFF).standard_normal(shape)
-    return (DEVIATIONS[leaf] * numbers + (leaf == "scale")).astype(np.float32)
 
 
 def slash_path(path):

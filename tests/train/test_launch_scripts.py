@@ -103,7 +103,7 @@ def steps(workdir):
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_slurm_starts_a_process_per_node_and_requeues_the_job_until_the_weights_are_there(start, small_data, tmp_path):
+def test_slurm_requeues_the_job_until_it_has_finished(start, small_data, tmp_path):
     for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
@@ -145,7 +145,7 @@ def test_slurm_starts_a_process_per_node_and_requeues_the_job_until_the_weights_
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_processes_on_machines_without_slurm_start_again_together_and_stop_together(start, small_data, tmp_path):
+def test_processes_without_slurm_restart_and_stop_together(start, small_data, tmp_path):
     workdir = tmp_path / "run"
     address = f"127.0.0.1:{free_port()}"
     command = (DEPLOY / "launch_processes.sh", "train.pretrain", *TINY, "--data", small_data, "--workdir", workdir)
@@ -168,7 +168,7 @@ def test_processes_on_machines_without_slurm_start_again_together_and_stop_toget
     assert "the same command continues" in both[0][1].read_text()
 
 
-def test_a_wrong_option_is_not_tried_again_and_a_run_that_always_fails_is_given_up(start):
+def test_wrong_options_and_repeated_failures_end_the_job(start):
     variables = {"COORDINATOR": "127.0.0.1:1", "HOSTS": "2", "HOST": "1", "PAUSE": "0.01"}
     process, log = start((DEPLOY / "launch_processes.sh", "train.pretrain", "tiny", "--no-such-option"), **variables)
     assert process.wait(60) == 2

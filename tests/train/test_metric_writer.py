@@ -49,7 +49,7 @@ def test_tensorboard_reads_what_was_written(tmp_path, scalars):
         EventFiles("/proc/events", 0)
 
 
-def test_figures_go_everywhere_and_continue_from_the_restored_step(tmp_path, scalars):
+def test_metrics_continue_from_the_restored_step(tmp_path, scalars):
     said = io.StringIO()
     console = Console(file=said, width=200)
     for begun, steps in ((0, (5, 10)), (5, (10,))):
@@ -129,7 +129,7 @@ def test_a_profile_of_some_steps(tmp_path):
         assert bool(list(tmp_path.rglob("*.xplane.pb"))) == (done >= SKIPPED + 2)
 
 
-def test_damaged_metrics_are_one_sentence_and_torn_lines_are_passed_over(tmp_path):
+def test_damaged_metrics_are_named_and_torn_lines_skipped(tmp_path):
     log = MetricsLog(str(tmp_path / "metrics.jsonl"))
     log.append({"step": 1, "loss": 2.0})
     with (tmp_path / "metrics.jsonl").open("ab") as file:

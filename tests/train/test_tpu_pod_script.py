@@ -42,7 +42,7 @@ def run(tmp_path, **more):
     )
 
 
-def test_a_lost_pod_is_asked_for_again_until_the_weights_are_there(tmp_path):
+def test_a_lost_pod_is_requested_until_the_run_has_finished(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / "calls").read_text()

@@ -165,7 +165,7 @@ def test_wilson_against_published_values():
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=20))
-def test_an_interval_holds_its_share_and_is_never_narrower_than_wilsons(pairs):
+def test_intervals_are_never_narrower_than_wilsons(pairs):
     counts = np.array([(min(r, a), a, a / 8) for r, a in pairs], float)
     accuracy = tally(counts)
     assert 0 <= accuracy.low <= accuracy.share <= accuracy.high <= 1 or accuracy.asked == 0

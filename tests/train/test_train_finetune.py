@@ -23,6 +23,7 @@ from shards.reader import Reader, StreamOptions
 from shards.reading.evaluation import IS_RECORD, Pass
 from shards.records.vcr import VcrConfig, VcrParser
 from shards.storage.errors import UsageError, UserError
+from tests.training_runs import losses
 from train import evaluate, finetune, finetuning
 from train.config import MeshConfig
 from train.finetune_config import FinetuneConfig
@@ -91,10 +92,6 @@ def prepared(golden_questions, published_tokenizer, tmp_path_factory):
 
 def arguments(prepared, task, workdir, *more):
     return [task, "--data", str(prepared / task), "--workdir", str(workdir), *SMALL, *more]
-
-
-def losses(workdir):
-    return {line["step"]: line["loss"] for line in MetricsLog(str(workdir / "metrics.jsonl")).lines()}
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,7 @@ def last_lines(ran):
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [1, 0])
-def test_a_killed_process_ends_the_other_with_a_sentence_and_the_run_continues(
-    start_processes, tmp_path, victim, faults
-):
+def test_a_killed_process_ends_the_other_with_a_sentence(start_processes, tmp_path, victim, faults):
     workdir = tmp_path / "run"
     processes, other = checkpoint_4(start_processes, workdir), 1 - victim
     killed = time.monotonic()
@@ -53,7 +51,7 @@ def test_a_killed_process_ends_the_other_with_a_sentence_and_the_run_continues(
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_work_that_is_killed_is_named_by_its_own_parent_and_the_other_process(start_processes, tmp_path):
+def test_killed_work_is_named_by_both_parents(start_processes, tmp_path):
     processes = checkpoint_4(start_processes, tmp_path / "run")
     # As the kernel does when memory runs out: it chooses the process that works, not its small parent.
     processes[1].process.children()[0].kill()

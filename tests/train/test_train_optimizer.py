@@ -18,6 +18,7 @@ from model.reserve import MerlotReserve, parameter_shapes
 from model.transformer import stack_layers
 from shards.storage.errors import UsageError
 from shards.tokens import MASK
+from tests.golden_arrays import under
 from train import optimizer
 from train.config import OptimizerConfig
 
@@ -29,10 +30,6 @@ ADAMS = {
     "bf16_bias": optimizer.scale_by_compact_adam(0.9, 0.98, 1e-6, True),
     "f32_bias": optimizer.scale_by_float32_adam(0.9, 0.98, 1e-6, True),
 }
-
-
-def under(arrays, prefix):
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(2, 10), (3, 7)])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from model.reserve import MerlotReserve
+from tests.golden_arrays import under
 from train.metrics.figures import NotFiniteError
 from train.tasks import Predictions, SubmissionError, choices, tvqa, tvqa_submission, vcr, vcr_submission
 from train.tasks.evaluation import accuracies, check_finite
@@ -24,10 +25,6 @@ from train.tasks.table import TASKS
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = "finetune.npz"
-
-
-def under(arrays, prefix):
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def near(ours, expected, tolerance):
@@ -261,7 +258,7 @@ def test_accuracies_against_plain_counting(name):
         assert accuracy.low <= accuracy.share <= accuracy.high
 
 
-def test_equal_scores_are_worth_a_guess_where_all_labels_are_the_first():
+def test_equal_scores_are_worth_a_guess():
     labels = jnp.zeros((8, 2), int)
     right = vcr.right(jnp.zeros((8, 2, 4)), {"labels": labels})
     assert {name: float(each.mean()) for name, each in right.items()} == {"qa": 0.25, "qar": 0.25, "q2ar": 0.0625}
