@@ -1,3 +1,3 @@
-"""Beam jobs and the commands."""
+"""Beam jobs and commands."""
 
 import shards  # noqa: F401 - sets the log levels of native libraries before JAX or TensorFlow is loaded

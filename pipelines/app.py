@@ -1,7 +1,9 @@
-"""A local page for asking videos: `python -m pipelines.app --checkpoint base`, then open the address it prints.
+"""Serve a local web page for asking questions about videos.
 
-It listens on this machine alone and needs no internet. Uploads are limited in bytes, videos in length and every
-request in time; one video is worked on at a time.
+    python -m pipelines.app --checkpoint base
+
+Open the printed address in a browser. The page listens only on this machine and needs no internet. The size of uploads,
+the length of videos and the time of requests are limited; requests are processed one at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from shards.storage.errors import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; serves until it is interrupted."""
+    """Run the command until it is interrupted."""
     options = command_line.parse(tyro.cli, ask_options.App, "pipelines.app", argv)
     if not 0 < options.port < 1 << 16:
         raise UsageError(f"--port {options.port} must be from 1 to {(1 << 16) - 1}")

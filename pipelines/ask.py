@@ -1,7 +1,9 @@
-"""Ask a video: `python -m pipelines.ask clip.mp4 --prompt "in this video I'll be <|MASK|>" --options "a,b,c"`.
+"""Answer questions about a video.
 
-As a library it is three lines: load weights, `read` a video, `answer`. The command prints the options with their
-probabilities, as a table or as JSON, and can draw how they change over the video.
+    python -m pipelines.ask clip.mp4 --prompt "in this video I'll be <|MASK|>" --options "a,b,c"
+
+The command prints the options with their probabilities, as a table or as JSON, and can draw how they change over the
+video. In a program, load weights, `read` a video and call `answer`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def read(
     end: float | None = None,
     captions: str | None = None,
 ) -> VideoInputs:
-    """Read a video as the arrays that a model with this grid answers from; see `Part` for the other arguments.
+    """Read a video as input arrays of a model with this grid; see `Part` for the other arguments.
 
     Raises `ClipError` if it cannot be read or downloaded.
     """
@@ -37,17 +39,17 @@ def read(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    asked = command_line.parse(tyro.cli, ask_options.Ask, "pipelines.ask", argv)
-    options = ask_options.listed_options(asked.options, asked.options_file)
-    ask_options.check_options(options)
-    ask_options.check_prompts(asked.prompt)
-    ask_options.check_video(asked.video)
-    command_line.require_file("--captions", asked.part.captions)
-    ask_options.check_checkpoint(asked.checkpoint)
+    """Run the command and return its exit status."""
+    options = command_line.parse(tyro.cli, ask_options.Ask, "pipelines.ask", argv)
+    choices = ask_options.listed_options(options.options, options.options_file)
+    ask_options.check_options(choices)
+    ask_options.check_prompts(options.prompt)
+    ask_options.check_video(options.video)
+    command_line.require_file("--captions", options.part.captions)
+    ask_options.check_checkpoint(options.checkpoint)
     from pipelines.inference import answers
 
-    return answers.ask(asked, options)
+    return answers.ask(options, choices)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Your own questions about pictures or videos become shards: one JSONL a split, no code.
+"""Convert your own multiple-choice questions about images or videos into shards, from one JSONL file per split.
 
-`python -m pipelines.choices --data train.jsonl --out OUT --split train`, then the same for the other splits.
+python -m pipelines.choices --data train.jsonl --out OUT --split train
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 
 from ingest.questions.preparation import ChoicesPreparation
@@ -21,26 +23,26 @@ from shards.storage.errors import UsageError
 
 @dataclass(frozen=True)
 class ChoicesOptions(question_options.QuestionOptions):
-    """Turn a JSONL of questions with options about pictures or videos into verified shards.
+    """Convert multiple-choice questions about images or videos into verified shards.
 
-    The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
-    --direct_num_workers.
+    Run the command once per split; run it again to resume a stopped job. All flags of Beam are accepted, such as
+    --runner or --direct_num_workers.
     """
 
-    data: str
-    """The JSONL of one split; `ingest.questions.choices` shows a line."""
-    media: str | None = None
-    """The folder that the paths of images and videos are relative to and lie in; by default that of the JSONL."""
-    split: str = "train"
+    data: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The JSONL file of one split; `ingest.questions.choices` documents its lines."""
+    media: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """The folder of the images and videos, to which their paths are relative; by default the folder of --data."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train"
     """The name of the split, letters and digits; `test` has no labels."""
     preparation: ChoicesPreparation = field(default_factory=ChoicesPreparation)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options, flags = question_options.parse(ChoicesOptions, "pipelines.choices", argv)
     if not (options.split.isascii() and options.split.isalnum()):
-        raise UsageError(f"--split {options.split!r} must be letters and digits, it starts the shards' names")
+        raise UsageError(f"--split {options.split!r} must be letters and digits, because shard names start with it")
     question_options.require_questions(options.data)
     command_line.require_folder("--media", options.media)
     from pipelines.questions import job as questions
@@ -54,19 +56,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def options_of(options: ChoicesOptions) -> int | None:
-    """How many options every question must have: as given, or as many as most of the lines that can be read have."""
+    """Return the number of options that every question must have: the requested one, or the most common one."""
     if options.preparation.options is not None:
         return options.preparation.options
-    found = question_lines.most_common_options(options.data, options.limit)
-    if found is None:
+    common = question_lines.most_common_options(options.data, options.limit)
+    if common is None:
         return None
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    differ = found.readable - found.lines
+    others = common.readable - common.lines
     console.print(
-        f"{found.options} options a question, as {found.lines} of {found.readable} lines have"
-        + (f"; lines with another number are rejected: {differ} (--options N chooses another one)" if differ else "")
+        f"{common.options} options per question, as in {common.lines} of {common.readable} lines"
+        + (f"; lines with another number are rejected: {others} (--options N sets another one)" if others else "")
     )
-    return found.options
+    return common.options
 
 
 if __name__ == "__main__":

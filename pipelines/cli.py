@@ -1,8 +1,8 @@
-"""The console command `reservoir`: one name for every command of the toolkit.
+"""The console command `reservoir`, which runs every command of the toolkit.
 
-`reservoir ask clip.mp4 ...` does what `python -m pipelines.ask clip.mp4 ...` does. A command's module is imported only
-when the command runs, so `reservoir --help` takes no longer than Python's start. The working directory is not on the
-import path, so a `train.py` or `model.py` there is not mistaken for a package of the toolkit.
+`reservoir ask clip.mp4 ...` is equivalent to `python -m pipelines.ask clip.mp4 ...`. A command's module is imported
+only when the command runs, so `reservoir --help` starts fast. The working directory is not on the import path, so a
+`train.py` or `model.py` there cannot shadow a package of the toolkit.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ NAME = "reservoir"
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its module, the words before those of the user, and one line for the list of commands.
+    """A command: its module, a summary for the list of commands, and words that precede the user's.
 
-    `runs_beam` commands end the process themselves, because Beam's threads outlive a failed job.
+    `runs_beam` commands exit the process themselves, because Beam's threads outlive a failed job.
     """
 
     module: str
@@ -41,23 +41,23 @@ def _of_shards(name: str, summary: str) -> Command:
 
 GROUPS: dict[str, dict[str, Command]] = {
     "Data": {
-        "preprocess": Command("pipelines.preprocess", "Turn videos into shards.", runs_beam=True),
-        "vcr": Command("pipelines.vcr", "Turn VCR into shards of questions.", runs_beam=True),
-        "tvqa": Command("pipelines.tvqa", "Turn TVQA into shards of questions.", runs_beam=True),
-        "choices": Command("pipelines.choices", "Turn your own questions into shards.", runs_beam=True),
-        "status": Command("pipelines.status", "Print how a preprocessing job is doing."),
+        "preprocess": Command("pipelines.preprocess", "Convert videos into shards.", runs_beam=True),
+        "vcr": Command("pipelines.vcr", "Convert VCR into shards of questions.", runs_beam=True),
+        "tvqa": Command("pipelines.tvqa", "Convert TVQA into shards of questions.", runs_beam=True),
+        "choices": Command("pipelines.choices", "Convert your own questions into shards.", runs_beam=True),
+        "status": Command("pipelines.status", "Print the status of a preprocessing job."),
         "refilter": Command("pipelines.refilter", "Apply other thresholds to a finished data set.", runs_beam=True),
-        "timing": Command("pipelines.timing", "Learn a timing model for another speech recogniser."),
+        "timing": Command("pipelines.timing", "Train a timing model for another speech recogniser."),
     },
     "Shards": {
         "stats": _of_shards("stats", "Print the statistics of a data set."),
         "stats-job": Command("pipelines.stats", "Compute the statistics of shards with a Beam job."),
-        "show": _of_shards("show", "Print one example, or write its pictures and sounds."),
+        "show": _of_shards("show", "Print one example, or write its images and audio."),
         "report": _of_shards("report", "Write a page with charts and examples of a data set."),
         "card": _of_shards("card", "Write the data card of a data set."),
-        "verify": _of_shards("verify", "Read every byte of a data set and check every claim."),
+        "verify": _of_shards("verify", "Read and check every byte of a data set."),
         "export": _of_shards("export", "Write the shards as WebDataset tar files or Parquet tables."),
-        "merge": _of_shards("merge", "Make several data folders one."),
+        "merge": _of_shards("merge", "Merge several data folders into one."),
         "remove": _of_shards("remove", "Remove videos from a data set."),
         "train-tokenizer": _of_shards("train-tokenizer", "Train a tokenizer on text files."),
     },
@@ -68,15 +68,15 @@ GROUPS: dict[str, dict[str, Command]] = {
         "compile": Command("train.compile", "Compile a training step for accelerators that are not present."),
     },
     "Inference": {
-        "ask": Command("pipelines.ask", "Ask a video which option fills a mask."),
+        "ask": Command("pipelines.ask", "Answer questions about a video."),
         "ask-batch": Command("pipelines.ask_batch", "Answer a CSV of questions about videos."),
-        "app": Command("pipelines.app", "Serve a local page for asking videos."),
-        "embed": Command("pipelines.embed", "Write vectors of segments for retrieval."),
+        "app": Command("pipelines.app", "Serve a local page for questions about videos."),
+        "embed": Command("pipelines.embed", "Write embedding vectors of segments."),
         "zeroshot": Command("pipelines.zeroshot.__main__", "Run the zero-shot benchmarks."),
     },
     "Help": {
-        "demo": Command("pipelines.demo.__main__", "Run the whole chain on videos made on this machine."),
-        "doctor": Command("pipelines.doctor", "Check what this machine has and lacks."),
+        "demo": Command("pipelines.demo.__main__", "Run the whole pipeline on generated videos."),
+        "doctor": Command("pipelines.doctor", "Check this machine for what the commands need."),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
@@ -97,10 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(resolve(words[0]), words[1:])
 
 
-def resolve(given: str) -> str:
-    """Return the name of a command, in which `-` and `_` are the same. Raises `UsageError` with a suggestion."""
-    command_line.require_name("command", given, (*COMMANDS, "completion"))
-    return given.replace("_", "-")
+def resolve(name: str) -> str:
+    """Return the name of a command, in which `-` and `_` are equivalent. Raises `UsageError` with a suggestion."""
+    command_line.require_name("command", name, (*COMMANDS, "completion"))
+    return name.replace("_", "-")
 
 
 def usage() -> str:
@@ -111,8 +111,8 @@ def usage() -> str:
     lines += [
         f"  {'completion':16} Print a completion script: {NAME} completion {'|'.join(completion.SHELLS)}.",
         "",
-        f"{NAME} COMMAND --help lists the options of a command. Every command takes --config FILE: a TOML file of",
-        "its options, or the config.json of a training run.",
+        f"{NAME} COMMAND --help lists the options of a command. Every command accepts --config FILE, a TOML file of",
+        "its options or the config.json of a training run.",
         "",
     ]
     return "\n".join(lines)
@@ -126,7 +126,7 @@ def completion_script(words: Sequence[str]) -> str:
 
 
 def _flags(name: str) -> list[str]:
-    """The flags in the help of a command and of its subcommands, which are listed too."""
+    """Return the subcommands of a command, and the flags in its help and theirs."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         _run(name, ["--help"])

@@ -1,4 +1,4 @@
-"""Is this machine ready? One line per thing that the commands need, with the way out where it is missing."""
+"""Check what this machine has of what the commands need, and print how to install what is missing."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _LEAST_FREE_GB = 5
 
 @dataclass(frozen=True)
 class Check:
-    """One thing: its name, whether it is there, whether the job fails without it, and what was found or to do."""
+    """One requirement: its name, whether it is met, whether jobs fail without it, and the details or what to do."""
 
     name: str
-    found: bool
+    present: bool
     needed: bool
     detail: str
 
 
 def checks() -> Iterator[Check]:
-    """Looks at everything, one thing at a time."""
+    """Yield the result of every check."""
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check("Python", sys.version_info[:2] >= (3, 11), True, f"{version} at {sys.executable}")
     roles = installed_roles()
     lacking = [role for role in ROLES if role not in roles]
-    hint = f"; others come with uv sync --inexact --extra {' --extra '.join(lacking)}" if lacking else ""
+    hint = f"; install others with uv sync --inexact --extra {' --extra '.join(lacking)}" if lacking else ""
     yield Check("roles", bool(roles), True, (", ".join(roles) or "none") + hint)
     for name, find in (("ffmpeg", ffmpeg_path), ("ffprobe", ffprobe_path)):
         needed = bool({"worker", "ask"} & set(roles))
@@ -51,13 +51,13 @@ def checks() -> Iterator[Check]:
     runtime = next((path for name in ("deno", "node", "bun", "qjs") if (path := _program(name))), None)
     yield Check("JavaScript runtime", bool(runtime), False, runtime or "YouTube downloads need deno; run `make setup`")
     for remote in (fetch.TOKENIZER, fetch.TIMING_MODEL):
-        place = fetch.cache_folder() / remote.name
-        missing = f"downloaded on first use to {place}"
-        yield Check(remote.name, place.is_file(), False, str(place) if place.is_file() else missing)
+        path = fetch.cache_folder() / remote.name
+        missing = f"downloaded on first use to {path}"
+        yield Check(remote.name, path.is_file(), False, str(path) if path.is_file() else missing)
     credentials = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     default = Path.home() / ".config" / "gcloud" / "application_default_credentials.json"
-    held = credentials or (str(default) if default.is_file() else None)
-    yield Check("Google credentials", bool(held), False, held or "none; only gs:// paths and Dataflow need them")
+    path = credentials or (str(default) if default.is_file() else None)
+    yield Check("Google credentials", bool(path), False, path or "none; only gs:// paths and Dataflow need them")
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     yield Check("disk", free > _LEAST_FREE_GB, True, f"{free:.0f} GB free here")
     yield Check("memory", True, False, f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB")
@@ -73,30 +73,32 @@ def _program(name: str) -> str | None:
 def _accelerator() -> Check:
     if importlib.util.find_spec("jax") is None:
         return Check("accelerator", False, False, "jax is not installed")
-    # In a process of its own: a driver that hangs or crashes must not take the other answers with it.
-    ask = "import jax; print(', '.join(sorted({d.device_kind for d in jax.devices()})), len(jax.devices()))"
+    # In another process: a driver that hangs or crashes must not end the other checks.
+    code = "import jax; print(', '.join(sorted({d.device_kind for d in jax.devices()})), len(jax.devices()))"
     try:
-        answer = subprocess.run(
-            [sys.executable, "-P", "-c", ask], capture_output=True, text=True, timeout=120, check=True
+        devices = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=True
         ).stdout.strip()
     except subprocess.SubprocessError as error:
         return Check("accelerator", False, False, f"jax cannot start: {error}")
-    return Check("accelerator", not answer.startswith("cpu"), False, answer)
+    return Check("accelerator", not devices.startswith("cpu"), False, devices)
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Print what this machine has and lacks; the exit status is 1 if something is missing that every job needs."""
+    """Check this machine for what the commands need; the exit status is 1 if a required part is missing."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     command_line.parse(tyro.cli, Doctor, "pipelines.doctor", argv)
     table = Table("", "", "", show_header=False, box=None)
     broken = False
     for check in checks():
-        broken |= check.needed and not check.found
-        mark = "[green]ok[/green]" if check.found else "[red]missing[/red]" if check.needed else "[yellow]none[/yellow]"
+        broken |= check.needed and not check.present
+        mark = (
+            "[green]ok[/green]" if check.present else "[red]missing[/red]" if check.needed else "[yellow]none[/yellow]"
+        )
         table.add_row(mark, check.name, check.detail)
     Console().print(table)
     return 1 if broken else 0

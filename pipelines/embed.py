@@ -1,7 +1,9 @@
-"""Vectors for retrieval: `python -m pipelines.embed DATA_OR_VIDEOS --out embeddings.npz`.
+"""Write embedding vectors of segments, for retrieval.
 
-Every segment of a data set, a folder of videos or one video gets the vectors of its frame, its sounds, its words and
-of all of them together, with its times. The output is an .npz file or, by its name, a Parquet file.
+    python -m pipelines.embed SOURCE --out embeddings.npz
+
+Every segment of a data set, a folder of videos or one video gets vectors of its frame, its audio, its words and of all
+of them jointly, with its times. The suffix of the output selects the format, .npz or .parquet.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ FORMATS = (".npz", ".parquet")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    asked = command_line.parse(tyro.cli, ask_options.Embed, "pipelines.embed", argv)
-    if not asked.out.endswith(FORMATS):
-        raise UsageError(f"--out {asked.out!r} must end with {' or '.join(FORMATS)}")
-    if not Path(asked.source).exists() and video_id(asked.source) is None:
-        command_line.require_data("SOURCE", asked.source)
-    ask_options.check_checkpoint(asked.checkpoint)
+    """Run the command and return its exit status."""
+    options = command_line.parse(tyro.cli, ask_options.Embed, "pipelines.embed", argv)
+    if not options.out.endswith(FORMATS):
+        raise UsageError(f"--out {options.out!r} must end with {' or '.join(FORMATS)}")
+    if not Path(options.source).exists() and video_id(options.source) is None:
+        command_line.require_data("SOURCE", options.source)
+    ask_options.check_checkpoint(options.checkpoint)
     from pipelines.inference.vectors import run
 
-    return run(asked)
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Videos become verified shards: the main job.
+"""Convert videos into verified shards with one Beam job.
 
-One Beam graph commits every video as one object of the per-video store, packs references to their segments, writes
-shards, and last the manifest. Whatever stops the job, the same command continues it.
+The job commits every video as one object of the per-video store, packs references to their segments, writes shards, and
+finally the manifest. The same command resumes the job, however it was stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipelines.runner.command import run_and_leave
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options, flags = parse(argv)
     options.check_paths()
     from pipelines.preprocessing.job import run

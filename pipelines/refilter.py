@@ -1,10 +1,10 @@
-"""What other thresholds would have kept: the rules played again over the scores in the ledger, without any media.
+"""Apply other filter thresholds to a finished data set, using the scores in its ledger instead of media.
 
     python -m pipelines.refilter data --set max_similarity=0.8 min_words_per_30s=40
     python -m pipelines.refilter data --set max_similarity=0.8 --out stricter
 
-The first says what would change. The second also makes the new data set, from segments that were kept
-(`preprocess --keep-segments`); it is the one that a new run with these thresholds would make of the same videos.
+The first command prints what would change. The second also creates the new data set, from stored segments
+(`preprocess --keep-segments`); it equals the result of a new job with these thresholds on the same videos.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shards import command_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options, flags = command_line.parse(tyro.cli, RefilterOptions, "pipelines.refilter", argv, foreign=beam_flags.FLAGS)
     beam_flags.check(flags)
     changed(FilterConfig(), options.changes)

@@ -1,8 +1,8 @@
-"""The statistics of shards read by a Beam job: each shard is summed up where a worker is, and the sums are added here.
+"""Compute the statistics of shards with a Beam job, whose workers read the shards.
 
     python -m pipelines.stats DATA [--split train] [--json] [--scratch gs://bucket/folder] [Beam's flags]
 
-For data too large for one machine; `python -m shards stats` has the same numbers from the sidecars.
+Use it for data too large for one machine; `python -m shards stats` computes the same numbers from the sidecars.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from shards.command_line import run_command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options, flags = command_line.parse(tyro.cli, StatsOptions, "pipelines.stats", argv, foreign=beam_flags.FLAGS)
     beam_flags.check(flags)
     command_line.require_data("DATA", options.data)
     from pipelines.maintenance.stats_job import run
 
-    # Its shards are read in this process unless a runner is named.
+    # Without --runner, the shards are read in this process.
     return run(options, [f"--runner={beam_flags.runner(flags)}", *flags])
 
 

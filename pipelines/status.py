@@ -1,4 +1,7 @@
-"""How a job is doing: `python -m pipelines.status DATA`, while it runs or after it."""
+"""Print the status of a preprocessing job, while it runs or afterwards.
+
+python -m pipelines.status DATA
+"""
 
 from __future__ import annotations
 
@@ -18,29 +21,31 @@ from shards.command_line import run_command
 
 @dataclass(frozen=True)
 class Status:
-    """How the videos of a data folder ended so far."""
+    """Print the status of a preprocessing job: the outcomes of its videos so far."""
 
-    data: Annotated[str, tyro.conf.Positional]
-    """A data folder, on a disk or in a bucket."""
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    """The data folder of the job, on a disk or in a bucket."""
     json: bool = False
-    """Print JSON."""
+    """Print the status as JSON."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = command_line.parse(tyro.cli, Status, "pipelines.status", argv)
     command_line.require_folder("DATA", options.data)
     from pipelines.preprocessing import status_report
 
-    found = status_report.report(options.data, time.time())
+    report = status_report.report(options.data, time.time())
     if options.json:
-        sys.stdout.write(json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+        sys.stdout.write(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
         return 0
     console = Console(highlight=False)
-    for table in status_report.tables(found):
+    for table in status_report.tables(report):
         console.print(table)
-    if found.retry:
-        console.print(f"Retry what failed with a retryable error:\n  {found.retry}", soft_wrap=True, markup=False)
+    if report.retry:
+        console.print(
+            f"Retry videos that failed with a retryable error:\n  {report.retry}", soft_wrap=True, markup=False
+        )
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Learn a timing model for another recogniser: by how much its words are early or late, seen from the words alone.
+"""Train a timing model for another speech recogniser, which predicts the errors of its word times from the words.
 
     python -m pipelines.timing pairs.jsonl --out timing.json
 
 Each line of the pairs is one recording: `{"recognised": [[text, start, end], ...], "aligned": [[text, start, end],
-...]}`, the same words at the times of the recogniser and at true ones, for instance from forced alignment. The result
-is a file of the published form, for `--timing-model`.
+...]}`, the same words with the times of the recogniser and with true times, for instance from forced alignment. The
+output has the published format and can be used with `--timing-model`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shards.storage.errors import UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = command_line.parse(tyro.cli, TimingOptions, "pipelines.timing", argv)
     if options.steps < 1:
         raise UsageError(f"--steps {options.steps} must be at least 1")

@@ -1,12 +1,15 @@
-"""TVQA in its official layout becomes shards of questions.
+"""Convert TVQA in its official layout into shards of questions.
 
-`python -m pipelines.tvqa --data tvqa --out OUT --split train`, then the same for the other splits.
+python -m pipelines.tvqa --data tvqa --out OUT --split train
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from ingest.questions.preparation import TVQA_FILES, TVQA_QUESTIONS, TvqaPreparation
 from pipelines.questions import options as question_options
@@ -15,21 +18,21 @@ from pipelines.runner.command import run_and_leave
 
 @dataclass(frozen=True)
 class TvqaOptions(question_options.QuestionOptions):
-    """Turn TVQA questions, frames, sound and subtitles into verified shards.
+    """Convert TVQA questions, frames, audio and subtitles into verified shards.
 
-    The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
-    --direct_num_workers.
+    Run the command once per split; run it again to resume a stopped job. All flags of Beam are accepted, such as
+    --runner or --direct_num_workers.
     """
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """The official folder: tvqa_qa_release, tvqa_subtitles and tvqa_frames."""
-    split: str = "train"
-    """train, val, or test, which is the public test split."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train"
+    """The split: train, val, or test, which is the public test split."""
     preparation: TvqaPreparation = field(default_factory=TvqaPreparation)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options, flags = question_options.parse(TvqaOptions, "pipelines.tvqa", argv)
     question_options.require_split(options.split, tuple(TVQA_FILES), "TVQA")
     lines = str(Path(options.data) / TVQA_QUESTIONS / TVQA_FILES[options.split])

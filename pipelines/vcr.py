@@ -1,12 +1,15 @@
-"""VCR in its official layout becomes shards of questions.
+"""Convert VCR in its official layout into shards of questions.
 
-`python -m pipelines.vcr --data vcr1 --out OUT --split train`, then the same for the other splits.
+python -m pipelines.vcr --data vcr1 --out OUT --split train
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from ingest.questions.preparation import VcrPreparation
 from pipelines.questions import options as question_options
@@ -17,21 +20,21 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class VcrOptions(question_options.QuestionOptions):
-    """Turn VCR questions and their pictures into verified shards.
+    """Convert VCR questions and their images into verified shards.
 
-    The same command again continues where it was stopped. Every flag of Beam is taken too, such as --runner or
-    --direct_num_workers.
+    Run the command once per split; run it again to resume a stopped job. All flags of Beam are accepted, such as
+    --runner or --direct_num_workers.
     """
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """The official folder: train.jsonl, val.jsonl, test.jsonl and vcr1images."""
-    split: str = "train"
-    """train, val or test."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "train"
+    """The split: train, val or test."""
     preparation: VcrPreparation = field(default_factory=VcrPreparation)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options, flags = question_options.parse(VcrOptions, "pipelines.vcr", argv)
     question_options.require_split(options.split, SPLITS, "VCR")
     lines = str(Path(options.data) / f"{options.split}.jsonl")

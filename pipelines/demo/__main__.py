@@ -1,7 +1,6 @@
-"""The demo: the whole chain on videos made on this machine, each step a command a person could type.
+"""Run the whole pipeline on videos generated on this machine, as a sequence of ordinary commands.
 
-Nothing is hidden in here: the steps and their minutes are printed first, every command as it is run, and `--out` holds
-what it made.
+The steps and their expected durations are printed first, then every command as it is run; all output is in `--out`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -34,95 +33,96 @@ Command = tuple[str, ...]
 VOCABULARY = 512
 SEGMENTS_PER_EXAMPLE = 4
 PICTURE = 96
-"""Pixels of a side; the tiny model sees 64."""
+"""Side length of the frames in pixels; the tiny model's input has 64."""
 FRAMES_PER_SECOND = 5
 STRETCHES = 16
 HEARING_TEXT_RATE = 0.2
-"""How often a span beside a masked one is text in the second stage; 0.8 in the first, as published."""
+"""The rate of text spans beside a masked span in the second stage; 0.8 in the first, as published."""
 VALIDATION_QUESTIONS = 300
 FINETUNING_BATCH = 16
 STARTS = ("from-the-demo", "from-nothing")
-"""The finetuning runs, by the weights they start from."""
+"""The finetuning runs, by their initial weights."""
 SPLITS = {"train": "train", "val": "validation", "questions": "questions"}
-"""The splits of the data folder and the folders of the corpus they are made from."""
+"""The splits of the data folder and their folders of the corpus."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Make narrated videos, turn them into shards, look into them, pretrain, and ask what the model has learned."""
+    """Run the whole pipeline: generate videos, convert them into shards, inspect, pretrain, evaluate and finetune."""
 
-    out: str = "demo"
-    """Folder for everything the demo makes; a second run continues it."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = "demo"
+    """The folder for all output; run the command again to resume."""
     videos: int = 64
-    """Videos of the embedded corpus; of every 8, 6 are for training, 1 for validation and 1 for questions."""
+    """Number of generated videos; of every 8, 6 are for training, 1 for validation and 1 for questions."""
     steps: int = 1_000
-    """Steps of pretraining."""
+    """Number of pretraining steps."""
     final_scale: float = 0.1
-    """Share of the learning rate that is left at the last of them; it falls evenly."""
+    """Final learning rate as a share of the peak; it decays linearly."""
     hearing_steps: int = 0
-    """Steps of a second stage, in which most spans beside a masked one are heard and not read."""
+    """Number of steps of a second stage, in which most spans beside a masked one are audio instead of text."""
     evaluations: int = 2
-    """Evaluations on the validation videos along each stage, the last one at its end."""
+    """Number of evaluations on the validation videos per stage, the last one at its end."""
     questions: int = 800
-    """Multiple-choice questions to finetune on."""
+    """Number of multiple-choice questions for finetuning."""
     epochs: int = 3
-    """Epochs of finetuning."""
+    """Number of finetuning epochs."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = command_line.parse(tyro.cli, Options, "pipelines.demo", argv)
     if 0 < options.hearing_steps < TINY.optimizer.warmup_steps:
         raise UsageError(
-            f"--hearing-steps is {options.hearing_steps}; its rate warms up for {TINY.optimizer.warmup_steps} steps, so"
-            " give at least as many, or 0"
+            f"--hearing-steps {options.hearing_steps} must be 0 or at least {TINY.optimizer.warmup_steps}, the steps of"
+            " warmup"
         )
     console = Console(stderr=True, soft_wrap=True)
     console.print(description(options), highlight=False)
-    # What one command compiles, the next takes from here.
+    # The commands share compiled programs.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(options.out, "compiled").absolute()))
-    started = time.monotonic()
+    start = time.monotonic()
     make_corpus, *others = commands(options)
     _run(console, make_corpus)
     write_speech(f"{options.out}/corpus/train", f"{options.out}/speech.txt")
     for command in others:
         _run(console, command)
     console.print(comparison(*(best_evaluation(f"{options.out}/choices/{name}") for name in STARTS)), highlight=False)
-    console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; look around in {options.out}/")
+    console.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; the output is in {options.out}/")
     return 0
 
 
 def expected_seconds(options: Options) -> dict[str, float]:
-    """What the demo does, and about how many seconds each part takes on two idle cores."""
+    """Return the parts of the demo with their approximate durations in seconds on two idle cores."""
     updates = options.questions // FINETUNING_BATCH * options.epochs
     return {
-        f"make {options.videos} narrated videos and turn them into shards": 15 + 0.5 * options.videos,
+        f"generate {options.videos} narrated videos and convert them into shards": 15 + 0.5 * options.videos,
         "verify the shards and report on them": 8,
         f"pretrain a small model on them for {options.steps + options.hearing_steps:,} steps": (
             30 + 0.06 * (options.steps + options.hearing_steps) + 2 * options.evaluations
         ),
-        "evaluate it on videos that it has not seen, and ask it what they show": 18,
-        f"finetune it on {options.questions:,} questions, and a model from nothing to compare": 35 + 0.07 * updates,
+        "evaluate it on held-out videos, and with questions about their content": 18,
+        f"finetune it on {options.questions:,} questions, and a randomly initialised model for comparison": 35
+        + 0.07 * updates,
     }
 
 
 def description(options: Options) -> str:
-    """The parts of the demo with their minutes, and what it will show."""
+    """Return a description of the demo: its parts with their durations, and its results."""
     parts = expected_seconds(options)
     lines = [f"the demo takes about {math.ceil(sum(parts.values()) / 60)} minutes on two idle cores:"]
     lines += [f"  {seconds / 60:4.1f} min  {part}" for part, seconds in parts.items()]
     return "\n".join(
         [
             *lines,
-            "It shows that the loss leaves its plateau, how often partners are recognised in videos held out, which",
-            "questions about them are answered without finetuning, and whether pretraining helps finetuning; chance is",
-            f"beside each figure. Everything is written to {options.out}/, and the same command continues there.",
+            "It shows that the loss leaves its plateau, the contrastive accuracy on held-out videos, the accuracy of",
+            "zero-shot answers about them, and whether pretraining helps finetuning, each compared with chance.",
+            f"All output is written to {options.out}/; the same command resumes a stopped run.",
         ]
     )
 
 
 def commands(options: Options) -> list[Command]:
-    """Every command of the demo in order; the second one needs the speech of the corpus, which the first one makes."""
+    """Return all commands in order; `write_speech` must run after the first one, which generates the corpus."""
     out = options.out
     data, trained = f"{out}/data", f"{out}/hearing" if options.hearing_steps else f"{out}/run"
     return [
@@ -143,7 +143,7 @@ def commands(options: Options) -> list[Command]:
 
 
 def _make_data(options: Options) -> Iterator[Command]:
-    """Make the corpus, a vocabulary from its speech, and shards of every split."""
+    """Generate the corpus, a tokenizer trained on its speech, and shards of every split."""
     corpus, tokenizer = f"{options.out}/corpus", f"{options.out}/tokenizer.json"
     yield (
         "pipelines.demo.corpus",
@@ -158,26 +158,26 @@ def _make_data(options: Options) -> Iterator[Command]:
             *("--videos", f"{corpus}/{folder}", "--out", f"{options.out}/data", "--split", split),
             *("--tokenizer", tokenizer, "--timing-model", "none"),
             *("--segments-per-example", str(SEGMENTS_PER_EXAMPLE)),
-            # A stretch of the corpus holds about ten words; the published rule wants YouTube's density.
+            # A stretch of the corpus has about ten words; the published threshold fits the density of YouTube videos.
             *("--min-words-per-30s", "20"),
         )
 
 
 def _pretrain(options: Options) -> Iterator[Command]:
-    """Pretrain in one stage or two, and draw the curves of each."""
+    """Pretrain in one or two stages, and draw the curves of each."""
     run, hearing = f"{options.out}/run", f"{options.out}/hearing"
     yield from _stage(options, run, options.steps, *_falling_rate(options.steps, options.final_scale))
     if options.hearing_steps:
-        # What is seen is learned first, from words around it; sound is learned once fewer of them compete with it.
-        slower = ("--optimizer.learning-rate", "5e-4", *_falling_rate(options.hearing_steps, 0.1))
-        heard = ("--init", f"{run}/export", "--input.neighbour-text-rate", str(HEARING_TEXT_RATE))
-        yield from _stage(options, hearing, options.hearing_steps, *heard, *slower)
+        # The model learns images first, from the words around them, and audio once fewer words compete with it.
+        rate = ("--optimizer.learning-rate", "5e-4", *_falling_rate(options.hearing_steps, 0.1))
+        inputs = ("--init", f"{run}/export", "--input.neighbour-text-rate", str(HEARING_TEXT_RATE))
+        yield from _stage(options, hearing, options.hearing_steps, *inputs, *rate)
 
 
 def _falling_rate(steps: int, final_scale: float) -> tuple[str, ...]:
     if final_scale == 1:
         return ()
-    # The schedule warms up within its steps, and a run of fewer ends before it falls.
+    # The schedule includes the warmup; a shorter run ends before the decay.
     steps = max(steps, TINY.optimizer.warmup_steps)
     return "--optimizer.total-steps", str(steps), "--optimizer.final-scale", str(final_scale)
 
@@ -193,21 +193,22 @@ def _stage(options: Options, workdir: str, steps: int, *settings: str) -> Iterat
 
 
 def _finetune(options: Options) -> Iterator[Command]:
-    """Answer questions about what the videos show, from the weights of the demo and, to compare, from none."""
-    place = f"{options.out}/choices"
+    """Finetune on questions about the videos, from the demo's weights and, for comparison, from random ones."""
+    folder_of_choices = f"{options.out}/choices"
     for split, folder, count in (("train", "train", options.questions), ("val", "validation", VALIDATION_QUESTIONS)):
-        lines, truth = f"{place}/{split}.jsonl", f"{options.out}/corpus/{folder}"
+        lines, truth = f"{folder_of_choices}/{split}.jsonl", f"{options.out}/corpus/{folder}"
         yield "pipelines.demo.choices", "--truth", truth, "--out", lines, "--questions", str(count)
         yield (
             "pipelines.choices",
-            *("--data", lines, "--media", truth, "--out", f"{place}/data", "--split", split, "--shards", "4"),
-            *("--tokenizer", f"{options.out}/tokenizer.json"),
+            *("--data", lines, "--media", truth, "--out", f"{folder_of_choices}/data", "--split", split),
+            *("--shards", "4", "--tokenizer", f"{options.out}/tokenizer.json"),
         )
-    # Their questions are about frames alone: what the second stage of pretraining learns is no help.
+    # The questions are about frames only, so the second stage of pretraining does not help.
     for name, init in zip(STARTS, (f"{options.out}/run", "random:tiny"), strict=True):
         yield (
             "train.finetune",
-            *("choices", "--data", f"{place}/data", "--init", init, "--workdir", f"{place}/{name}"),
+            *("choices", "--data", f"{folder_of_choices}/data", "--init", init),
+            *("--workdir", f"{folder_of_choices}/{name}"),
             *("--epochs", str(options.epochs), "--batch-size", str(FINETUNING_BATCH), "--learning-rate", "1e-3"),
             *("--warmup-epochs", "0.2", "--dtype", "float32", "--moments", "float32"),
             *("--input.grid", "4", "4", "--input.text-length", "32", "--input.no-random-scale"),
@@ -215,7 +216,7 @@ def _finetune(options: Options) -> Iterator[Command]:
 
 
 class BestEvaluation(NamedTuple):
-    """The best epoch of a finetuning run: its share of right answers, of how many questions, and trivial shares."""
+    """The best epoch of a finetuning run: its accuracy, the number of questions, and accuracies of trivial answers."""
 
     share: float
     questions: int
@@ -231,9 +232,9 @@ def best_evaluation(workdir: str) -> BestEvaluation:
 
 
 def comparison(pretrained: BestEvaluation, fresh: BestEvaluation) -> str:
-    """Say how both finetuned models stand beside chance and the majority answer, and whether pretraining helped.
+    """Return a sentence that compares both finetuned models with chance and the majority answer.
 
-    It helped if its interval is above the other's share.
+    Pretraining helped if its confidence interval is above the accuracy without pretraining.
     """
     intervals = [wilson(one.share, one.questions) for one in (pretrained, fresh)]
     shares = [
@@ -247,7 +248,7 @@ def comparison(pretrained: BestEvaluation, fresh: BestEvaluation) -> str:
 
 
 def write_speech(folder: str, path: str) -> None:
-    """Write the words of every automatic track in `folder`, a line each, as text to train a vocabulary on."""
+    """Write the words of every automatic track in `folder`, one track per line, as training text of a tokenizer."""
     from ingest import captions
 
     lines = []
@@ -262,7 +263,7 @@ def _run(console: Console, command: Command) -> None:
         python_process.command(*command), env=os.environ | python_process.environment(), check=False
     ).returncode
     if status:
-        raise UserError(f"this step of the demo ended with status {status}; its own message is above")
+        raise UserError(f"this step of the demo failed with status {status}; its message is above")
 
 
 if __name__ == "__main__":

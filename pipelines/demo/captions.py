@@ -1,7 +1,7 @@
-"""What YouTube would show: the automatic track with a time tag for each word, and the uploaded track with sentences.
+"""Write captions in YouTube's formats: an automatic track with word times, and an uploaded track with sentences.
 
-Both are written from the true words. The automatic one is lower-case, without punctuation, slightly wrong in time, and
-rolls: each cue repeats the line before it, and a copy of 10 ms closes each line (docs/spec/ingest.md 7.1, 7.2).
+Both are written from the true words. The automatic track is lower-case, without punctuation, with small time errors,
+and rolling: each cue repeats the previous line, and a copy of 10 ms ends each line (docs/spec/ingest.md 7.1, 7.2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEAST_STEP = 0.02  # seconds between the starts of two words; leaves room for t
 
 
 def rolling(words: Sequence[SpokenWord], draw: random.Random) -> str:
-    """The automatic track, as a WebVTT text; `draw` gives the errors of its times."""
+    """Return the automatic track as WebVTT; `draw` generates its time errors."""
     heard: list[tuple[str, float]] = []
     for word in words:
         text = word.text.strip(string.punctuation).lower()
@@ -50,7 +50,7 @@ def rolling(words: Sequence[SpokenWord], draw: random.Random) -> str:
 
 
 def uploaded(words: Sequence[SpokenWord]) -> str:
-    """The uploaded track, as a WebVTT text: one cue for each sentence, in lines of at most 40 characters."""
+    """Return the uploaded track as WebVTT: one cue per sentence, in lines of at most 40 characters."""
     track = _HEADER
     for text, start, end in sentences(words):
         track += f"{stamp(start)} --> {stamp(end)}\n{_wrap(html.escape(text, quote=False))}\n\n"
@@ -58,7 +58,7 @@ def uploaded(words: Sequence[SpokenWord]) -> str:
 
 
 def sentences(words: Sequence[SpokenWord]) -> list[tuple[str, float, float]]:
-    """Words joined up to each full stop: text, start and end in seconds."""
+    """Join words into sentences; returns text, start and end in seconds of each."""
     result, first = [], 0
     for index, word in enumerate(words):
         if word.text[-1] in ".?!" or index + 1 == len(words):
@@ -69,7 +69,7 @@ def sentences(words: Sequence[SpokenWord]) -> list[tuple[str, float, float]]:
 
 
 def stamp(seconds: float) -> str:
-    """`HH:MM:SS.mmm`."""
+    """Format a time as `HH:MM:SS.mmm`."""
     milliseconds = round(seconds * 1000)
     minutes, rest = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"

@@ -1,7 +1,7 @@
-"""A multiple-choice set from the corpus' truth: what colour, shape or motion does a stretch of a video show?
+"""Write multiple-choice questions from the ground truth of the corpus: the colour, shape or motion in a stretch.
 
-The lines are what `pipelines.choices` takes of anybody's data. Only what frames show is asked, and frames are all that
-is prepared of the videos, so what a model answers it has seen.
+The lines have the format of `pipelines.choices`. All questions are about the frames, and only frames are prepared, so a
+model can only answer them from images.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -22,51 +23,52 @@ from shards.storage import filesystem
 from shards.storage.errors import UsageError
 from shards.storage.randomness import generator
 
-SEEN = ("colour", "shape", "motion")
-"""The attributes that frames show; the fourth is only heard."""
+VISUAL = ("colour", "shape", "motion")
+"""The visual attributes; the fourth one is audible."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write questions about the videos of one folder of the corpus."""
+    """Write multiple-choice questions about the videos of one folder of the corpus."""
 
-    truth: str
+    truth: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """A folder of the corpus, with truth files."""
-    out: str
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
     """The JSONL file to write; paths in it are relative to the folder of --truth."""
     questions: int = 600
-    """How many, drawn from all."""
+    """Number of questions, sampled from all."""
     seed: int = 0
+    """Seed of the sampling."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = command_line.parse(tyro.cli, Options, "pipelines.demo.choices", argv)
     command_line.require_folder("--truth", options.truth)
     if options.questions < 1:
         raise UsageError(f"--questions {options.questions} must be at least 1")
-    every = all_questions(options.truth)
-    if not every:
-        raise UsageError(f"{options.truth!r} holds no truth files; give a folder of the corpus")
+    candidates = all_questions(options.truth)
+    if not candidates:
+        raise UsageError(f"{options.truth!r} contains no truth files; give a folder of the corpus")
     rng = generator(options.seed, "choices", Path(options.truth).name)
-    chosen = rng.permutation(len(every))[: options.questions]
-    lines = [json.dumps(shuffled(every[i], rng)) for i in chosen]
+    chosen = rng.permutation(len(candidates))[: options.questions]
+    lines = [json.dumps(shuffled(candidates[i], rng)) for i in chosen]
     filesystem.write_bytes(options.out, ("\n".join(lines) + "\n").encode())
     Console(stderr=True, markup=False).print(f"{len(lines)} questions in {options.out}")
     return 0
 
 
 def all_questions(truth: str) -> list[dict]:
-    """Every question about the stretches of the videos in `truth`, in order, with paths relative to it."""
-    found = []
+    """Return all questions about the stretches of the videos in `truth`, in order, with paths relative to it."""
+    questions = []
     for path in sorted(Path(truth).glob("*.truth.json")):
-        held = json.loads(path.read_text())
-        for stretch in held["stretches"]:
-            for kind in SEEN:
+        video = json.loads(path.read_text())
+        for stretch in video["stretches"]:
+            for kind in VISUAL:
                 answers = list(ATTRIBUTES[kind])
-                found.append(
+                questions.append(
                     {
-                        "video": f"{held['id']}.mp4",
+                        "video": f"{video['id']}.mp4",
                         "start": stretch["start"],
                         "end": stretch["end"],
                         "question": f"the {kind} is",
@@ -74,11 +76,11 @@ def all_questions(truth: str) -> list[dict]:
                         "label": answers.index(stretch[kind]),
                     }
                 )
-    return found
+    return questions
 
 
 def shuffled(question: dict, rng: np.random.Generator) -> dict:
-    """The question with its answers in another order, so that no place is the right one."""
+    """Return the question with its answers in random order."""
     order = rng.permutation(len(question["answers"])).tolist()
     answers = [question["answers"][i] for i in order]
     return question | {"answers": answers, "label": order.index(question["label"])}

@@ -1,11 +1,11 @@
-"""The embedded corpus as a folder of raw videos, as the job reads them with `--videos`.
+"""Generate the synthetic corpus as folders of raw videos for the `--videos` option of the preprocessing job.
 
     python -m pipelines.demo.corpus --out demo --videos 40 --seed 0
 
-makes `demo/train`, `demo/validation` and `demo/questions`, each with NAME.mp4, NAME.en.vtt (automatic captions),
-NAME.en-manual.vtt (uploaded), NAME.info.json and NAME.truth.json (exact words, scenes, questions), and
-`demo/corpus.json`, which lists them. The same seed and versions give the same bytes. A video is kept if it was made
-with the same settings, so a killed or repeated run only makes what is missing.
+creates `demo/train`, `demo/validation` and `demo/questions`, each with NAME.mp4, NAME.en.vtt (automatic captions),
+NAME.en-manual.vtt (uploaded captions), NAME.info.json and NAME.truth.json (exact words, scenes, questions), and
+`demo/corpus.json`, which lists the videos. The same seed and versions produce the same bytes. Existing videos with the
+same settings are kept, so a repeated run only generates missing videos.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -63,29 +64,29 @@ class SpecError(UsageError):
 
 
 class CorpusError(UserError):
-    """A video could not be made; the message says which and why."""
+    """A video could not be generated; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the corpus is made of. Raises `SpecError` when a value is out of range."""
+    """The parameters of the corpus. Raises `SpecError` if a value is out of range."""
 
     videos: int = 40
-    """how many videos; of every 8, 6 are for training, 1 for validation and 1 for questions"""
+    """Number of videos; of every 8, 6 are for training, 1 for validation and 1 for questions."""
     seed: int = 0
-    """any integer; another seed is another corpus"""
+    """Seed of all random choices."""
     shortest: int = 12
-    """stretches (scenes) in the shortest video"""
+    """Number of stretches (scenes) in the shortest video."""
     longest: int = 17
-    """stretches (scenes) in the longest video"""
+    """Number of stretches (scenes) in the longest video."""
     stretch_seconds: float = 5.0
-    """seconds for which a scene lasts"""
+    """Duration of a scene, in seconds."""
     width: int = 320
-    """pixels, even"""
+    """Width of the frames in pixels, an even number."""
     height: int = 180
-    """pixels, even"""
+    """Height of the frames in pixels, an even number."""
     fps: int = 10
-    """frames a second"""
+    """Frames per second."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -108,18 +109,18 @@ class Spec:
 
 @dataclass(frozen=True)
 class Options:
-    """Make the embedded corpus: narrated scenes with captions, metadata and the exact truth."""
+    """Generate the synthetic corpus: narrated scenes with captions, metadata and the exact ground truth."""
 
-    out: str
-    """folder to write to; made if it is not there"""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """The folder to create or to complete."""
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """videos made at the same time"""
+    """Number of videos to generate at the same time."""
     spec: tyro.conf.OmitArgPrefixes[Spec] = field(default_factory=Spec)
 
 
 @dataclass(frozen=True)
-class Made:
-    """One video of the corpus; `path` is without suffix and relative to the corpus, `kept` if it was there before."""
+class VideoInfo:
+    """One video of the corpus; `path` is without suffix and relative to the corpus, `kept` if it already existed."""
 
     name: str
     role: str
@@ -131,38 +132,39 @@ class Made:
     kept: bool
 
 
-def make_corpus(out: str, spec: Spec, processes: int = 1, progress: Callable[[Made], None] = lambda made: None) -> None:
-    """Make or complete the corpus in the folder `out` and write its `corpus.json` last.
+def make_corpus(
+    out: str, spec: Spec, processes: int = 1, progress: Callable[[VideoInfo], None] = lambda video: None
+) -> None:
+    """Generate or complete the corpus in the folder `out` and write its `corpus.json` last.
 
-    `progress` is called for each finished video. Raises `SpecError`, `StorageError`, and `CorpusError` also when the
-    folder holds other videos, which a job that reads it would take for part of the corpus.
+    `progress` is called for each finished video. Raises `SpecError`, `StorageError`, and `CorpusError`, also if the
+    folder contains other videos, which a job would read as part of the corpus.
     """
     if processes < 1:
         raise SpecError(f"processes is {processes}; give at least 1")
     with filesystem.exclusive(filesystem.join(out, ".corpus.lock")):
         filesystem.remove_temporary_files(out)
         order = {script.name(spec.seed, index): index for index in range(spec.videos)}
-        _refuse_strangers(out, set(order))
-        made = []
+        _require_no_others(out, set(order))
+        videos = []
         for video in _make_all(out, spec, processes):
             progress(video)
-            made.append(video)
-        made.sort(key=lambda video: order[video.name])
-        _write_json(filesystem.join(out, "corpus.json"), describe(spec, made))
+            videos.append(video)
+        videos.sort(key=lambda video: order[video.name])
+        _write_json(filesystem.join(out, "corpus.json"), describe(spec, videos))
 
 
-def make_video(out: str, spec: Spec, index: int) -> Made:
-    """Make video `index` unless it is there with the same digest. Raises `CorpusError`."""
+def make_video(out: str, spec: Spec, index: int) -> VideoInfo:
+    """Generate video `index` unless it exists with the same digest. Raises `CorpusError`."""
     plan = script.write_script(spec.seed, index, spec.shortest, spec.longest, spec.stretch_seconds)
     base = filesystem.join(out, plan.role, plan.name)
-    asked = [] if plan.role == script.TRAIN else script.questions(plan)
+    questions = [] if plan.role == script.TRAIN else script.questions(plan)
     digest = digest_of(spec, index)
-    made = Made(
-        plan.name, plan.role, f"{plan.role}/{plan.name}", plan.duration, len(plan.stretches), len(asked), digest, False
-    )
-    if _is_made(base, digest):
-        return replace(made, kept=True)
-    # Without its truth a video counts as unfinished, whatever else lies there.
+    path = f"{plan.role}/{plan.name}"
+    info = VideoInfo(plan.name, plan.role, path, plan.duration, len(plan.stretches), len(questions), digest, kept=False)
+    if _is_complete(base, digest):
+        return replace(info, kept=True)
+    # A video without its truth file is incomplete.
     filesystem.remove(base + ".truth.json")
     try:
         waveform, rate, words = narrate(plan, spec.seed)
@@ -171,17 +173,17 @@ def make_video(out: str, spec: Spec, index: int) -> Made:
             encode(file, film(plan, spec), spec.fps, waveform, rate)
             filesystem.write_bytes(base + ".mp4", file.read_bytes())
     except (voice.VoiceError, EncodingError) as error:
-        raise CorpusError(f"video {plan.name} could not be made: {error}") from error
+        raise CorpusError(f"video {plan.name} could not be generated: {error}") from error
     draw = script.random_for(spec.seed, "captions", index)
     filesystem.write_bytes(base + ".en.vtt", captions.rolling(words, draw).encode())
     filesystem.write_bytes(base + ".en-manual.vtt", captions.uploaded(words).encode())
     _write_json(base + ".info.json", information(plan, spec))
-    _write_json(base + ".truth.json", truth(plan, words, asked, digest))
-    return made
+    _write_json(base + ".truth.json", truth(plan, words, questions, digest))
+    return info
 
 
 def film(plan: script.Script, spec: Spec) -> Iterator[np.ndarray]:
-    """The frames of a video in order, `uint8 [height, width, 3]`; after the last stretch, its background alone."""
+    """Yield the frames of a video in order, `uint8 [height, width, 3]`; after the last stretch, only its background."""
     for number in range(plan.duration * spec.fps):
         seconds = number / spec.fps
         stretch = plan.stretches[min(int(seconds / spec.stretch_seconds), len(plan.stretches) - 1)]
@@ -192,7 +194,7 @@ def film(plan: script.Script, spec: Spec) -> Iterator[np.ndarray]:
 
 
 def narrate(plan: script.Script, seed: int) -> tuple[np.ndarray, int, list[voice.SpokenWord]]:
-    """Voice over sounds: `float32 [n]` in [-1, 1], the sample rate, and the words with their times in the video."""
+    """Return voice and sounds as `float32 [n]` in [-1, 1], the sample rate, and the words with their times."""
     words: list[voice.SpokenWord] = []
     parts: list[tuple[float, np.ndarray]] = []
     rate = 0
@@ -216,7 +218,7 @@ def narrate(plan: script.Script, seed: int) -> tuple[np.ndarray, int, list[voice
 
 
 def information(plan: script.Script, spec: Spec) -> dict:
-    """The metadata of a video under the names that yt-dlp gives them; nothing in it tells what is shown."""
+    """Return the metadata of a video with yt-dlp's names; they do not reveal the content of the video."""
     draw = script.random_for(spec.seed, "information", plan.index)
     return {
         "id": plan.name,
@@ -241,8 +243,8 @@ def information(plan: script.Script, spec: Spec) -> dict:
     }
 
 
-def truth(plan: script.Script, words: list[voice.SpokenWord], asked: list[dict], digest: str) -> dict:
-    """All that is known about a video: exact word times, sentences, scenes, and questions with their answers."""
+def truth(plan: script.Script, words: list[voice.SpokenWord], questions: list[dict], digest: str) -> dict:
+    """Return the ground truth of a video: exact word times, sentences, scenes, and questions with answers."""
     return {
         "id": plan.name,
         "role": plan.role,
@@ -262,38 +264,38 @@ def truth(plan: script.Script, words: list[voice.SpokenWord], asked: list[dict],
             }
             for stretch in plan.stretches
         ],
-        "questions": asked,
+        "questions": questions,
     }
 
 
-def describe(spec: Spec, made: list[Made]) -> dict:
-    """The content of `corpus.json`."""
+def describe(spec: Spec, videos: list[VideoInfo]) -> dict:
+    """Return the content of `corpus.json`."""
     return {
         "spec": asdict(spec),
         "licence": _LICENCE,
         "licences_of_tools": list(_LICENCES),
         "attributes": {kind: list(options) for kind, options in scenes.ATTRIBUTES.items()},
         "held_out": asdict(script.held_out(spec.seed)),
-        "videos": [{key: value for key, value in asdict(video).items() if key != "kept"} for video in made],
+        "videos": [{key: value for key, value in asdict(video).items() if key != "kept"} for video in videos],
     }
 
 
 def digest_of(spec: Spec, index: int) -> str:
-    """Hex digest of all that decides the bytes of a video: settings, our code that makes it, versions of the parts."""
+    """Return the hex digest of everything that determines the bytes of a video: settings, source code and versions."""
     summary = hashlib.sha256()
     for source in _SOURCES:
         summary.update((Path(__file__).parent / source).read_bytes())
     versions = {
         name: importlib.metadata.version(name) for name in ("espeakng-loader", "numpy", "pillow", "ffmpeg-python")
     }
-    # The number of videos is left out: a larger corpus keeps the videos of a smaller one.
+    # Without the number of videos: a larger corpus keeps the videos of a smaller one.
     settings = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "videos"}
     summary.update(json.dumps([settings, index, versions], sort_keys=True).encode())
     return summary.hexdigest()
 
 
 def _speak_within(text: str, stretch: script.Stretch, seconds: float) -> voice.Speech:
-    """An utterance of a stretch, said faster if it would last longer than `seconds`."""
+    """Synthesise an utterance of a stretch, faster if it would last longer than `seconds`."""
     rate = stretch.rate
     speech = voice.speak(text, stretch.voice, rate)
     while len(speech.waveform) / speech.rate > seconds and rate < voice.FASTEST_RATE:
@@ -302,13 +304,13 @@ def _speak_within(text: str, stretch: script.Stretch, seconds: float) -> voice.S
     return speech
 
 
-def _make_all(out: str, spec: Spec, processes: int) -> Iterator[Made]:
-    """Videos as they are finished."""
+def _make_all(out: str, spec: Spec, processes: int) -> Iterator[VideoInfo]:
+    """Yield the videos as they are finished."""
     if min(processes, spec.videos) == 1:
         for index in range(spec.videos):
             yield make_video(out, spec, index)
         return
-    # A forked child would inherit whatever threads and locks the caller holds.
+    # A forked child would inherit the caller's locks.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(min(processes, spec.videos), context) as pool:
         jobs = [pool.submit(make_video, out, spec, index) for index in range(spec.videos)]
@@ -316,33 +318,33 @@ def _make_all(out: str, spec: Spec, processes: int) -> Iterator[Made]:
             for job in concurrent.futures.as_completed(jobs):
                 yield job.result()
         except BrokenProcessPool as error:
-            raise CorpusError("a process that makes videos was killed; the same command goes on from here") from error
+            raise CorpusError("a worker process was killed; run the same command again to resume") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _refuse_strangers(out: str, names: set[str]) -> None:
-    """Raise `CorpusError` if a video that is not one of `names` lies in a folder of the corpus."""
-    found = [
+def _require_no_others(out: str, names: set[str]) -> None:
+    """Raise `CorpusError` if a folder of the corpus contains a video that is not one of `names`."""
+    others = [
         path
         for purpose in (script.TRAIN, script.VALIDATION, script.QUESTIONS)
         for path in filesystem.list_files(filesystem.join(out, purpose), ".mp4")
         if Path(path).stem not in names
     ]
-    if found:
+    if others:
         raise CorpusError(
-            f"{out!r} already holds {len(found)} videos that are not part of this corpus, such as {found[0]!r}; "
+            f"{out!r} contains {len(others)} videos that are not part of this corpus, such as {others[0]!r}; "
             "give another folder, or remove them"
         )
 
 
-def _is_made(base: str, digest: str) -> bool:
+def _is_complete(base: str, digest: str) -> bool:
     if not all(filesystem.exists(base + suffix) for suffix in _SUFFIXES):
         return False
     try:
         return json.loads(filesystem.read_bytes(base + ".truth.json"))["digest"] == digest
     except (ValueError, KeyError):
-        return False  # not a truth file of ours, so the video is made again
+        return False  # not a valid truth file, so the video is generated again
 
 
 def _write_json(path: str, content: dict) -> None:
@@ -350,28 +352,28 @@ def _write_json(path: str, content: dict) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     options = command_line.parse(tyro.cli, Options, "pipelines.demo.corpus", argv, description=Options.__doc__)
     kept = _run(options, console)
-    console.print(f"{options.spec.videos} videos in {options.out}, {kept} of them kept from before")
+    console.print(f"{options.spec.videos} videos in {options.out}, {kept} of them existed already")
     return 0
 
 
 def _run(options: Options, console: Console) -> int:
-    """Make the corpus with a progress bar on a terminal, plain lines elsewhere; returns how many videos were kept."""
-    done: list[Made] = []
+    """Generate the corpus with a progress bar, or plain lines without a terminal; returns the number of kept videos."""
+    done: list[VideoInfo] = []
     with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("making videos", total=options.spec.videos)
+        task = bar.add_task("generating videos", total=options.spec.videos)
 
-        def report(made: Made) -> None:
-            done.append(made)
+        def report(video: VideoInfo) -> None:
+            done.append(video)
             bar.advance(task)
             if not console.is_terminal and (len(done) % 10 == 0 or len(done) == options.spec.videos):
                 console.print(f"{len(done)} of {options.spec.videos} videos")
 
         make_corpus(options.out, options.spec, options.processes, report)
-    return sum(made.kept for made in done)
+    return sum(video.kept for video in done)
 
 
 if __name__ == "__main__":

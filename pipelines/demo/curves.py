@@ -1,6 +1,6 @@
-"""The curves of a run as one picture: losses, and accuracies on held-out videos as multiples of chance.
+"""Draw the curves of a training run: losses, and accuracies on held-out videos as multiples of chance.
 
-They are drawn from the metrics that training wrote: `python -m pipelines.demo.curves RUN --out curves.png`.
+python -m pipelines.demo.curves RUN --out curves.png
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
@@ -23,33 +23,34 @@ from train.metrics.formatting import NAME, MetricsLog
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SMOOTHED = 5
-"""Lines of training metrics that one point of a training curve averages."""
+_SMOOTHING = 5
+"""The number of lines of training metrics that are averaged for one point of a curve."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Draw the curves of a run."""
+    """Draw the curves of a training run."""
 
-    run: tyro.conf.Positional[str]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The work folder of train.pretrain."""
-    out: str = "curves.png"
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = "curves.png"
+    """The PNG file to write."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = command_line.parse(tyro.cli, Options, "pipelines.demo.curves", argv)
     command_line.require_folder("RUN", options.run)
     lines = MetricsLog(filesystem.join(options.run, NAME)).lines()
     if not any("loss" in line for line in lines):
-        raise UsageError(f"{options.run!r} holds no {NAME} with losses; give the work folder of a run")
+        raise UsageError(f"{options.run!r} has no {NAME} with losses; give the work folder of a run")
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     draw(lines).savefig(options.out, dpi=100)
     return 0
 
 
 def draw(lines: Sequence[dict[str, float]]) -> Figure:
-    """Three diagrams side by side from the lines of a metrics file."""
+    """Return a figure of three diagrams of the lines of a metrics file."""
     from matplotlib.figure import Figure
 
     from train.metrics.accuracy import OBJECTIVES
@@ -58,7 +59,7 @@ def draw(lines: Sequence[dict[str, float]]) -> Figure:
     losses, *accuracies = figure.subplots(1, 3)
     losses.set_title("loss in training")
     for name in OBJECTIVES:
-        losses.plot(*points(lines, name, _SMOOTHED).T, label=name)
+        losses.plot(*points(lines, name, _SMOOTHING).T, label=name)
     for axes, scope, place in zip(
         accuracies, ("accuracy", "accuracy_within_video"), ("in the batch", "within the video"), strict=True
     ):
@@ -74,14 +75,14 @@ def draw(lines: Sequence[dict[str, float]]) -> Figure:
 
 
 def points(lines: Sequence[dict[str, float]], key: str, window: int) -> np.ndarray:
-    """Steps and values under `key`, `[n, 2]`, each the mean of `window` lines; accuracies are divided by chance."""
+    """Return steps and values of `key`, `[n, 2]`, as means of `window` lines; accuracies are divided by chance."""
     chance = key.replace("accuracy", "chance")
-    found = [
+    values = [
         (line["step"], line[key] / line[chance] if chance != key else line[key])
         for line in lines
         if line.get(key) is not None
     ]
-    array = np.array(found, float).reshape(-1, 2)
+    array = np.array(values, float).reshape(-1, 2)
     whole = array[: len(array) // window * window].reshape(-1, window, 2)
     return whole.mean(axis=1) if len(whole) else array
 

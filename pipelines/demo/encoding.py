@@ -1,6 +1,6 @@
-"""Frames and sound become an mp4 file with H.264 and AAC, the same bytes each time for the same ffmpeg.
+"""Encode frames and audio as an mp4 file with H.264 and AAC, with reproducible bytes for the same ffmpeg.
 
-The frames are piped into ffmpeg one by one, so a video costs the memory of its sound and one frame.
+The frames are piped into ffmpeg one at a time, so only the audio and one frame are in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FINISH_SECONDS = 120  # how long ffmpeg may take after the last frame
 
 
 class EncodingError(RuntimeError):
-    """ffmpeg did not make the file; the message holds its own words."""
+    """ffmpeg could not write the file; the message includes its error output."""
 
 
 def encode(path: Path, frames: Iterable[np.ndarray], fps: int, waveform: np.ndarray, rate: int) -> None:
@@ -46,7 +46,7 @@ def encode(path: Path, frames: Iterable[np.ndarray], fps: int, waveform: np.ndar
             "pix_fmt": "yuv420p",
             "acodec": "aac",
             "audio_bitrate": "64k",
-            "aac_coder": "fast",  # the default one costs as much as the picture
+            "aac_coder": "fast",  # the default one takes as long as encoding the video
             "threads": 1,
             "movflags": "+faststart",
             "map_metadata": -1,
@@ -58,7 +58,7 @@ def encode(path: Path, frames: Iterable[np.ndarray], fps: int, waveform: np.ndar
         quiet = output.global_args("-hide_banner", "-loglevel", "error")
         process = quiet.run_async(cmd=ffmpeg_path(), pipe_stdin=True, pipe_stderr=True, overwrite_output=True)
         try:
-            # A pipe that breaks means that ffmpeg has ended; its own message, read below, says why.
+            # A broken pipe means that ffmpeg has exited; its message is read below.
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(first.tobytes())
                 for frame in iterator:

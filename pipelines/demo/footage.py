@@ -1,7 +1,7 @@
-"""Five kinds of footage, four of which show a model little: made to measure the visual filters.
+"""Generate five kinds of footage, four of which show little change, to measure the visual filters.
 
-A still picture, slides, a talking head and a screen recording look much the same all the time; lively footage does not.
-Every frame is a function of the kind, the number of the video and the number of the shot.
+A still image, slides, a talking head and a screen recording hardly change; lively footage does. Every frame is a
+function of the kind, the number of the video and the number of the shot.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _WORDS = ("return", "value", "model", "light", "sound", "data", "for", "the", "i
 
 
 def frame(kind: Kind, video: int, shot: int) -> np.ndarray:
-    """What video number `video` of a kind shows in its shot number `shot`, some seconds after the one before.
+    """Return a frame of shot number `shot` of video number `video` of a kind, `uint8 [180, 320, 3]` RGB.
 
-    `uint8 [180, 320, 3]` RGB, with the noise of a camera where there would be one.
+    Shots are some seconds apart. Kinds that a camera would record have noise.
     """
     same, now = _random(kind, video), _random(kind, video, shot)
     if kind == "static":
@@ -54,7 +54,7 @@ def _grain(image: Image.Image, now: random.Random) -> np.ndarray:
 
 
 def _landscape(source: random.Random) -> Image.Image:
-    """Clouds of colour at several scales with a horizon, and a few things standing about."""
+    """Return clouds of colour at several scales with a horizon and a few objects."""
     rng = np.random.default_rng(source.getrandbits(32))
     total = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     for cells, weight in ((2, 1.0), (5, 0.6), (14, 0.35), (40, 0.2)):
@@ -125,7 +125,7 @@ def _screen(same: random.Random, now: random.Random) -> Image.Image:
 
 
 def _lively(same: random.Random, now: random.Random) -> Image.Image:
-    """Another shot in the light of the video: another place, a close-up, or the same place from elsewhere."""
+    """Return another shot in the light of the video: another place, a close-up, or the same place from elsewhere."""
     light = Image.new("RGB", (WIDTH, HEIGHT), _colour(same))
     return Image.blend(_shot(same, now), light, same.uniform(0.2, 0.7))
 

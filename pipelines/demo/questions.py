@@ -1,8 +1,8 @@
-"""Zero-shot questions about the corpus: what colour, shape, motion or sound is it, where nobody says so?
+"""Answer zero-shot questions about the corpus: the colour, shape, motion or sound of stretches that the speech omits.
 
-The question videos go through the same job as all others; each question of their truth files becomes a prompt with a
-mask in its segment, and the options are compared with what the model expects there. Blank frames and blank sound show
-what the answers rest on.
+The question videos are processed by the same job as all others; each question of their truth files becomes a prompt
+with a mask in its segment, and the options are compared with the model's prediction. Repeating the questions with blank
+frames and with silence shows which input the answers depend on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shards.storage.errors import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = command_line.parse(tyro.cli, QuestionOptions, "pipelines.demo.questions", argv)
     command_line.require_data("--data", options.data)
     command_line.require_folder("--truth", options.truth)

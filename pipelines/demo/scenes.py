@@ -1,8 +1,8 @@
-"""What is seen: one large coloured shape per stretch of time, drawn while it moves.
+"""Draw the frames of the corpus: one large, moving, coloured shape per stretch.
 
-A frame is a pure function of the scene, the look of its stretch and the time. Every frame also shows faint images of
-the last half second, as a long exposure would, because training sees a single frame of each stretch and must be able
-to tell the motion from it.
+A frame is a pure function of the scene, the look of its stretch and the time. Every frame also shows faint copies of
+the shape in the last half second, like a long exposure, because training uses a single frame of each stretch, from
+which the motion must be recognisable.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Scene:
-    """What one stretch shows and sounds like; each field is a word of `ATTRIBUTES`."""
+    """The attributes of one stretch; each field is a word of `ATTRIBUTES`."""
 
     colour: str
     shape: str
@@ -55,7 +55,7 @@ ALL_SCENES = tuple(Scene(*words) for words in itertools.product(*ATTRIBUTES.valu
 
 @dataclass(frozen=True)
 class Look:
-    """What varies between two stretches with the same scene: background (RGB), tilt in degrees, phase in [0, 1)."""
+    """The variation between stretches with the same scene: background (RGB), tilt in degrees, phase in [0, 1)."""
 
     background: Rgb
     tilt: float
@@ -64,7 +64,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the shape is: centre offset and radius as shares of the picture's height, angle in degrees."""
+    """The position of the shape: centre offset and radius as shares of the image height, angle in degrees."""
 
     x: float
     y: float
@@ -73,7 +73,7 @@ class Pose:
 
 
 def pose(motion: str, seconds: float, phase: float) -> Pose:
-    """The pose of a moving shape `seconds` after its stretch began; `phase` shifts the cycle."""
+    """Return the pose of a moving shape `seconds` after the start of its stretch; `phase` shifts the cycle."""
     if motion == "sliding":
         return Pose(0.36 * _triangle_wave(seconds / 2.5 + phase), 0.0, RADIUS, 0.0)
     if motion == "bouncing":
@@ -92,9 +92,9 @@ def pose(motion: str, seconds: float, phase: float) -> Pose:
 
 @functools.cache
 def corners(shape: str) -> np.ndarray:
-    """Corners of a shape of radius 1 around the origin, `[n, 2] float64`, y downwards; a ring is cut open once.
+    """Return the corners of a shape of radius 1 around the origin, `float64 [n, 2]`, y downwards; a ring is cut open.
 
-    The array is shared: do not write to it.
+    The array is cached: do not write to it.
     """
     if shape == "circle":
         return _regular(_CIRCLE_CORNERS)
@@ -116,7 +116,7 @@ def corners(shape: str) -> np.ndarray:
 
 
 def draw(scene: Scene, look: Look, seconds: float, width: int, height: int) -> np.ndarray:
-    """The frame `seconds` after the stretch began, `uint8 [height, width, 3]` RGB."""
+    """Return the frame `seconds` after the start of the stretch, `uint8 [height, width, 3]` RGB."""
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (width * _SUPERSAMPLING, height * _SUPERSAMPLING), look.background)
@@ -126,13 +126,13 @@ def draw(scene: Scene, look: Look, seconds: float, width: int, height: int) -> n
     jumped = scene.motion in ("growing", "shrinking")
     now = pose(scene.motion, seconds, look.phase)
     if jumped:
-        # The size starts over at the end of each cycle; images from before the jump would show the opposite motion.
+        # The size jumps at the end of each cycle; copies from before the jump would show the opposite motion.
         past = [p for p in past if (p.radius <= now.radius) == (scene.motion == "growing")]
     for age, ghost in enumerate(past, start=1):
         _fill(canvas, image.size, scene.shape, ghost, look.tilt, _mix(look.background, colour, 0.12 + 0.08 * age))
     _fill(canvas, image.size, scene.shape, now, look.tilt, colour)
     if scene.motion == "growing":
-        # Its past lies inside the shape, where it would be covered: there it is a shadow, the deeper the older.
+        # Copies of a growing shape are inside it, so they are drawn as shadows on top, darker for older ones.
         for age, ghost in enumerate(reversed(past), start=1):
             _fill(canvas, image.size, scene.shape, ghost, look.tilt, _mix(colour, (0, 0, 0), 0.06 * age))
     for ghost in past:
@@ -143,7 +143,7 @@ def draw(scene: Scene, look: Look, seconds: float, width: int, height: int) -> n
 
 
 def empty(look: Look, width: int, height: int) -> np.ndarray:
-    """A frame that shows the background alone, `uint8 [height, width, 3]` RGB."""
+    """Return a frame of the background, `uint8 [height, width, 3]` RGB."""
     return np.full((height, width, 3), look.background, np.uint8)
 
 
@@ -157,12 +157,12 @@ def _regular(n: int, turn: float = 0.0, closed: bool = False) -> np.ndarray:
 
 
 def _place(points: np.ndarray, size: tuple[int, int], at: Pose, tilt: float) -> list[tuple[float, float]]:
-    """Points of the unit shape in pixels of an image of `size` (width, height)."""
+    """Return points of the unit shape in pixels of an image of `size` (width, height)."""
     width, height = size
     angle = math.radians(at.angle + tilt)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     centre = np.array([width / 2 + at.x * height, height / 2 + at.y * height])
-    return [tuple(point) for point in (at.radius * height * points @ turn + centre).tolist()]
+    return [(x, y) for x, y in (at.radius * height * points @ turn + centre).tolist()]
 
 
 def _fill(canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour: Rgb) -> None:
@@ -178,10 +178,11 @@ def _outline(
 
 
 def _mark(canvas: ImageDraw.ImageDraw, size: tuple[int, int], shape: str, at: Pose, tilt: float, colour: Rgb) -> None:
-    """A dark spot above the centre, without which a spinning circle would stand still."""
+    """Draw a dark spot above the centre, which makes the spinning of a circle visible."""
     centre = np.array([0, -0.75 if shape == "ring" else -0.5])
     canvas.polygon(_place(centre + 0.11 * corners("circle"), size, at, tilt), fill=colour)
 
 
 def _mix(start: Rgb, end: Rgb, share: float) -> Rgb:
-    return tuple(round(a + share * (b - a)) for a, b in zip(start, end, strict=True))
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(start, end, strict=True))
+    return red, green, blue

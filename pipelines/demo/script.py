@@ -1,7 +1,7 @@
-"""What happens in a video: which scene is shown in each stretch of time, what is said about it, what can be asked.
+"""Write the script of a video: the scene and the utterances of each stretch, and the questions about it.
 
 Everything is a pure function of (seed, index). Training and validation videos avoid the held-out pairs of attributes;
-question videos show them half of the time and leave unsaid what is asked, so that the answer must be seen or heard.
+question videos show them in half of the stretches and do not mention the answers, which must be seen or heard.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _ROLES = (TRAIN, TRAIN, VALIDATION, QUESTIONS, TRAIN, TRAIN, TRAIN, TRAIN)
 
 _HELD_OUT_SHARE = 0.5  # of the stretches of a question video
 
-# How many of the four attributes a stretch tells, each entry as often as any other. Nothing that is told is known from
-# the rest, so that it must be seen or heard; where all four were told among other sentences, models learned the
-# sentences and looked at nothing.
+# The number of the four attributes that a stretch mentions; each entry has the same probability. An attribute cannot be
+# inferred from the others, so it must be seen or heard. When all four were mentioned among other sentences, models
+# learned the sentences and ignored the images.
 _SPOKEN_COUNTS = {TRAIN: (3, 3, 2, 2, 2), VALIDATION: (3, 3, 2, 2, 2), QUESTIONS: (2, 1)}
-_PROMPTED_SHARE = 2 / 3  # of the stretches with two: one stands alone after its prompt, as questions ask for it
+_PROMPTED_SHARE = 2 / 3  # of the stretches with two: one is said alone after its prompt, as in questions
 
 PROMPTS = {
     "colour": "the color is {}",
@@ -44,13 +44,13 @@ DISTRACTORS = (
     "I never find my keys",
 )
 NARRATORS = VOICES[:2]
-"""Who speaks; with more voices, words take longer to be learned by ear."""
+"""The voices; with more of them, spoken words take longer to learn."""
 
 SLOTS = 3
-"""Utterances of a stretch, one for each audio span of a segment."""
+"""The number of utterances of a stretch, one per audio span of a segment."""
 _SLOT_STARTS = (0.03, 0.37, 0.7)
-"""Shares of a stretch. The automatic captions let a word last until the next one begins, so a slot begins well before
-the border that the middle of the preceding word must not pass."""
+"""Starts of the slots as shares of a stretch. In automatic captions a word lasts until the next one starts, so a slot
+starts well before the border that the middle of the preceding word must not pass."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class HeldOut:
     motion_sound: tuple[tuple[str, str], ...]
 
     def kinds(self, scene: Scene) -> tuple[str, ...]:
-        """The attributes of a scene that make up a held-out pair; none in a scene fit for training."""
+        """Return the attributes of a scene that form a held-out pair; empty for a training scene."""
         seen = ("colour", "shape") if (scene.colour, scene.shape) in self.colour_shape else ()
         heard = ("motion", "sound") if (scene.motion, scene.sound) in self.motion_sound else ()
         return seen + heard
@@ -69,7 +69,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is said without a pause, and the seconds after the stretch's start at which it begins."""
+    """A text spoken without a pause, and its start in seconds after the start of the stretch."""
 
     text: str
     start: float
@@ -77,9 +77,9 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of time with one scene; times in seconds.
+    """A part of a video with one scene; times in seconds.
 
-    `held_out` names the attributes that form a held-out pair, `spoken` those that the utterances name, in their order.
+    `held_out` are the attributes that form a held-out pair, `spoken` those that the utterances mention, in order.
     """
 
     start: float
@@ -94,7 +94,7 @@ class Stretch:
 
     @property
     def text(self) -> str:
-        """All that is said."""
+        """The text of all utterances."""
         return " ".join(utterance.text for utterance in self.utterances)
 
 
@@ -110,12 +110,12 @@ class Script:
 
 
 def random_for(seed: int, *what: object) -> random.Random:
-    """A generator of its own for each purpose, the same on every machine."""
+    """Return a random generator for one purpose, the same on every machine."""
     return random.Random("/".join(map(str, (seed, *what))))
 
 
 def held_out(seed: int) -> HeldOut:
-    """The held-out pairs of a corpus: a random matching, so that every single word is equally common in training."""
+    """Return the held-out pairs of a corpus: a random matching, so that all words are equally common in training."""
     draw = random_for(seed, "held-out")
     shapes, sounds = draw.sample(SHAPES, len(SHAPES)), draw.sample(SOUNDS, len(SOUNDS))
     pairs = tuple(zip(ATTRIBUTES["colour"], shapes, strict=True))
@@ -123,25 +123,25 @@ def held_out(seed: int) -> HeldOut:
 
 
 def role(index: int) -> str:
-    """What a video is for. It depends on the index alone, so a larger corpus keeps the videos of a smaller one."""
+    """Return the role of a video. It depends on the index only, so a larger corpus keeps the videos of a smaller."""
     return _ROLES[index % len(_ROLES)]
 
 
 def name(seed: int, index: int) -> str:
-    """An id of 11 characters as YouTube makes them; it starts with a letter, so no program takes it for an option."""
+    """Return an id of 11 characters in YouTube's format; it starts with a letter, so it cannot look like an option."""
     draw = random_for(seed, "name", index)
     alphabet = string.ascii_letters + string.digits + "-_"
     return draw.choice(string.ascii_letters) + "".join(draw.choices(alphabet, k=10))
 
 
 def write_script(seed: int, index: int, shortest: int, longest: int, stretch_seconds: float) -> Script:
-    """The script of video `index`, with `shortest` to `longest` stretches of `stretch_seconds` each."""
+    """Return the script of video `index`, with `shortest` to `longest` stretches of `stretch_seconds` each."""
     draw = random_for(seed, "script", index)
     pairs, purpose = held_out(seed), role(index)
     stretches: list[Stretch] = []
     for number in range(draw.randint(shortest, longest)):
-        wanted = purpose == QUESTIONS and draw.random() < _HELD_OUT_SHARE
-        scene = _next_scene(draw, stretches[-1].scene if stretches else None, pairs, wanted)
+        from_held_out = purpose == QUESTIONS and draw.random() < _HELD_OUT_SHARE
+        scene = _next_scene(draw, stretches[-1].scene if stretches else None, pairs, from_held_out)
         spoken = tuple(draw.sample(list(ATTRIBUTES), draw.choice(_SPOKEN_COUNTS[purpose])))
         start = round(number * stretch_seconds, 3)
         stretches.append(
@@ -163,10 +163,10 @@ def write_script(seed: int, index: int, shortest: int, longest: int, stretch_sec
 def write_utterances(
     draw: random.Random, scene: Scene, spoken: Sequence[str], stretch_seconds: float
 ) -> tuple[Utterance, ...]:
-    """One utterance for each slot of a stretch; together they name the `spoken` attributes, each once and in order.
+    """Return one utterance per slot of a stretch; together they mention the `spoken` attributes once, in order.
 
-    Each has a slot for its clause, or one for its prompt and the next for itself; what is left is filled with sentences
-    about something else.
+    An attribute has one slot for its clause, or one for its prompt and the next for its value; the remaining slots have
+    unrelated sentences.
     """
     texts = [PROMPTS[kind].format(getattr(scene, kind)) for kind in spoken]
     if len(spoken) == SLOTS - 1 and draw.random() < _PROMPTED_SHARE:
@@ -180,15 +180,15 @@ def write_utterances(
 
 
 def questions(script: Script) -> list[dict]:
-    """What can be asked of a video: every attribute of a stretch that its speech does not name."""
-    asked = []
+    """Return the questions about a video: every attribute of a stretch that its utterances do not mention."""
+    items = []
     for stretch in script.stretches:
         for kind in ATTRIBUTES:
             if kind in stretch.spoken:
                 continue
-            asked.append(
+            items.append(
                 {
-                    "id": f"{script.name}-{len(asked):03d}",
+                    "id": f"{script.name}-{len(items):03d}",
                     "kind": kind,
                     "start": stretch.start,
                     "end": stretch.end,
@@ -198,26 +198,26 @@ def questions(script: Script) -> list[dict]:
                     "held_out": kind in stretch.held_out,
                 }
             )
-    return asked
+    return items
 
 
 def sound_seed(seed: int, index: int, number: int) -> int:
-    """The seed of the sound of stretch `number`."""
+    """Return the seed of the sound of stretch `number`."""
     return int.from_bytes(hashlib.sha256(f"{seed}/sound/{index}/{number}".encode()).digest()[:4], "big")
 
 
-def _next_scene(draw: random.Random, before: Scene | None, pairs: HeldOut, wanted: bool) -> Scene:
-    """A scene that differs from the one before it in every attribute, from or outside the held-out ones."""
+def _next_scene(draw: random.Random, previous: Scene | None, pairs: HeldOut, from_held_out: bool) -> Scene:
+    """Draw a scene that differs from the previous one in every attribute, with or without a held-out pair."""
     candidates = [
         scene
         for scene in ALL_SCENES
-        if bool(pairs.kinds(scene)) == wanted
-        and (before is None or all(getattr(scene, kind) != getattr(before, kind) for kind in ATTRIBUTES))
+        if bool(pairs.kinds(scene)) == from_held_out
+        and (previous is None or all(getattr(scene, kind) != getattr(previous, kind) for kind in ATTRIBUTES))
     ]
     return draw.choice(candidates)
 
 
 def _background(draw: random.Random) -> tuple[int, int, int]:
-    """A dim grey, never so dark that it could be taken for black bars, with a slight tint."""
+    """Draw a dim grey with a slight tint, not so dark that it could be detected as black bars."""
     grey = draw.randint(58, 96)
-    return tuple(grey + draw.randint(-8, 8) for _ in range(3))
+    return grey + draw.randint(-8, 8), grey + draw.randint(-8, 8), grey + draw.randint(-8, 8)

@@ -1,6 +1,6 @@
-"""What is heard beside the voice: six kinds of sound that differ in pitch, in band and in rhythm.
+"""Synthesise the background sounds of the corpus: six kinds that differ in pitch, frequency band and rhythm.
 
-Each is synthesised from a formula and brought to about the same loudness, which therefore tells nothing.
+Each is computed from a formula and scaled to about the same loudness, which therefore carries no information.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FADE = 0.03  # seconds
 
 
 def synthesise(sound: str, seconds: float, rate: int, seed: int) -> np.ndarray:
-    """`float32 [round(seconds * rate)]` in [-1, 1] of one kind of sound; `seed` varies its pitch, rhythm and noise."""
+    """Return one kind of sound as `float32 [round(seconds * rate)]` in [-1, 1]; `seed` varies pitch, rhythm, noise."""
     random = np.random.default_rng(seed)
     t = np.arange(round(seconds * rate)) / rate
     shift, start = random.uniform(0.9, 1.1), random.uniform()
@@ -26,9 +26,9 @@ def synthesise(sound: str, seconds: float, rate: int, seed: int) -> np.ndarray:
 
 
 def _wave(sound: str, t: np.ndarray, shift: float, start: float, random: np.random.Generator) -> np.ndarray:
-    """One sound before levelling; `shift` scales its pitch, `start` in [0, 1) moves its rhythm."""
+    """Return a sound before levelling; `shift` scales its pitch, `start` in [0, 1) shifts its rhythm."""
     if sound == "humming":
-        return sum(np.sin(2 * np.pi * 150 * n * shift * t) / n for n in (1, 2, 3))
+        return sum((np.sin(2 * np.pi * 150 * n * shift * t) / n for n in (1, 2, 3)), np.zeros(1))
     if sound == "hissing":
         noise = random.standard_normal(len(t) + 2)
         return noise[2:] - 1.6 * noise[1:-1] + 0.7 * noise[:-2]  # a high-pass: hardly anything below 3 kHz
@@ -41,11 +41,12 @@ def _wave(sound: str, t: np.ndarray, shift: float, start: float, random: np.rand
         return np.sin(2 * np.pi * shift * (1500 * sweep + 1500 * sweep**2) / 2.5) * _gate(t * 2.5 + start, 0.8)
     if sound == "ringing":
         strike = (t + start) % 1
-        return sum(np.sin(2 * np.pi * f * shift * t) * np.exp(-4 * strike) for f in (2200, 3170, 4410))
+        tones = (np.sin(2 * np.pi * f * shift * t) * np.exp(-4 * strike) for f in (2200, 3170, 4410))
+        return sum(tones, np.zeros(1))
     raise ValueError(f"{sound!r} is not a sound; choose one of {', '.join(SOUNDS)}")
 
 
 def _gate(cycles: np.ndarray, share: float) -> np.ndarray:
-    """1 during the first `share` of each cycle, 0 after it, with soft edges."""
+    """Return 1 during the first `share` of each cycle and 0 afterwards, with soft edges."""
     phase = cycles % 1
     return np.clip(np.minimum(phase, share - phase) / 0.02, 0, 1)

@@ -1,7 +1,7 @@
-"""Who speaks: eSpeak NG through ctypes, from a wheel, with the exact time of every word.
+"""Synthesise speech with the exact time of every word, by eSpeak NG through ctypes, from a wheel.
 
-The library keeps random state between utterances, so each one gets a freshly loaded engine (under a millisecond) and
-what is said depends on its arguments alone. eSpeak NG is not safe to call from several threads of one process.
+The library keeps random state between utterances, so each utterance gets a freshly loaded engine (in under a
+millisecond) and depends only on its arguments. eSpeak NG is not thread-safe.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Voices with breath (f2, f3 among them) are left out: eSpeak NG 1.52 makes them from uninitialised memory, so that each
-# run sounds a little different.
+# Without voices with breath (such as f2 and f3): eSpeak NG 1.52 synthesises them from uninitialised memory, so that
+# each run sounds slightly different.
 VOICES = ("en-us", "en-us+f4", "en-us+m3", "en-us+m7", "en-gb-scotland")
 NORMAL_RATE = 175  # words per minute
 FASTEST_RATE = 320
@@ -31,7 +31,7 @@ _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_END_OF_CLAUSE = 0, 1, 5
 
 
 class VoiceError(RuntimeError):
-    """Speech could not be made; the message says why and what to do."""
+    """Speech could not be synthesised; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SpokenWord:
 
 @dataclass(frozen=True)
 class Speech:
-    """Mono sound, `float32 [n]` in [-1, 1] at `rate` samples a second, and its words from the start of the sound."""
+    """Mono audio, `float32 [n]` in [-1, 1] at `rate` samples per second, and its words with times from its start."""
 
     waveform: np.ndarray
     rate: int
@@ -75,7 +75,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 def speak(text: str, voice: str = VOICES[0], rate: int = NORMAL_RATE) -> Speech:
     """Synthesise one utterance; `rate` is in words per minute.
 
-    Raises `VoiceError` when the wheel is missing, the voice is unknown or the text holds no word.
+    Raises `VoiceError` if the wheel is missing, the voice is unknown or the text has no words.
     """
     if not text.split():
         raise VoiceError(f"there is nothing to say in {text!r}; give at least one word")
@@ -108,19 +108,19 @@ def speak(text: str, voice: str = VOICES[0], rate: int = NORMAL_RATE) -> Speech:
 
 
 def word_times(text: str, starts: dict[int, float], clause_ends: list[float], end: float) -> tuple[SpokenWord, ...]:
-    """Give each written word its time.
+    """Return the written words with their times.
 
-    `starts` maps character positions of word events to seconds. eSpeak NG speaks some words as one ("of the") and
-    some in two ("isn't"): words without an event share the time up to the next event by their letters, and events
-    inside a word are passed over. A word ends where the next one starts or where its clause ends.
+    `starts` maps character positions of word events to seconds. eSpeak NG speaks some words as one ("of the") and some
+    as two ("isn't"): words without an event share the time until the next event by their letters, and events inside a
+    word are ignored. A word ends where the next one starts or where its clause ends.
     """
     words = text.split()
     first_letters = np.cumsum([0] + [len(word) + 1 for word in words])
     groups: list[tuple[float, list[str]]] = []
     for word, first, after in zip(words, first_letters, first_letters[1:], strict=False):
-        heard = [start for position, start in starts.items() if first <= position < after]
-        if heard or not groups:
-            groups.append((min(heard, default=0.0), [word]))
+        events = [start for position, start in starts.items() if first <= position < after]
+        if events or not groups:
+            groups.append((min(events, default=0.0), [word]))
         else:
             groups[-1][1].append(word)
     placed = []
@@ -136,12 +136,12 @@ def word_times(text: str, starts: dict[int, float], clause_ends: list[float], en
 
 
 def _end_of_sound(waveform: np.ndarray) -> int:
-    """The sample after the last audible one: eSpeak NG counts the pause after a clause as part of it."""
+    """Return the index after the last audible sample: eSpeak NG counts the pause after a clause as part of it."""
     return int(np.flatnonzero(np.abs(waveform) > _AUDIBLE)[-1]) + 1
 
 
 def _until_end(event) -> Iterator[_Event]:
-    """The events of one callback, without the mark at their end."""
+    """Yield the events of one callback, without the terminator."""
     index = 0
     while event[index].type != _EVENT_END_OF_LIST:
         yield event[index]
@@ -150,7 +150,7 @@ def _until_end(event) -> Iterator[_Event]:
 
 @contextlib.contextmanager
 def _engine() -> Iterator[tuple[ctypes.CDLL, int]]:
-    """A fresh copy of the library, initialised, and its sample rate."""
+    """Load and initialise a fresh copy of the library; yields it and its sample rate."""
     if importlib.util.find_spec("espeakng_loader") is None:
         raise VoiceError("the package espeakng-loader is missing; run `make setup` or install the extra [demo]")
     import espeakng_loader

@@ -1,6 +1,6 @@
-"""What the launcher of a Flex Template runs: the preprocessing command.
+"""The preprocessing command as the launcher of a Flex Template runs it.
 
-It lies in a folder of its own, because Python looks for modules beside the file that it is given first.
+It is in a separate folder, because Python searches the folder of the script for modules first.
 """
 
 import functools
@@ -13,11 +13,11 @@ from pipelines.runner.command import run_and_leave
 _SWITCHES = ("retry_failed", "keep_segments")
 
 
-def arguments(given: Sequence[str]) -> list[str]:
-    """The command's flags: the launcher gives every parameter a value, also those that are switches of the command."""
+def arguments(flags: Sequence[str]) -> list[str]:
+    """Return the command's flags for the launcher's, in which switches have values too."""
     switches = {f"--{name}={value}": value for name in _SWITCHES for value in ("true", "false")}
-    on = [flag.partition("=")[0] for flag in given if switches.get(flag) == "true"]
-    return [flag for flag in given if flag not in switches] + on
+    enabled = [flag.partition("=")[0] for flag in flags if switches.get(flag) == "true"]
+    return [flag for flag in flags if flag not in switches] + enabled
 
 
 if __name__ == "__main__":

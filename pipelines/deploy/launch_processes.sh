@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs one process of a training run on several machines, and starts it again when the run fails: for machines without
-# Slurm. Start it on every machine with the same command and another HOST, as torchrun is; docs/gpu.md has an example.
+# Runs one process of a training run on several machines without Slurm, and restarts it when the run fails. Like torchrun,
+# start it on every machine with the same command and another HOST; docs/gpu.md has an example.
 #
 #   COORDINATOR=node0:8476 HOSTS=4 HOST=0 pipelines/deploy/launch_processes.sh train.pretrain base --data D --workdir W
 #
-# All processes of a run end within seconds of each other (status 1) when one of them ends, and meet again at the
-# coordinator. It stops with the status of a run that succeeded (0), was started wrongly (2) or got SIGTERM.
+# When one process of a run ends, all others exit within seconds (status 1), and reconnect to the coordinator when they are
+# restarted. This script exits with the status of a run that succeeded (0), had a usage error (2) or received SIGTERM.
 set -uo pipefail
 
 : "${COORDINATOR:?HOST:PORT of the first machine}" "${HOSTS:?how many processes}" "${HOST:?the number of this one, from 0}"
@@ -26,7 +26,7 @@ for restart in $(seq 0 "$RESTARTS"); do
   child=$!
   wait "$child"
   status=$?
-  # A signal ends the first wait before the process has ended.
+  # A signal interrupts the first wait before the process has exited.
   while kill -0 "$child" 2>/dev/null; do
     wait "$child"
     status=$?
@@ -35,8 +35,8 @@ for restart in $(seq 0 "$RESTARTS"); do
   if [ -n "$stopping" ] || [ "$status" = 0 ] || [ "$status" = 2 ]; then
     exit "$status"
   fi
-  echo "start $restart of process $HOST ended with status $status; going on from the newest checkpoint" >&2
-  # The others may need a moment more, and a machine that went away longer.
+  echo "start $restart of process $HOST ended with status $status; resuming from the newest checkpoint" >&2
+  # Other processes may take longer to exit, and a failed machine longer to return.
   sleep "$PAUSE" &
   child=$!
   wait "$child"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains on a TPU pod: asks for it as a queued resource, runs the same command on every host, and asks again when it is
-# taken away. Untested on a real TPU; docs/tpu.md goes through it line by line.
+# Trains on a TPU pod: requests it as a queued resource, runs the same command on every host, and requests it again when it
+# is preempted. Untested on a real TPU; docs/tpu.md explains it line by line.
 #
 #   PROJECT=p ZONE=us-east5-a POD=reservoir-base TYPE=v5p-128 RUNTIME=v2-alpha-tpuv5 IMAGE=REGION-docker.pkg.dev/p/r/train:TAG \
 #     WORKDIR=gs://bucket/runs/base pipelines/deploy/tpu_pod.sh base --data gs://bucket/shards --batch-size 1024
@@ -45,7 +45,7 @@ else
   volume="-v $WORKDIR:$WORKDIR"
   finished="ls $WORKDIR/export/ckpt_*"
   if [ -n "$MOUNT" ]; then
-    # HOST:/SHARE of a Filestore or another NFS server, at the same place on every host.
+    # HOST:/SHARE of a Filestore or another NFS server, mounted under the same path on every host.
     prepare="$prepare && (mountpoint -q $WORKDIR || (sudo apt-get -qq install -y nfs-common && sudo mount $MOUNT $WORKDIR))"
   fi
 fi
@@ -61,16 +61,16 @@ for try in $(seq "$TRIES"); do
     FAILED | SUSPENDED | SUSPENDING) remove && request ;;
   esac
   until [ "$(state)" = ACTIVE ]; do
-    case "$(state)" in FAILED | SUSPENDED) echo "the request ended as $(state); asking again" >&2 && continue 2 ;; esac
+    case "$(state)" in FAILED | SUSPENDED) echo "the request ended as $(state); requesting again" >&2 && continue 2 ;; esac
     sleep "$PAUSE"
   done
-  # The newest sound checkpoint in WORKDIR is where every start goes on, so a lost pod costs at most the steps since it.
-  # A run that was told to stop ends well, too; only a finished one has its weights there.
+  # Every start resumes from the newest valid checkpoint in WORKDIR, so a lost pod costs at most the steps since then.
+  # A run that was stopped by a signal also exits with 0, but only a finished run has exported its weights.
   if on all "$run" && on 0 "$finished"; then
     remove
     exit 0
   fi
-  echo "start $try ended; going on from the newest checkpoint" >&2
+  echo "start $try ended; resuming from the newest checkpoint" >&2
   sleep "$PAUSE"
 done
 echo "gave up after $TRIES starts" >&2

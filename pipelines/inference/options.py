@@ -39,7 +39,9 @@ Grid = Annotated[
 ]
 UseInputs = Annotated[
     Use,
-    tyro.conf.arg(help="What to use besides the frames: sound, or else captions if available (auto), or only this."),
+    tyro.conf.arg(
+        help="Inputs besides the frames: audio, text, frames for none, or auto for audio if available, else text."
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The options of the commands on finished data folders and recordings; imports nothing that does their work."""
+"""The options of the maintenance commands; nothing here imports the code that does their work."""
 
 from __future__ import annotations
 
@@ -12,51 +12,54 @@ from pipelines.preprocessing.text_options import TextOptions
 
 @dataclass(frozen=True)
 class RefilterOptions:
-    """Play other thresholds over the scores of a data folder."""
+    """Apply other filter thresholds to the scores of a data folder.
 
-    data: tyro.conf.Positional[str]
+    Prints what would change; with --out, also creates the new data folder. All flags of Beam are accepted.
+    """
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """The data folder."""
-    changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set")]
-    """Thresholds as NAME=VALUE, by the names of the flags with underscores; None switches a rule off."""
-    out: str | None = None
-    """A new data folder to make from the kept segments."""
-    embedder: str | None = None
-    """The image embedder that the folder was created with, needed unless it is perceptual or none."""
+    changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=VALUE [NAME=VALUE ...]")]
+    """Thresholds to change, by their flags' names with underscores; None disables a rule."""
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A new data folder to create from the stored segments."""
+    embedder: Annotated[str | None, tyro.conf.arg(metavar="EMBEDDER")] = None
+    """The image embedder that the folder was created with; required unless it is perceptual or none."""
     shard_bytes: int = 128 << 20
-    """Size of a shard."""
+    """Target size of a shard, in bytes."""
     keep_segments: bool = False
-    """Keep the segments in the new folder too."""
+    """Keep the segments in the per-video store of the new folder."""
     text: tyro.conf.OmitArgPrefixes[TextOptions] = field(default_factory=TextOptions)
 
 
 @dataclass(frozen=True)
 class StatsOptions:
-    """Print the statistics of shards that a Beam job reads.
+    """Compute the statistics of shards with a Beam job, and print them.
 
-    Every flag of Beam is taken too, such as --runner.
+    All flags of Beam are accepted, such as --runner.
     """
 
-    data: tyro.conf.Positional[str]
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """A data folder, a shard or a pattern."""
-    split: str | None = None
-    """Only this split."""
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The split to read; by default all."""
     json: bool = False
-    """Print JSON instead of tables."""
-    scratch: str | None = None
-    """A folder that this machine and all workers see; by default a temporary one."""
+    """Print the statistics as JSON."""
+    scratch: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A folder that this machine and all workers can access; by default a temporary folder of this machine."""
 
 
 @dataclass(frozen=True)
 class TimingOptions:
-    """Learn by how much a recogniser's words are early or late."""
+    """Train a model of the errors in a speech recogniser's word times."""
 
-    pairs: tyro.conf.Positional[str]
-    """A file of recordings, one JSON object a line: the words as recognised, and the same words at their true times."""
-    out: str
-    """The file that the model is written to."""
-    tokenizer: str = "published"
-    """The vocabulary whose pieces are counted."""
+    pairs: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
+    """A file of recordings, one JSON object per line: the words with recognised times, and with true times."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The file to write the model to."""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="FILE")] = "published"
+    """The tokenizer that counts the tokens of words: published, or a tokenizer.json."""
     steps: int = 3000
-    """Steps of learning."""
+    """Number of training steps."""
     seed: int = 0
-    """Seed of the first weights and of the order."""
+    """Seed of the initial weights and of the batches."""

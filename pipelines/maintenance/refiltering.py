@@ -1,4 +1,4 @@
-"""The rules played again over the scores in a ledger, and the data folder that other thresholds would have made."""
+"""Apply other thresholds to the scores in a ledger, and create the data folder that they would have produced."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from pipelines.preprocessing import folder_config
 from pipelines.preprocessing.folder_config import FolderConfig
 from pipelines.preprocessing.options import PreprocessOptions
 from pipelines.preprocessing.replay_rules import Replay
-from pipelines.runner import beam_flags
-from pipelines.runner.data_folder import keep_log, log_path
+from pipelines.runner import beam_flags, data_folder
 from shards.dataset import ledger, manifest, removal
 from shards.inspection.plain_table import PlainTable
 from shards.storage import filesystem
@@ -38,7 +37,7 @@ _EXAMPLES = 3
 
 
 def refilter(options: RefilterOptions, flags: Sequence[str]) -> int:
-    """Print what other thresholds would change, make the new data folder if one is wanted; returns the exit status."""
+    """Print what other thresholds would change, create the new data folder if requested, and return the exit status."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     config = folder_config.read(options.data)
     embedder = folder_config.embedder(config.embedder, options.embedder) if options.out else config.embedder
@@ -46,7 +45,7 @@ def refilter(options: RefilterOptions, flags: Sequence[str]) -> int:
     language = base_language(config.language)
     committed = manifest.load(options.data)
     if committed.folders():
-        raise UsageError(f"{options.data!r} was merged of {', '.join(committed.folders())}; refilter each of these")
+        raise UsageError(f"{options.data!r} was merged from {', '.join(committed.folders())}; refilter each of these")
     ledgers = tuple(path for g in committed.generations for path in ledger.parts_of(options.data, g))
     withdrawn = frozenset(removal.withdrawn(options.data))
     replay = Replay(options.data, ledgers, language, filters, withdrawn)
@@ -54,15 +53,15 @@ def refilter(options: RefilterOptions, flags: Sequence[str]) -> int:
     console.print(report(counts))
     if counts.regained:
         count = counts.regained.total()
-        console.print(f"{count} would be extracted by a new run with these thresholds; here they are not")
+        console.print(f"{count} would be extracted by a new run with these thresholds, which refiltering cannot do")
     if options.out:
-        assemble(options, config, embedder, replay, counts, beam_flags.beam_options(flags), console)
+        assemble(options, options.out, config, embedder, replay, counts, beam_flags.beam_options(flags), console)
     return 0
 
 
 @dataclass
 class Counts:
-    """How many videos other thresholds keep, by split, drop, by rule, and would extract, by the outcome they had.
+    """Numbers of videos that other thresholds keep (by split), drop (by rule), and would extract (by former outcome).
 
     `samples` are some ids by (decision, rule or outcome).
     """
@@ -74,7 +73,7 @@ class Counts:
 
 
 def tally(replay: Replay) -> Counts:
-    """What these thresholds say of every video that came as far as a rule with a threshold."""
+    """Count the decisions about every video that reached a rule with a threshold."""
     counts = Counts()
     for entry in replay.entries():
         decision, rule = replay.decide(entry)
@@ -88,7 +87,7 @@ def tally(replay: Replay) -> Counts:
 
 
 def report(counts: Counts) -> Table:
-    """What would change, by rule."""
+    """Return a table of what would change, by rule."""
     table = PlainTable("", "rule", "videos", "for example", title="with these thresholds")
     table.add_row("still kept", "", str(counts.kept.total()), "")
     for title, decision in (("dropped", "dropped"), ("no longer rejected", "regained")):
@@ -99,6 +98,7 @@ def report(counts: Counts) -> Table:
 
 def assemble(
     options: RefilterOptions,
+    out: str,
     config: FolderConfig,
     embedder: str,
     replay: Replay,
@@ -106,40 +106,38 @@ def assemble(
     beam_options: PipelineOptions,
     console: Console,
 ) -> None:
-    """Make the new data folder. Raises `UserError` if it is in use or the segments were not kept."""
+    """Create the data folder `out`. Raises `UserError` if it exists or the segments were not kept."""
     from pipelines.preprocessing import graph
     from pipelines.preprocessing import job as preprocess_job
     from pipelines.runner.execution import new_pipeline, prepare_workers, run_to_end
 
-    if filesystem.exists(filesystem.join(options.out, CONFIG_NAME)):
-        raise UserError(f"{options.out!r} holds data already; choose another --out")
+    if filesystem.exists(filesystem.join(out, CONFIG_NAME)):
+        raise UserError(f"{out!r} already contains data; choose another --out")
     if not counts.kept:
-        raise UserError("these thresholds keep no video; nothing is made")
+        raise UserError("these thresholds keep no video; change them to create a data set")
     rules = dataclasses.asdict(replay.filters) | {"excluded_categories": list(replay.filters.excluded_categories)}
     video = config.values["video"] | {"filters": rules}
     values = config.values | {"video": video, "text": options.text.resolved()}
     digest = hashlib.sha256(json.dumps(video, sort_keys=True).encode()).hexdigest()
     tokenizer = filesystem.read_bytes(filesystem.join(options.data, TOKENIZER_NAME))
     prepare_workers(beam_options)
-    filesystem.make_folder(options.out)
-    with filesystem.exclusive(manifest.lock_path(options.out)):
-        keep_log(log_path(options.out))
-        filesystem.write_bytes(filesystem.join(options.out, TOKENIZER_NAME), tokenizer)
+    with data_folder.opened(out):
+        filesystem.write_bytes(filesystem.join(out, TOKENIZER_NAME), tokenizer)
         content = f"{json.dumps(values, indent=1)}\n".encode()
-        filesystem.write_bytes(filesystem.join(options.out, CONFIG_NAME), content)
+        filesystem.write_bytes(filesystem.join(out, CONFIG_NAME), content)
         for split in sorted(counts.kept):
-            job = _job(options, config, embedder, split)
-            pipeline = new_pipeline(beam_options, log_path(options.out), job.job)
+            job = _job(options, out, config, embedder, split)
+            pipeline = new_pipeline(beam_options, data_folder.log_path(out), job.job)
             graph.build_refiltered(pipeline, job, digest, replay)
             run_to_end(pipeline, lambda: None, console)
             preprocess_job.summarize(job, console)
 
 
-def _job(options: RefilterOptions, config: FolderConfig, embedder: str, split: str) -> PreprocessOptions:
-    """The job that packs one split of the new folder."""
+def _job(options: RefilterOptions, out: str, config: FolderConfig, embedder: str, split: str) -> PreprocessOptions:
+    """Return the options of the job that packs one split of the new folder."""
     groups = config.groups
     return PreprocessOptions(
-        options.out,
+        out,
         split=split,
         stage="assemble",
         keep_segments=options.keep_segments,
@@ -147,7 +145,7 @@ def _job(options: RefilterOptions, config: FolderConfig, embedder: str, split: s
         segments_per_example=config.segments_per_example,
         max_group_similarity=groups["max_similarity"],
         min_group_objects=groups["min_objects"],
-        group_probability=groups["probability"],
+        group_probability=config.group_probability,
         text=options.text,
         video=VideoConfig(seed=config.seed, embedder=embedder),
     )

@@ -1,4 +1,4 @@
-"""Thresholds of the filters as `--set` takes them."""
+"""Parse the filter thresholds of `--set`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shards.storage.errors import UsageError
 
 
 def changed(filters: FilterConfig, changes: Iterable[str]) -> FilterConfig:
-    """The thresholds with some changed, each as NAME=VALUE. Raises `UsageError`."""
+    """Return the thresholds with changes of the form NAME=VALUE. Raises `UsageError` for an invalid change."""
     values: dict[str, Any] = {}
     names = [f.name for f in dataclasses.fields(filters)]
     for change in changes:
@@ -27,5 +27,5 @@ def changed(filters: FilterConfig, changes: Iterable[str]) -> FilterConfig:
         except (ValueError, SyntaxError):
             values[name] = written
         if not (values[name] is None or type(values[name]) in (int, float)):
-            raise UsageError(f"--set {change!r} must give a number or None")
+            raise UsageError(f"--set {change!r} must have a number or None as its value")
     return dataclasses.replace(filters, **values)

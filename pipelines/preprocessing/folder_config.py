@@ -26,6 +26,7 @@ class FolderConfig:
     embedder: str
     segments_per_example: int
     groups: dict[str, float | None]
+    group_probability: float
 
 
 def read(data: str) -> FolderConfig:
@@ -43,6 +44,10 @@ def read(data: str) -> FolderConfig:
     if {"filters", "language", "seed", "embedder"}.difference(video) or "groups" not in values:
         raise UserError(f"{path!r} is of an earlier version, whose ledger lacks scores; run preprocess again")
     try:
+        groups = {name: _number(values["groups"], name) for name in ("max_similarity", "min_objects")}
+        probability = _number(values["groups"], "probability")
+        if probability is None or not 0 <= probability <= 1:
+            raise ValueError(f"'probability' is {probability}, not from 0 to 1")
         config = FolderConfig(
             values,
             _filters(video["filters"]),
@@ -50,12 +55,11 @@ def read(data: str) -> FolderConfig:
             _value(video, "seed", int),
             _value(video, "embedder", str),
             _value(values, "segments_per_example", int),
-            {name: _number(values["groups"], name) for name in ("max_similarity", "min_objects", "probability")},
+            groups,
+            probability,
         )
         if not 1 <= config.segments_per_example <= MAX_SEGMENTS_PER_EXAMPLE:
             raise ValueError(f"'segments_per_example' is {config.segments_per_example}")
-        if config.groups["probability"] is None or not 0 <= config.groups["probability"] <= 1:
-            raise ValueError(f"'probability' is {config.groups['probability']}, not from 0 to 1")
         return config
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path!r} is damaged: {' '.join(str(error).split())[:160]}; restore it") from None

@@ -1,1 +1,1 @@
-"""The benchmarks that the published model answers without having been trained for them, in their official layouts."""
+"""Zero-shot benchmarks in their official layouts."""

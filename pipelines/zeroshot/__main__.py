@@ -1,6 +1,8 @@
-"""Zero-shot benchmarks as commands: `python -m pipelines.zeroshot epic --annotations A --videos V --out O`.
+"""Run zero-shot benchmarks.
 
-The same command continues where it was stopped, and prints the score at its end.
+    python -m pipelines.zeroshot epic --annotations A --videos V --out O
+
+The same command resumes a stopped run, and prints the scores when all questions are answered.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from pipelines.inference import options as ask_options
-from pipelines.zeroshot.benchmark import KEPT, chance, find_videos, majority, read_rankings
+from pipelines.zeroshot.benchmark import MAX_RANKED, chance, find_videos, majority, read_rankings
 from pipelines.zeroshot.epic import Epic
 from pipelines.zeroshot.kinetics import Kinetics
 from pipelines.zeroshot.lsmdc import Lsmdc
@@ -34,53 +36,51 @@ NAMES = ("epic", "msrvtt", "lsmdc", "star", "kinetics")
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Ask a benchmark's questions of a model that was not trained for them."""
+    """Answer the questions of a benchmark with a model that was not trained for it, and print the scores."""
 
     benchmark: Annotated[Named, tyro.conf.arg(name="")]
-    videos: str
-    """The folder under which the videos are."""
-    out: str
-    """The JSONL file of rankings that is made or continued."""
-    checkpoint: str = "large"
-    """As for `pipelines.ask`."""
-    grid: tuple[int, int] | None = None
-    """As for `pipelines.ask`."""
+    videos: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """The folder of the videos, which may have subfolders."""
+    out: ask_options.File
+    """The JSONL file of rankings to create or to continue."""
+    checkpoint: ask_options.Checkpoint = "large"
+    grid: ask_options.Grid = None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     config = (tyro.conf.CascadeSubcommandArgs,)
-    asked = command_line.parse(
+    options = command_line.parse(
         tyro.cli, ZeroShot, "pipelines.zeroshot", argv, names=NAMES, noun="benchmark", config=config
     )
-    command_line.require_folder("--videos", asked.videos)
-    command_line.require_folder("--annotations", getattr(asked.benchmark, "annotations", None))
+    command_line.require_folder("--videos", options.videos)
+    command_line.require_folder("--annotations", getattr(options.benchmark, "annotations", None))
     for name in ("questions", "training", "list", "classes"):
-        command_line.require_file(f"--{name}", getattr(asked.benchmark, name, None))
+        command_line.require_file(f"--{name}", getattr(options.benchmark, name, None))
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    benchmark = asked.benchmark.load()
+    benchmark = options.benchmark.load()
     for remark in benchmark.remarks:
         console.print(f"note: {remark}")
-    videos = find_videos(asked.videos)
-    waiting = len(benchmark.questions) - len(read_rankings(asked.out))
-    if waiting > 0:
-        ask_options.check_checkpoint(asked.checkpoint)
+    videos = find_videos(options.videos)
+    pending = len(benchmark.questions) - len(read_rankings(options.out))
+    if pending > 0:
+        ask_options.check_checkpoint(options.checkpoint)
         from rich.progress import track
 
         from pipelines.inference.weights import input_errors, load_weights
         from pipelines.zeroshot.ranking import run
 
-        model = load_weights(asked.checkpoint, asked.grid)
+        model = load_weights(options.checkpoint, options.grid)
         with input_errors():
-            for _ in track(run(model, benchmark, videos, asked.out), "asking", waiting, console=console):
+            for _ in track(run(model, benchmark, videos, options.out), "answering", pending, console=console):
                 pass
-    rankings = read_rankings(asked.out)
+    rankings = read_rankings(options.out)
     failed = [ranking for ranking in rankings.values() if ranking.error]
     if failed:
-        console.print(f"note: {len(failed)} questions count as wrong, the first since {failed[0].error}")
+        console.print(f"note: {len(failed)} questions count as wrong, the first one because {failed[0].error}")
     from rich.table import Table
 
-    by_chance, by_majority = chance(benchmark, KEPT), majority(benchmark, KEPT)
+    by_chance, by_majority = chance(benchmark, MAX_RANKED), majority(benchmark, MAX_RANKED)
     table = Table("", "%", "chance %", "most frequent answers %", title=f"{len(benchmark.questions)} questions")
     for name, value in benchmark.score(rankings).items():
         table.add_row(name, *(f"{100 * share:.2f}" for share in (value, by_chance[name], by_majority[name])))

@@ -1,7 +1,7 @@
-"""EPIC-Kitchens-100: which action comes next, a second before it starts (docs/spec/training.md 13.2).
+"""EPIC-Kitchens-100 action anticipation: predict an action one second before it starts (docs/spec/training.md 13.2).
 
-The folder holds `validation.csv` (no header) and `actions.csv` of the anticipation benchmark and
-`EPIC_100_validation.csv` of the data set; videos are `P01_01.MP4` anywhere under theirs.
+The folder of annotations contains `validation.csv` (no header) and `actions.csv` of the anticipation benchmark and
+`EPIC_100_validation.csv` of the data set; videos are named `P01_01.MP4`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from pipelines.zeroshot.benchmark import Benchmark, Intervals, Question, Ranking
 from shards.storage.errors import UsageError
@@ -22,17 +25,17 @@ _BEST = 5
 class Epic:
     """EPIC-Kitchens-100 action anticipation."""
 
-    annotations: str
+    annotations: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """The folder of validation.csv, actions.csv and EPIC_100_validation.csv."""
     gap: float = 1.0
-    """Seconds between what is seen and the action."""
+    """Seconds between the last segment and the action."""
     segments: int = 8
-    """Segments before the action that are shown."""
+    """Number of segments before the action."""
     seconds: float = 2.0
-    """Length of a segment."""
+    """Length of a segment, in seconds."""
 
     def load(self) -> Benchmark:
-        """Questions and options. Raises `UsageError` naming a file that does not fit."""
+        """Return the questions and options. Raises `UsageError` naming an invalid file."""
         folder = Path(self.annotations)
         actions = {row["id"]: row for row in _table(folder / "actions.csv", ("id", "verb", "noun"))}
         spoken = {number: f"{row['verb']} {spoken_noun(row['noun'])}" for number, row in actions.items()}
@@ -47,7 +50,7 @@ class Epic:
                 narration, video, action = row[0], row[1], row[6]
                 questions.append(Question(narration, video, self._show(starts[narration]), PROMPT, spoken[action]))
             except (IndexError, KeyError) as error:
-                raise UsageError(f"validation.csv: the row {row[:7]} does not fit the other files: {error}") from None
+                raise UsageError(f"validation.csv: the row {row[:7]} does not match the other files: {error}") from None
         parts = {text: (actions[number]["verb"], actions[number]["noun"]) for number, text in spoken.items()}
 
         def score(rankings: Mapping[str, Ranking]) -> dict[str, float]:
@@ -67,30 +70,30 @@ class Epic:
 def accuracy(
     questions: list[Question], rankings: Mapping[str, Ranking], parts: Mapping[str, tuple[str, str]]
 ) -> dict[str, float]:
-    """Top-1 and top-5 of action, verb and noun; verbs and nouns are the first distinct ones of the ranked actions."""
-    found: dict[str, float] = {}
+    """Return top-1 and top-5 accuracies of action, verb and noun, the latter two from the distinct parts of actions."""
+    accuracies: dict[str, float] = {}
     for name, read in (("action", lambda t: t), ("verb", lambda t: parts[t][0]), ("noun", lambda t: parts[t][1])):
         for count in (1, _BEST):
             hits = 0
             for question in questions:
                 best = rankings.get(question.id, Ranking(question.id)).best
                 hits += read(question.answer) in list(dict.fromkeys(map(read, best)))[:count]
-            found[f"{name} top-{count}"] = hits / max(len(questions), 1)
-    return found
+            accuracies[f"{name} top-{count}"] = hits / max(len(questions), 1)
+    return accuracies
 
 
 def spoken_noun(noun: str) -> str:
-    """`cupboard:door` as a person says it."""
+    """Return a noun such as `cupboard:door` in spoken order."""
     return " ".join(reversed(noun.split(":")))
 
 
 def seconds(stamp: str, narration: str) -> float:
-    """Seconds of `HH:MM:SS.ff`. Raises `UsageError`."""
+    """Convert `HH:MM:SS.ff` to seconds. Raises `UsageError`."""
     try:
         hours, minutes, rest = stamp.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(rest)
     except ValueError:
-        raise UsageError(f"{narration} starts at {stamp!r}, which is no HH:MM:SS.ff") from None
+        raise UsageError(f"{narration} starts at {stamp!r}, which is not HH:MM:SS.ff") from None
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -1,7 +1,7 @@
-"""LSMDC fill in the blank: one missing word of the description of a film clip.
+"""LSMDC fill in the blank: predict a missing word in the description of a film clip.
 
-Annotations are tab-separated as distributed: the clip's name first, the sentence with `_____` and the missing word in
-the last two columns. The options are the words missing in the training file.
+Annotations are tab-separated as distributed: the clip's name in the first column, the sentence with `_____` and the
+missing word in the last two columns. The options are the missing words of the training file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, shares
@@ -21,14 +24,15 @@ BLANK = "_____"
 class Lsmdc:
     """LSMDC fill in the blank."""
 
-    questions: str
-    """The file of the test."""
-    training: str
-    """The file whose answers are the options."""
+    questions: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The annotations of the test split."""
+    training: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The annotations of the training split, whose answers are the options."""
     seconds: float = 5.0
+    """Length of a segment, in seconds."""
 
     def load(self) -> Benchmark:
-        """Questions and options. Raises `UsageError` naming a line that does not fit."""
+        """Return the questions and options. Raises `UsageError` naming an invalid line."""
         options = dict.fromkeys(answer for _, _, answer in rows(self.training))
         show = functools.partial(chunks, seconds=self.seconds)
         questions = [
@@ -41,22 +45,22 @@ class Lsmdc:
 
 
 def rows(path: str) -> list[tuple[str, str, str]]:
-    """(clip, sentence, answer) of every line. Raises `UsageError`."""
+    """Return (clip, sentence, answer) of every line. Raises `UsageError`."""
     try:
         lines = Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path!r} cannot be read: {error}") from None
-    found = []
+    annotations = []
     for number, line in enumerate(lines, 1):
         columns = line.split("\t")
         if len(columns) < 3 or BLANK not in columns[-2]:
             if number == 1:
                 continue  # a header
             raise UsageError(f"line {number} of {path!r} has no sentence with {BLANK} before its answer")
-        found.append((columns[0], columns[-2], columns[-1].strip()))
-    return found
+        annotations.append((columns[0], columns[-2], columns[-1].strip()))
+    return annotations
 
 
 def prompt(sentence: str) -> str:
-    """The sentence with a mask for its one blank; nothing if it has several."""
+    """Return the sentence with a mask in place of its blank, or an empty prompt if it has several blanks."""
     return sentence.replace(BLANK, MASK_TEXT) if sentence.count(BLANK) == 1 else ""

@@ -1,7 +1,8 @@
-"""MSRVTT-QA: questions, rewritten as statements with a blank, about clips of some seconds (docs/spec/training.md 13.3).
+"""MSRVTT-QA: answer questions, rewritten as statements with a blank, about short clips (docs/spec/training.md 13.3).
 
-The folder holds `train_qa.json` and `test_qa.json`; `test_infill.json` has the same items with a `statement` (or
-`infill`) whose one `_` is the blank, as a language model rewrote the question. Videos are `video7010.mp4`.
+The folder of annotations contains `train_qa.json` and `test_infill.json`: the items of `test_qa.json` with a
+`statement` (or `infill`), the question rewritten by a language model, with one `_` as the blank. Videos are named
+`video7010.mp4`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import functools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Question, chunks, needed, read_json, shares
@@ -21,15 +25,15 @@ BLANK = "_"
 class Msrvtt:
     """MSRVTT-QA."""
 
-    annotations: str
+    annotations: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """The folder of train_qa.json and test_infill.json."""
     vocabulary: int = 2000
-    """Answers as frequent as the one of this rank are options; the published numbers used 1000."""
+    """Number of most frequent answers that are options, including ties; the published numbers used 1000."""
     seconds: float = 3.0
-    """Length of a segment."""
+    """Length of a segment, in seconds."""
 
     def load(self) -> Benchmark:
-        """Questions and options. Raises `UsageError` naming a file or item that does not fit."""
+        """Return the questions and options. Raises `UsageError` naming an invalid file or item."""
         folder = Path(self.annotations)
         options = answers(read_json(folder / "train_qa.json"), self.vocabulary)
         show = functools.partial(chunks, seconds=self.seconds)
@@ -49,7 +53,7 @@ class Msrvtt:
 
 
 def answers(items: list[dict], rank: int) -> list[str]:
-    """The most frequent answers: all at least as frequent as the one of `rank`, most frequent first."""
+    """Return all answers that are at least as frequent as the one of `rank`, most frequent first."""
     counts = Counter(str(needed(item, "answer", "an item of train_qa.json")) for item in items)
     ordered = sorted(counts, key=lambda answer: (-counts[answer], answer))
     least = counts[ordered[min(rank, len(ordered)) - 1]] if ordered else 0
@@ -57,5 +61,5 @@ def answers(items: list[dict], rank: int) -> list[str]:
 
 
 def statement(text: str) -> str:
-    """A prompt from a statement with exactly one blank, else nothing."""
+    """Return the prompt of a statement with exactly one blank, else an empty prompt."""
     return text.replace(BLANK, MASK_TEXT) if text.count(BLANK) == 1 else ""

@@ -1,4 +1,4 @@
-"""Ask a model the questions of a benchmark, and write down how it ranks their options."""
+"""Rank the options of a benchmark's questions with a model, and store the rankings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ingest.media import MediaError
 from model import inference
 from model.pretrained import Pretrained
 from pipelines.inference.clips import inputs
-from pipelines.zeroshot.benchmark import KEPT, Benchmark, Question, Ranking, read_rankings
+from pipelines.zeroshot.benchmark import MAX_RANKED, Benchmark, Question, Ranking, read_rankings
 from shards.storage import filesystem
 
 
 def run(model: Pretrained, benchmark: Benchmark, videos: Mapping[str, str], out: str) -> Iterator[Ranking]:
-    """Rank the options of every question that `out` does not have yet, and append each to it."""
+    """Rank the options of every question without a ranking in `out`, append each ranking to it, and yield it."""
     done = read_rankings(out)
     for question in benchmark.questions:
         if question.id not in done:
@@ -40,6 +40,6 @@ def _rank(model: Pretrained, question: Question, shared: tuple[str, ...] | None,
         video = inputs(clip.read_intervals(path, intervals), model.config.grid)
     except (ClipError, MediaError) as error:
         return Ranking(question.id, error=str(error))
-    options = question.options or shared
+    options = question.options or shared or ()
     answers = inference.answer(model, video, question.prompt, options, prompt_segment=-1)
-    return Ranking(question.id, answers.options[:KEPT])
+    return Ranking(question.id, answers.options[:MAX_RANKED])

@@ -1,13 +1,16 @@
-"""STAR: four answers to a question about a situation in a part of a video.
+"""STAR: choose one of four answers to a question about a situation in a part of a video.
 
-`STAR_val.json` as distributed: `question_id`, `question`, `answer`, `video_id`, `start`, `end` and `choices`. The kind
-of a question (Interaction, Sequence, Prediction, Feasibility) is the first part of its id.
+The questions are `STAR_val.json` as distributed, with `question_id`, `question`, `answer`, `video_id`, `start`, `end`
+and `choices`. The kind of a question (Interaction, Sequence, Prediction, Feasibility) is the first part of its id.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from model.config import MASK_TEXT
 from pipelines.zeroshot.benchmark import Benchmark, Intervals, Question, chunks, needed, read_json, shares
@@ -17,14 +20,15 @@ from pipelines.zeroshot.benchmark import Benchmark, Intervals, Question, chunks,
 class Star:
     """STAR situated reasoning."""
 
-    questions: str
-    """STAR_val.json."""
+    questions: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The questions, STAR_val.json."""
     seconds: float = 5.0
-    prompt: str = "{question} <|MASK|>"
-    """How a question becomes a prompt."""
+    """Length of a segment, in seconds."""
+    prompt: Annotated[str, tyro.conf.arg(metavar="PROMPT")] = "{question} <|MASK|>"
+    """The prompt, with {question} in place of the question."""
 
     def load(self) -> Benchmark:
-        """Questions with their own options. Raises `UsageError` naming an item that does not fit."""
+        """Return the questions with their options. Raises `UsageError` naming an invalid item."""
         questions = []
         for item in read_json(Path(self.questions)):
             where = f"question {item.get('question_id')}"

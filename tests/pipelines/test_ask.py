@@ -20,7 +20,8 @@ from PIL import Image
 
 from ingest.clip import ClipError
 from model import published
-from pipelines import app, ask, ask_batch, embed
+from pipelines import ask, ask_batch, embed
+from pipelines.inference.options import App
 from pipelines.inference.page import HOST, make_app
 from shards.storage.errors import UsageError
 
@@ -194,7 +195,7 @@ def page(model):
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    options = app.App(max_upload_mb=4, seconds=60)
+    options = App(max_upload_mb=4, seconds=60)
     server = uvicorn.Server(uvicorn.Config(make_app(model, options), host=HOST, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

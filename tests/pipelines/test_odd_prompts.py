@@ -40,16 +40,16 @@ def test_an_options_file_is_split_at_line_ends_alone(tmp_path, content, options)
 
 @pytest.mark.parametrize("token", [t for t in SPECIAL_TOKENS if t != "<|MASK|>"])
 def test_marks_of_the_model_are_not_text(token):
-    with pytest.raises(UsageError, match="which is not text"):
+    with pytest.raises(UsageError, match="contains the special token"):
         check_prompts([f"a {token} <|MASK|>"])
-    with pytest.raises(UsageError, match="which is not text"):
+    with pytest.raises(UsageError, match="contains the special token"):
         check_options(["red", f"a{token}"])
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["<|MASK|>"], "contains <|MASK|>"),
+        (["<|MASK|>"], "contains the special token <|MASK|>"),
         (["a", " "], "is empty"),
         (["a", "a"], "given twice"),
         (["\ud83d"], "half a character"),
@@ -76,7 +76,7 @@ def test_a_mark_in_a_prompt_ends_in_one_sentence(run, weights, token):
     ran = run("pipelines.ask", SHORT, "--prompt", f"a {token} <|MASK|>", *more)
     assert (ran.status, ran.err) == (
         2,
-        f"error: prompt 'a {token} <|MASK|>' contains {token}, which is not text; leave it out\n",
+        f"error: prompt 'a {token} <|MASK|>' contains the special token {token}; remove it\n",
     )
 
 
@@ -127,7 +127,7 @@ def test_rows_that_failed_are_tried_again(batch, tmp_path):
     shutil.copy(SHORT, video)
     ran = batch(rows)
     assert (ran.status, "1 answered now, 1 before, 1 failed" in ran.err) == (1, True)
-    assert "contains <|AUDIOSPAN|>" in lines(tmp_path)[-1]["error"]
+    assert "contains the special token <|AUDIOSPAN|>" in lines(tmp_path)[-1]["error"]
     ran = batch(rows[:2])
     assert (ran.status, "0 answered now, 2 before, 0 failed" in ran.err) == (0, True)
     assert "keeps 1 lines of other questions" in ran.err
@@ -158,7 +158,7 @@ def test_an_output_of_another_kind_or_model_is_refused(batch, tmp_path):
     (tmp_path / "a.jsonl").unlink()
     assert batch(rows).status == 0
     ran = batch(rows, "--use", "frames")
-    assert (ran.status, "was made with --use auto, not frames; choose another --out" in ran.err) == (2, True)
+    assert (ran.status, "was created with --use auto, not frames; choose another --out" in ran.err) == (2, True)
 
 
 def test_an_output_that_was_cut_off_is_repaired(batch, tmp_path):

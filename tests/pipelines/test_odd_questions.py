@@ -78,7 +78,7 @@ def test_one_line_ends_only_itself(prepare, out, case, endings_expected):
 def test_the_number_of_options_is_that_of_most_lines(prepare, out, tmp_path):
     ran = prepare("choices", CASES / "odd-first-line" / "choices.jsonl", "--shards", "2")
     assert ran.status == 0, ran.err
-    assert "4 options a question, as 40 of 41 lines have; lines with another number are rejected: 1" in ran.err
+    assert "4 options per question, as in 40 of 41 lines; lines with another number are rejected: 1" in ran.err
     assert len(records(out)) == 40
     shutil.rmtree(out)
     ran = prepare("choices", CASES / "odd-first-line" / "choices.jsonl", "--shards", "2", "--options", "2")

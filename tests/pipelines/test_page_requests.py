@@ -14,7 +14,8 @@ from model.config import TINY
 from model.pretrained import Pretrained
 from pipelines import app
 from pipelines.inference import page_requests
-from pipelines.inference.page import HOST, bound, make_app
+from pipelines.inference.options import App
+from pipelines.inference.page import HOST, listening_socket, make_app
 from shards.storage.errors import UsageError
 
 OURS = {"X-Reservoir": "1"}
@@ -24,8 +25,8 @@ ASKED = {"id": "x", "prompt": "a <|MASK|>", "options": ["a", "b"]}
 @pytest.fixture(scope="module")
 def page():
     """The address of a page; its model has no weights, for no request here may come as far."""
-    listening = bound(0)
-    options = app.App(max_upload_mb=4, seconds=3)
+    listening = listening_socket(0)
+    options = App(max_upload_mb=4, seconds=3)
     config = uvicorn.Config(make_app(Pretrained({}, TINY), options), log_level="error", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -159,7 +160,7 @@ def test_every_answer_has_the_headers(page, path, status):
 
 
 def test_a_port_in_use_is_refused_before_the_weights_are_loaded(tmp_path):
-    with bound(0) as taken:
+    with listening_socket(0) as taken:
         port = taken.getsockname()[1]
         weights = tmp_path / "ckpt_1"
         weights.write_bytes(b"no weights")

@@ -63,8 +63,8 @@ def test_a_report_alone_changes_nothing(data, run):
     [
         (["--set", "max_similarity"], 2, "must be NAME=VALUE with one of the names max_seconds"),
         (["--set", "colour=1"], 2, "must be NAME=VALUE"),
-        (["--set", "max_similarity=high"], 2, "must give a number or None"),
-        (["--set", "max_seconds=1", "--out", "{data}"], 1, "holds data already"),
+        (["--set", "max_similarity=high"], 2, "must have a number or None"),
+        (["--set", "max_seconds=1", "--out", "{data}"], 1, "already contains data"),
         (["--set", "max_seconds=1", "--out", "{tmp}/none"], 1, "keep no video"),
     ],
 )

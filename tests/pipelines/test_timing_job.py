@@ -56,7 +56,7 @@ def test_the_file_has_the_published_form(tmp_path, tokenizer, capsys, published_
     write(tmp_path / "pairs.jsonl", 9)
     arguments = [str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "t.json"), "--tokenizer", tokenizer]
     assert timing.main([*arguments, "--steps", "100"]) == 0
-    assert "learned from 540 words of 9 recordings" in capsys.readouterr().err
+    assert "trained on 540 words of 9 recordings" in capsys.readouterr().err
     ours, published = (json.loads(path.read_text()) for path in (tmp_path / "t.json", published_timing_model))
     assert {name: np.shape(ours[name]) for name in ours} == {name: np.shape(published[name]) for name in ours}
     recordings = read_pairs(str(tmp_path / "pairs.jsonl"), tokenizer)
@@ -66,9 +66,9 @@ def test_the_file_has_the_published_form(tmp_path, tokenizer, capsys, published_
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("{oops", "line 1 of .* is no recording"),
-        ('{"recognised": []}', "line 1 of .* is no recording: KeyError"),
-        ('{"recognised": [["a", 0, 1]], "aligned": []}', "has 1 words recognised, 0 aligned"),
+        ("{oops", "line 1 of .* is not a recording"),
+        ('{"recognised": []}', "line 1 of .* is not a recording: KeyError"),
+        ('{"recognised": [["a", 0, 1]], "aligned": []}', "has 1 recognised and 0 aligned words"),
         ('{"recognised": [["a", 0, 1]], "aligned": [["a", 0, 1]]}', "fewer than 100 words"),
     ],
 )

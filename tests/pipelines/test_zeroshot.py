@@ -139,7 +139,7 @@ def test_lsmdc_star_and_kinetics_read_their_layouts(tmp_path):
         (lambda f: Epic(str(f)), "cannot be read"),
         (lambda f: Msrvtt(str(f)), "train_qa.json"),
         (lambda f: Lsmdc(str(f / "none"), str(f / "none")), "cannot be read"),
-        (lambda f: Star(str(f / "list.json")), "no list of objects"),
+        (lambda f: Star(str(f / "list.json")), "is not a JSON list of objects"),
         (lambda f: Kinetics(str(f / "bad.csv")), "has no 'label'"),
     ],
 )

@@ -126,7 +126,7 @@ def test_slurm_requeues_the_job_until_it_has_finished(start, small_data, tmp_pat
     assert process.wait(120) == 0, log.read_text()
     assert calls.read_text().splitlines()[-1] == f"scontrol requeue {job}"
     assert "was ended by SIGKILL, so process" in log.read_text()
-    assert "start 0 ended with status 1; going on from the newest checkpoint" in log.read_text()
+    assert "start 0 ended with status 1; resuming from the newest checkpoint" in log.read_text()
     trained = len(steps(workdir))
 
     # Slurm starts the file again, and here the run ends.
@@ -156,7 +156,7 @@ def test_processes_without_slurm_restart_and_stop_together(start, small_data, tm
     wait_until((workdir / "checkpoints" / "4").exists, both[0][1])
     for member in trainers(both[1][0]):
         member.kill()
-    restarted = "start 0 of process {} ended with status {}; going on from the newest checkpoint"
+    restarted = "start 0 of process {} ended with status {}; resuming from the newest checkpoint"
     wait_until(lambda: restarted.format(0, 1) in both[0][1].read_text(), both[0][1])
     wait_until(lambda: restarted.format(1, 137) in both[1][1].read_text(), both[1][1])
     assert "error: process 1 of 2 died" in both[0][1].read_text()

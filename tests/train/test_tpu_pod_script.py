@@ -52,7 +52,7 @@ def test_a_lost_pod_is_requested_until_the_run_has_finished(tmp_path):
     assert calls.count("queued-resources delete pod") == 2
     assert "--accelerator-type v5p-128 --runtime-version v2 --spot" in calls
     assert r"base --data gs://b/a\ folder --workdir /runs/base --coordinator auto" in calls
-    assert "start 2 ended; going on from the newest checkpoint" in done.stderr
+    assert "start 2 ended; resuming from the newest checkpoint" in done.stderr
     assert not (tmp_path / "state").exists()
     assert "sudo mkdir -p /runs/base" in calls
     assert "-v /runs/base:/runs/base" in calls

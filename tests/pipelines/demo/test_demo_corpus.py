@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.demo.corpus import CorpusError, Made, Spec, SpecError, make_corpus
+from pipelines.demo.corpus import CorpusError, Spec, SpecError, VideoInfo, make_corpus
 from pipelines.demo.encoding import EncodingError, encode
 from pipelines.demo.scenes import COLOURS
 
@@ -115,11 +115,11 @@ def test_a_second_run_makes_only_what_is_missing_stale_or_new(tmp_path):
     Path(lost + ".mp4").unlink()
     Path(stale + ".truth.json").write_text(json.dumps({**truth, "digest": "of an older version"}))
     (tmp_path / "train" / ".incomplete-0123-left.mp4").write_bytes(b"torn")
-    again: list[Made] = []
+    again: list[VideoInfo] = []
     make_corpus(str(tmp_path), small, progress=again.append)
     assert [video.kept for video in again] == [False, False, True]
     assert contents(tmp_path) == before
-    larger: list[Made] = []
+    larger: list[VideoInfo] = []
     make_corpus(str(tmp_path), Spec(videos=4, shortest=1, longest=1), progress=larger.append)
     assert [video.kept for video in larger] == [True, True, True, False]
 
