@@ -84,8 +84,8 @@ def filters() -> Table:
     rejected: dict[str, list[int]] = {}
     for kind in footage.KINDS:
         shown = [[jpeg(footage.frame(kind, v, shot)) for shot in range(8)] for v in range(FOOTAGE_VIDEOS)]
-        few = [similarity.judge(pictures[:4], similarity.perceptual)["similarity"] for pictures in shown]
-        many = [similarity.judge(pictures, similarity.perceptual)["similarity"] for pictures in shown]
+        few = [similarity.score(pictures[:4], similarity.perceptual)["similarity"] for pictures in shown]
+        many = [similarity.score(pictures, similarity.perceptual)["similarity"] for pictures in shown]
         rejected[kind] = [sum(s > 0.9 for s in few), sum(s > 0.85 for s in many)]
         spread = ", ".join(f"{q:.2f}" for q in np.quantile(few, (0.05, 0.5, 0.95)))
         table.add_row(kind, spread, *(f"{count} of {FOOTAGE_VIDEOS}" for count in rejected[kind]))
@@ -103,7 +103,7 @@ def filter_cost(raws: list[RawVideo]) -> Table:
     results = [video.process(raw, config, None) for raw in raws]
     pictures = [[r.segments[i].image for i in similarity.spread(len(r.segments))] for r in results]
     whole = cpu_seconds(lambda: [video.process(raw, config, None) for raw in raws])
-    look = cpu_seconds(lambda: [similarity.judge(jpegs, similarity.perceptual) for jpegs in pictures])
+    look = cpu_seconds(lambda: [similarity.score(jpegs, similarity.perceptual) for jpegs in pictures])
     table = Table("per video", "CPU ms", "share", title="cost of the visual filter")
     table.add_row("extraction without it", f"{1000 * whole / len(raws):.0f}", "")
     table.add_row("four pictures looked at", f"{1000 * look / len(raws):.1f}", f"{look / whole:.1%}")

@@ -87,7 +87,7 @@ def read_clip(
     A video shorter than one segment has a single segment, padded with silence. Raises `ClipError` if it has none.
     """
     if not start >= 0 or (end is not None and not end > start):
-        raise ClipError(f"{start:g} s to {'the end' if end is None else f'{end:g} s'} is no part of a video")
+        raise ClipError(f"{start:g} s to {'the end' if end is None else f'{end:g} s'} is not a valid part of a video")
     try:
         probe = media.probe(path)
     except MediaError as error:

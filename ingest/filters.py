@@ -51,7 +51,7 @@ def length_variance(words: list[Word]) -> float | None:
     return float(np.var([len(w.text) for w in words], ddof=1))
 
 
-def judge(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str, Any]]:
+def apply_filters(facts: Facts, config: FilterConfig) -> tuple[Outcome | None, dict[str, Any]]:
     """Return the first rule that the video's text and metadata violate, if any, and every score."""
     language, probability = language_of(facts.title, facts.description, facts.words)
     scores: dict[str, Any] = {

@@ -37,7 +37,7 @@ _LINE_CHARACTERS = 1 << 20
 """A longer line is read as several."""
 
 _OPEN_LINES = 500
-"""Lines that a quoted field may go on for; one that goes on longer is a quote that was never closed."""
+"""Maximum number of lines of a quoted field; a longer one is a quote that was never closed."""
 
 _SHARE = 0.9
 """A column is one of ids or addresses if so many of its values are."""
@@ -155,7 +155,7 @@ def entries(lines: Iterator[str], path: str) -> Iterator[str]:
         if table.column is None:
             yield from (field.strip() for field in row if field.strip())
         elif len(row) > table.column:
-            # A row without an entry, such as a total, is no video; one without the column has lost something.
+            # A row without an entry, such as a total, is not a video; one without the column is damaged.
             yield from filter(None, [row[table.column].strip()])
         elif any(field.strip() for field in row):
             yield line.strip()

@@ -150,7 +150,7 @@ class GroupRules:
         return None
 
 
-def judge(jpegs: Sequence[bytes], embed: Embed) -> dict[str, Any]:
+def score(jpegs: Sequence[bytes], embed: Embed) -> dict[str, Any]:
     """Return the scores of some pictures: `similarity`, and `objects` if the embedder knows them.
 
     Raises `PictureError`.

@@ -128,7 +128,7 @@ def _correctable(spoken: Spoken, config: VideoConfig) -> bool:
 
 def _looks(images: Sequence[tuple[bytes, int, int]], embed: Embed) -> dict[str, Any]:
     """Return the scores of the visual filters for four of the frames."""
-    return similarity.judge([images[i][0] for i in similarity.spread(len(images))], embed)
+    return similarity.score([images[i][0] for i in similarity.spread(len(images))], embed)
 
 
 def _evaluate(
@@ -159,7 +159,7 @@ def _evaluate(
             _strings(raw.info.get("categories")),
             config.spoken_language,
         )
-        broken, rule_scores = filters.judge(facts, config.filters)
+        broken, rule_scores = filters.apply_filters(facts, config.filters)
         scores |= rule_scores
         if problem and broken in (None, Outcome.DURATION_UNKNOWN):
             raise problem

@@ -168,7 +168,7 @@ def _evaluate_batch(
     rows = len(is_record)
 
     def by_example_of(results: Answers) -> jax.Array:
-        columns = jnp.stack([results.right, results.asked, results.odds], axis=1).astype(jnp.float32)
+        columns = jnp.stack([results.right, results.counted, results.odds], axis=1).astype(jnp.float32)
         return jax.ops.segment_sum(columns, results.example, rows)
 
     counts = {name: by_example_of(one) for name, one in results.items()}

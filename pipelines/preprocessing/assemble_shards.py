@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 
-from ingest.similarity import GroupRules, group_pictures, judge
+from ingest.similarity import GroupRules, group_pictures, score
 from pipelines.extraction import embedders
 from pipelines.preprocessing.mix_text import MixText, NoText
 from pipelines.runner.beam_types import PCollection
@@ -235,7 +235,7 @@ class WriteShard(beam.DoFn):
             if embed and rules.draws(plan.name, number):
                 runs = ((plan.tables[run.video_id], run.first, run.stop) for run in group)
                 segments = [segment for run in runs for segment in store.read(*run)]
-                scores = judge(group_pictures(segments), embed)
+                scores = score(group_pictures(segments), embed)
                 broken = rules.broken(scores)
                 named = [[run.video_id, run.first, run.stop] for run in group]
                 scored.append({"number": number, "runs": named, **scores, "outcome": broken.value if broken else KEPT})

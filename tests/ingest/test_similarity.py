@@ -43,7 +43,7 @@ def test_similarity_is_a_mean_of_cosines_in_any_order(features):
 def test_the_default_descriptor_tells_lively_footage_from_dull(kind):
     for video in range(100, 106):
         pictures = [jpeg(footage.frame(kind, video, shot)) for shot in range(4)]
-        scores = similarity.judge(pictures, perceptual)
+        scores = similarity.score(pictures, perceptual)
         assert scores.keys() == {"similarity"}
         broken = broken_rule(scores, "en", FilterConfig(max_similarity=similarity.PUBLISHED_MAX_SIMILARITY))
         assert broken is (Outcome.TOO_ALIKE if kind in footage.DULL else None), scores
@@ -103,7 +103,7 @@ def score(pictures, *exposures):
     """The similarity of pictures as they are stored, each taken at its exposure."""
     taken = [p * np.float32(e) for p, e in zip(pictures, exposures * (4 // len(exposures)), strict=True)]
     stored = [jpeg(np.clip(p, 0, 255).round().astype(np.uint8)) for p in taken]
-    return similarity.judge(stored, perceptual)["similarity"]
+    return similarity.score(stored, perceptual)["similarity"]
 
 
 LIMIT = similarity.PUBLISHED_MAX_SIMILARITY
@@ -130,7 +130,7 @@ def test_changing_exposure_is_similar_and_a_cut_is_not(footage_of):
 
 def test_black_pictures_are_alike():
     black = jpeg(np.zeros((90, 160, 3), np.uint8))
-    assert similarity.judge([black] * 4, perceptual) == {"similarity": 1.0}
+    assert similarity.score([black] * 4, perceptual) == {"similarity": 1.0}
 
 
 def test_objects_are_judged_where_the_embedder_knows_them():
@@ -138,7 +138,7 @@ def test_objects_are_judged_where_the_embedder_knows_them():
         return Look(np.eye(len(pictures), 5, dtype=np.float32), np.full((len(pictures), 81), 0.2, np.float32))
 
     pictures = [jpeg(footage.frame("lively", 0, shot)) for shot in range(4)]
-    scores = similarity.judge(pictures, embed)
+    scores = similarity.score(pictures, embed)
     assert scores == {"similarity": 0.0, "objects": 0.0}
     assert broken_rule(scores, "en", FilterConfig(min_objects=0.9)) is Outcome.TOO_EMPTY
     assert GroupRules("x", 0, min_objects=1.0).broken(scores) is Outcome.TOO_EMPTY
@@ -147,7 +147,7 @@ def test_objects_are_judged_where_the_embedder_knows_them():
 
 def test_a_picture_that_is_none_is_named():
     with pytest.raises(PictureError, match="a picture of 11 bytes cannot be decoded"):
-        similarity.judge([b"not a JPEG!"], perceptual)
+        similarity.score([b"not a JPEG!"], perceptual)
 
 
 def test_pictures_are_spread_over_the_video():

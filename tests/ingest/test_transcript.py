@@ -1,7 +1,7 @@
 import pytest
 
 from ingest.captions import Word
-from ingest.filters import Facts, FilterConfig, judge, words_per_30s
+from ingest.filters import Facts, FilterConfig, apply_filters, words_per_30s
 from ingest.raw import CaptionTrack, RawVideo, from_folder
 from ingest.transcript import TrackKind, TranscriptError, ranked_tracks, spoken_words
 from shards.outcomes import Kind, Outcome
@@ -99,7 +99,7 @@ def test_rules(change, outcome):
         "categories": [],
         "language": "en",
     }
-    broken, scores = judge(Facts(**facts | change), FilterConfig(excluded_categories=("Gaming",)))
+    broken, scores = apply_filters(Facts(**facts | change), FilterConfig(excluded_categories=("Gaming",)))
     assert broken is outcome
     assert {
         "duration",
@@ -114,8 +114,8 @@ def test_rules(change, outcome):
 
 def test_a_rule_switched_off_still_has_its_score():
     facts = Facts(english(20, 3.0), 90.0, "", "", [], "en")
-    assert judge(facts, FilterConfig())[0] is Outcome.SPARSE_SPEECH
-    broken, scores = judge(facts, FilterConfig(min_words_per_30s=None))
+    assert apply_filters(facts, FilterConfig())[0] is Outcome.SPARSE_SPEECH
+    broken, scores = apply_filters(facts, FilterConfig(min_words_per_30s=None))
     assert broken is None
     assert scores["words_per_30s"] == 10
 

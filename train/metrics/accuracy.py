@@ -28,12 +28,12 @@ _NO_VIDEO = -1
 class Answers(NamedTuple):
     """The outcome of the queries of one objective, each array `[queries]`.
 
-    `right` is float32, 1/k for a partner among k equally similar ones; `asked` is bool; `odds` is the chance to guess
+    `right` is float32, 1/k for a partner among k equally similar ones; `counted` is bool; `odds` is the chance to guess
     right, 0 for queries that do not count; `example` is the row of the batch that the query belongs to.
     """
 
     right: jax.Array
-    asked: jax.Array
+    counted: jax.Array
     odds: jax.Array
     example: jax.Array
 
@@ -64,12 +64,12 @@ def answers(
             key_valid = jnp.concatenate([valid, extra_valid])
         work = partial(_of_rows, keys=keys, key_video=key_video, key_valid=key_valid)
         credit, candidates = in_blocks(work, (jnp.arange(len(x)), x, x_video), rows_per_block)
-        for i, (scope, asked) in enumerate(
+        for i, (scope, counted) in enumerate(
             (("accuracy", valid), ("accuracy_within_video", valid & (x_video != _NO_VIDEO)))
         ):
-            right = jnp.where(asked, credit[:, i], 0)
-            odds = jnp.where(asked, 1 / jnp.maximum(candidates[:, i], 1), 0)
-            results[f"{scope}/{objective}"] = Answers(right, asked, odds, asking[objective])
+            right = jnp.where(counted, credit[:, i], 0)
+            odds = jnp.where(counted, 1 / jnp.maximum(candidates[:, i], 1), 0)
+            results[f"{scope}/{objective}"] = Answers(right, counted, odds, asking[objective])
     return results
 
 
@@ -101,7 +101,7 @@ def accuracies(
     """Shares of right answers under the keys of `answers`, and what guessing gives under the same with `chance`."""
     results = {}
     for name, given in answers(outputs, batch, config, rows_per_block).items():
-        count = jnp.maximum(given.asked.sum(), 1)
+        count = jnp.maximum(given.counted.sum(), 1)
         results[name] = given.right.sum() / count
         results[name.replace("accuracy", "chance")] = given.odds.sum() / count
     return results
@@ -116,12 +116,12 @@ def _videos(
     videos = batch["video_src_index"] + distinct * jnp.arange(examples)[:, None]
     of_sounds = jnp.repeat(videos, config.subsegments, axis=1)
     targets = config.targets * config.text2audio_sequences
-    asked, others = jnp.split(_sounds_in_order(batch, config), [targets], axis=1)
-    asked, others = (jnp.take_along_axis(of_sounds, places, axis=1).reshape(-1) for places in (asked, others))
+    counted, others = jnp.split(_sounds_in_order(batch, config), [targets], axis=1)
+    counted, others = (jnp.take_along_axis(of_sounds, places, axis=1).reshape(-1) for places in (counted, others))
     of_spans = _videos_of_spans(batch, of_sounds).reshape(-1)[outputs["stuff_to_span"]["_spans"]]
     return {
         "imgs_to_audio": (videos.reshape(-1), videos.reshape(-1)),
-        "text_to_audio": (asked, jnp.concatenate([asked, others])),
+        "text_to_audio": (counted, jnp.concatenate([counted, others])),
         "stuff_to_span": (of_spans, of_spans),
     }
 

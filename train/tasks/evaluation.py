@@ -104,9 +104,9 @@ def accuracies(predictions: Predictions) -> dict[str, Accuracy]:
     for name, right in predictions.right.items():
         labels = predictions.labels[name]
         chance = options ** -labels.shape[1]
-        total, asked = float(right.sum(dtype=np.float64)), len(right)
-        interval = wilson(total / asked, asked)
-        results[name] = Accuracy(total, asked, chance, *interval, majority_share(labels))
+        total, count = float(right.sum(dtype=np.float64)), len(right)
+        interval = wilson(total / count, count)
+        results[name] = Accuracy(total, count, chance, *interval, majority_share(labels))
     return results
 
 
