@@ -52,7 +52,7 @@ def test_inputs_are_the_readers_arrays(video):
 
 
 def test_the_prompt_follows_the_first_sound_of_its_segment():
-    window = window_with_prompt(TINY, range(8), [300, 301, MASK], asked=2)
+    window = window_with_prompt(TINY, range(8), [300, 301, MASK], prompt_segment=2)
     inside = window.subsegments // 3 == 2
     assert window.tokens[inside].tolist() == [AUDIOSPAN] * 6 + [300, 301, MASK]
     assert window.subsegments[inside].tolist() == [6] * 6 + [7] * 3
