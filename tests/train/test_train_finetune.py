@@ -229,7 +229,7 @@ def test_a_sweep_is_every_combination():
         ("vcr", ("--val-split", "dev"), "has no split 'dev'; it has train, val, test"),
         ("vcr", ("--epochs", "0"), "epochs is 0; it must be positive"),
         ("vcr", ("--sweep", "lr=fast"), "'fast' is not a list such as 1e-5,2e-5"),
-        ("vcr", ("--sweep", "grid=1,2"), "'grid' is no number of the configuration"),
+        ("vcr", ("--sweep", "grid=1,2"), "'grid' is not a number of the configuration"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(undisturbed, prepared, capsys, task, more, sentence):
