@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.questions import tvqa, vcr
+from ingest.questions.preparation import TVQA_FILES, TVQA_QUESTIONS
 from model.config import BASE, LARGE, TINY, ReserveConfig
 from model.reserve import MerlotReserve
 from shards.records.vcr import CHOICES, PREFIXES
@@ -60,7 +61,7 @@ def preparation(folders: dict[str, Path], console: Console) -> None:
         clip = tvqa.read_clip(str(folders["tvqa"]), line, "true")
         return len(tvqa.prepare(line, clip, tokenizer).serialize(7))
 
-    files = {"vcr": "train.jsonl", "tvqa": f"{tvqa.QUESTIONS}/{tvqa.FILES['train']}"}
+    files = {"vcr": "train.jsonl", "tvqa": f"{TVQA_QUESTIONS}/{TVQA_FILES['train']}"}
     for task, prepare in (("vcr", one_vcr), ("tvqa", one_tvqa)):
         lines = [json.loads(line) for line in (folders[task] / files[task]).read_text().splitlines()]
         for line in lines:
