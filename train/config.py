@@ -16,7 +16,7 @@ from model.config import LARGE as LARGE_MODEL
 from model.config import TINY as TINY_MODEL
 from model.config import ConfigError, ReserveConfig
 from shards.reading.cache import CacheOptions
-from shards.reading.config import MAX_SCALE, ReaderConfig, StreamOptions
+from shards.reading.config import ReaderConfig, SamplingOptions, StreamOptions
 from shards.storage.errors import UsageError
 
 UNTRAINED = {"random:tiny": TINY_MODEL, "random:base": BASE_MODEL, "random:large": LARGE_MODEL}
@@ -159,38 +159,22 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class InputConfig:
+class InputConfig(SamplingOptions):
     """The choices of the reader that the model does not fix."""
+
+    PREFIX = "input."
 
     split: str = "train"
     """Split of the data folder to train on."""
-    matching_audio_rate: float = 0.5
-    """How often the matching sequence holds sounds instead of words."""
-    neighbour_text_rate: float = 0.8
-    """How often a span beside a target is shown as text in audio-to-text."""
-    random_scale: bool = True
-    """Zoom images at random."""
-    scale_min: float = 1.05
-    """Least zoom of images."""
-    scale_max: float = 1.1
-    """Largest zoom of images."""
-    shrink_both_sides: bool = True
-    """Zoom as drawn; otherwise at most by the larger of grid / image over both sides."""
-    turn_portraits: bool = True
-    """Rotate portrait images by 90 degrees."""
-    text_limit: int | None = None
-    """Entries of a matching or web-text sequence that may be used; all of them by default."""
+    matching_audio_rate: float = field(default=0.5, kw_only=True)
+    """Probability that the matching sequence contains audio instead of words."""
     window: int = 128
     """Shards whose records are shuffled together."""
     bad_records: int = 0
-    """How many damaged records are replaced by others before the run stops."""
+    """Number of damaged records that are replaced by others before the run stops."""
 
     def __post_init__(self) -> None:
-        for name in ("matching_audio_rate", "neighbour_text_rate"):
-            _require_range(f"input.{name}", getattr(self, name), 1)
-        scales = 0 < self.scale_min <= self.scale_max <= MAX_SCALE
-        zoom = f"positive, in order and at most {MAX_SCALE:g}"
-        _require(scales, "input.scale_min, scale_max", (self.scale_min, self.scale_max), zoom)
+        super().__post_init__()
         _require(self.window > 0, "input.window", self.window, "positive")
         _require(self.bad_records >= 0, "input.bad_records", self.bad_records, "0 or more")
 
@@ -257,14 +241,7 @@ class TrainConfig(RunConfig):
             sequence_length=model.sequence_length,
             random_text_spans=model.random_text_spans or None,
             span_length=model.span_length,
-            matching_audio_rate=given.matching_audio_rate,
-            neighbour_text_rate=given.neighbour_text_rate,
-            random_scale=given.random_scale,
-            scale_min=given.scale_min,
-            scale_max=given.scale_max,
-            shrink_both_sides=given.shrink_both_sides,
-            turn_portraits=given.turn_portraits,
-            text_limit=given.text_limit,
+            **given.sampling(),
             image_dtype=model.dtype,
             audio_dtype=model.dtype,
             record_digest=True,

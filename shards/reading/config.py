@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from shards.reading.cache import CacheOptions
+from shards.records.image_options import ImageOptions
 from shards.sizes import MEL_BANDS, SAMPLE_RATE, SPECTROGRAM_COLUMNS, Scaling
 from shards.storage.errors import UsageError
 
@@ -119,8 +120,37 @@ class StreamOptions:
         _require(self.bad_records >= 0, "bad_records", self.bad_records, "0 or more")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions(ImageOptions):
+    """The choices of the reader of pretraining examples that do not depend on the model."""
+
+    PREFIX: ClassVar[str] = ""
+    """The prefix of names in messages."""
+
+    matching_audio_rate: float = 1.0
+    """Probability that the matching sequence contains audio instead of words."""
+    neighbour_text_rate: float = 0.8
+    """Probability that a span next to a target is shown as text in audio-to-text."""
+    scale_min: float = 1.05
+    """Least zoom of images."""
+    text_limit: int | None = None
+    """Maximum number of entries of a matching or web-text sequence that are used; default: all."""
+
+    def __post_init__(self) -> None:
+        for name in ("matching_audio_rate", "neighbour_text_rate"):
+            _require(0 <= getattr(self, name) <= 1, f"{self.PREFIX}{name}", getattr(self, name), "between 0 and 1")
+        scales = 0 < self.scale_min <= self.scale_max <= MAX_SCALE
+        zoom = (self.scale_min, self.scale_max)
+        rule = f"positive, in order and at most {MAX_SCALE:g}"
+        _require(scales, f"{self.PREFIX}scale_min, scale_max", zoom, rule)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return these choices by name, for another configuration that shares them."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(SamplingOptions)}
+
+
 @dataclass(frozen=True)
-class ReaderConfig:
+class ReaderConfig(SamplingOptions):
     """Everything that determines the arrays of an example besides the record and the seed."""
 
     segments: int = 16
@@ -147,23 +177,12 @@ class ReaderConfig:
     """Entries of a sequence for joint attention with images."""
     sequence_length: int = 640
     """Entries of a matching or web-text sequence."""
-    text_limit: int | None = None
-    """Maximum number of entries of such a sequence that are used; default: all."""
     random_text_spans: int | None = None
     """Masked spans of a web text; default: computed from `mask_rate` and the limit."""
     span_length: int = 15
     """Tokens kept of a target span."""
     span_statistics: Literal["v1", "v2"] = "v2"
     """Lengths of web-text spans: as in YT-Temporal-180M (v1) or YT-Temporal-1B (v2)."""
-    matching_audio_rate: float = 1.0
-    """Probability that the matching sequence contains audio instead of words."""
-    neighbour_text_rate: float = 0.8
-    """Probability that a span next to a target is shown as text in audio-to-text."""
-    random_scale: bool = True
-    scale_min: float = 1.05
-    scale_max: float = 1.1
-    shrink_both_sides: bool = True
-    turn_portraits: bool = True
     blank_images: bool = False
     blank_audio: bool = False
     encode_meta: bool = False
@@ -180,6 +199,7 @@ class ReaderConfig:
     stream: StreamOptions = field(default_factory=StreamOptions)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.segments > 0 and self.segments <= 100, "segments", self.segments, "between 1 and 100")
         divides = 0 < self.groups <= self.segments and self.segments % self.groups == 0
         _require(divides, "groups", self.groups, f"a divisor of the {self.segments} segments")
@@ -195,11 +215,6 @@ class ReaderConfig:
         body = self.segments * (1 + self.subsegments * self.audio_tokens)
         fits = self.parity or self.matching_audio_rate == 0 or body <= self.limit
         _require(fits, "sequence_length", self.limit, f"at least {body}, the audio tokens of all segments")
-        for name in ("matching_audio_rate", "neighbour_text_rate"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        scales = 0 < self.scale_min <= self.scale_max <= MAX_SCALE
-        zoom = (self.scale_min, self.scale_max)
-        _require(scales, "scale_min, scale_max", zoom, f"positive, in order and at most {MAX_SCALE:g}")
 
     @classmethod
     def from_published(cls, mapping: Mapping[str, Any]) -> ReaderConfig:
@@ -266,9 +281,7 @@ class ReaderConfig:
     @property
     def scaling(self) -> Scaling | None:
         """The random zoom of training images; none in validation."""
-        if not (self.random_scale and self.stream.training):
-            return None
-        return Scaling(self.scale_min, self.scale_max, self.shrink_both_sides)
+        return self.zoom(self.stream.training)
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from shards.records.image_options import ImageOptions
 from shards.sizes import Scaling
 from shards.storage.errors import UsageError
 
@@ -36,7 +37,7 @@ _FROM_PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class QuestionConfig:
+class QuestionConfig(ImageOptions):
     """Reader configuration common to all question-answering tasks."""
 
     training: bool = False
@@ -49,16 +50,6 @@ class QuestionConfig:
     """Tokens per row; longer rows are cut."""
     cut: Literal["question", "end"] = "question"
     """Which part of a row that is too long is cut: the beginning of the question, or, as published, the end."""
-    random_scale: bool = True
-    """Zoom images at random in training."""
-    scale_min: float = 1.0
-    """Least zoom of images."""
-    scale_max: float = 1.1
-    """Largest zoom of images."""
-    shrink_both_sides: bool = True
-    """Zoom as drawn; otherwise at most by the larger of grid / image over both sides."""
-    turn_portraits: bool = True
-    """Rotate portrait images by 90 degrees."""
     image_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the arrays of images and sounds."""
     answer_separator: tuple[int, ...] = ANSWER_SEPARATOR
@@ -73,9 +64,7 @@ class QuestionConfig:
     @property
     def scaling(self) -> Scaling | None:
         """The random zoom of training images; `None` in evaluation."""
-        if not (self.training and self.random_scale):
-            return None
-        return Scaling(self.scale_min, self.scale_max, self.shrink_both_sides)
+        return self.zoom(self.training)
 
     @property
     def patches(self) -> tuple[int, int]:
