@@ -18,7 +18,7 @@ import tyro
 from shards import command_line
 from shards.command_line import run_command
 from train.config import TrainConfig
-from train.configs import PRESETS
+from train.configs import DESCRIPTIONS, PRESETS
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -47,7 +47,7 @@ class Compile:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    presets = {name: (f"The {name} run.", Compile(tyro.MISSING, config)) for name, config in PRESETS.items()}
+    presets = {name: (DESCRIPTIONS[name], Compile(tyro.MISSING, config)) for name, config in PRESETS.items()}
     cli = tyro.extras.overridable_config_cli
     options = command_line.parse(cli, presets, "train.compile", argv, names=PRESETS, noun="preset", stored=STORED)
     # JAX reads these when it is imported, and would look for the TPU of this machine.

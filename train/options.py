@@ -20,13 +20,13 @@ from train.finetune_config import FinetuneConfig
 class PretrainOptions:
     """Pretrain a model on shards, or continue where the run in the work folder stopped."""
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """A data folder, a manifest, a shard or a pattern."""
-    workdir: str
+    workdir: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Where checkpoints, metrics and the exported weights go."""
     preset: tyro.conf.Suppress[str]
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    init: str | None = None
+    init: Annotated[str | None, tyro.conf.arg(metavar="WEIGHTS")] = None
     """Start from these weights: base, large, or the path of an exported checkpoint."""
     replace_config: bool = False
     """Continue from the checkpoints of the work folder although its configuration differs."""
@@ -44,15 +44,15 @@ class PretrainOptions:
 class FinetuneOptions:
     """Finetune a pretrained model, or continue where the run in the work folder stopped."""
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """A data folder of prepared questions, or published records."""
-    init: str
+    init: Annotated[str, tyro.conf.arg(metavar="WEIGHTS")]
     """The weights to start from: base, large, a checkpoint, a work folder of train.pretrain, or random:tiny."""
-    workdir: str
+    workdir: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Where checkpoints, metrics and the best weights go."""
     task: tyro.conf.Suppress[str]
     config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
-    sweep: tuple[str, ...] = ()
+    sweep: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES")] = ()
     """Train once for every combination of NAME=VALUE,VALUE (lr is short for learning_rate), and compare."""
     profile: int = 0
     """Number of steps to profile into the work folder."""
@@ -68,11 +68,11 @@ class FinetuneOptions:
 class PretrainingEvaluation:
     """Evaluate pretrained weights on shards: losses and the accuracy of every objective."""
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """A data folder, a manifest, a shard or a pattern."""
-    checkpoint: str
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="WEIGHTS")]
     """A work folder of train.pretrain, its export, or published weights: base, large, or a path."""
-    split: str | None = "val"
+    split: Annotated[str | None, tyro.conf.arg(metavar="SPLIT")] = "val"
     """The split of a data folder."""
     batch_size: int | None = None
     """Examples that are candidates for each other; by default as many as in training."""
@@ -94,15 +94,15 @@ class QuestionEvaluation:
 
     task: ClassVar[str]
 
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """A data folder of prepared questions, or published records."""
-    checkpoint: str
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="WEIGHTS")]
     """A work folder of train.finetune, a file in its `best`, or a published name such as vcr_finetune_base."""
-    split: str = "val"
+    split: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "val"
     """The split to evaluate."""
-    submit: str | None = None
+    submit: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Write the leaderboard file into this folder instead."""
-    predictions: str | None = None
+    predictions: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write a JSONL of every question's id, scores, right options and credit."""
     batch_size: int = 16
     """Questions of a batch, on all devices together."""

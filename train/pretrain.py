@@ -13,7 +13,7 @@ import tyro
 from model.config import PUBLISHED_NAMES
 from shards import command_line
 from shards.command_line import run_command
-from train.configs import PRESETS
+from train.configs import DESCRIPTIONS, PRESETS
 from train.distributed.supervisor import supervised
 from train.options import PretrainOptions
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> PretrainOptions:
     """Parse a preset's name and changes to it. Raises `UsageError` for invalid values."""
     missing = (tyro.MISSING, tyro.MISSING)
-    presets = {name: (f"The {name} run.", PretrainOptions(*missing, name, config)) for name, config in PRESETS.items()}
+    presets = {name: (DESCRIPTIONS[name], PretrainOptions(*missing, name, config)) for name, config in PRESETS.items()}
     cli = tyro.extras.overridable_config_cli
     return command_line.parse(cli, presets, "train.pretrain", argv, names=PRESETS, noun="preset", stored=STORED)
 

@@ -42,9 +42,7 @@ def empty_captions(video):
 
 
 @pytest.mark.parametrize("fault", [remove_media, cut_media, replace_media, remove_captions, empty_captions])
-def test_a_file_that_changes_while_the_job_runs_is_no_fact_about_the_video(
-    start, finish, undisturbed, videos, tmp_path, faults, fault
-):
+def test_a_file_that_changes_during_the_job_is_retryable(start, finish, undisturbed, videos, tmp_path, faults, fault):
     out, kept = tmp_path / "out", tmp_path / "kept"
     shutil.copytree(videos, kept)
     job = start(out, videos=videos)

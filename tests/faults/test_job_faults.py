@@ -27,7 +27,7 @@ def assert_whole(out, undisturbed):
 
 
 @pytest.mark.timeout(400)
-def test_killed_at_each_commit_step_it_finishes_with_the_same_bytes(start, undisturbed, tmp_path, faults):
+def test_a_job_killed_at_each_commit_step_has_equal_bytes(start, undisturbed, tmp_path, faults):
     out, steps = tmp_path / "out", tmp_path / "steps"
     environment = {"FOLDER": str(out), "STEPS": str(steps)}
     kills = 0

@@ -42,7 +42,7 @@ def job(site, bucket, run, settings, tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(400)
-def test_a_bot_check_leaves_videos_to_the_next_run_and_cookies_stay_secret(site, job, bucket, tmp_path):
+def test_a_bot_check_leaves_videos_to_the_next_run(site, job, bucket, tmp_path):
     site.faults = dict.fromkeys(IDS, "text:Sign in to confirm you're not a bot")
     service, ran = job()
     assert ran.status == 1, ran.err

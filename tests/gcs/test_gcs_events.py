@@ -26,7 +26,7 @@ def accumulator(tmp_path):
     return steps
 
 
-def test_tensorboard_follows_the_objects_of_a_run_and_of_its_restart(bucket, accumulator):
+def test_tensorboard_follows_a_run_and_its_restart(bucket, accumulator):
     place = f"{bucket}/run/events"
     files = EventFiles(place, 0)
     assert len(filesystem.list_files(place)) == 1

@@ -40,7 +40,7 @@ def test_a_killed_job_in_a_bucket_continues_at_once(bucket, start, finish, undis
     assert content(out) == content(undisturbed)
 
 
-def test_two_jobs_on_one_output_share_the_videos_and_make_one_generation(bucket, start, undisturbed, faults):
+def test_two_jobs_on_one_output_make_one_generation(bucket, start, undisturbed, faults):
     out = f"{bucket}/data"
     jobs = [start(out), start(out)]
     ended = [job.wait() for job in jobs]

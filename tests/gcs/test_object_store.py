@@ -13,7 +13,7 @@ from shards.storage import filesystem, object_store
 from shards.storage.errors import StorageError
 
 
-def test_without_credentials_others_buckets_are_refused_in_one_sentence(monkeypatch, tmp_path):
+def test_buckets_without_credentials_are_one_sentence(monkeypatch, tmp_path):
     """A service that wants to know who asks, and a machine that has nothing to show."""
 
     class Refuses(BaseHTTPRequestHandler):

@@ -33,7 +33,7 @@ def raw(media=None, text=CUES, **info):
     return RawVideo("video", media, [CaptionTrack("en", "vtt", text)], {"duration": 60} | info)
 
 
-def test_an_unexpected_exception_is_an_outcome_with_its_traceback(extractor, config, golden):
+def test_unexpected_exceptions_are_outcomes(extractor, config, golden):
     media = str(golden / "videos" / "gOldVidA_01.mp4")
     assert extractor(raw("absent.mp4")).result.outcome is Outcome.MEDIA_MISSING
     child = extractor._child.process.pid
@@ -54,7 +54,7 @@ def test_videos_are_screened_by_their_text(extractor):
     assert extractor.screen(raw()) is None
 
 
-def test_absurd_captions_cost_neither_the_worker_nor_the_next_video(config):
+def test_absurd_captions_do_not_end_the_worker(config):
     extractor = Extractor(config, Limits(seconds=60, memory_bytes=500 << 20))
     absurd = CUES + "999999999:00:01.000 --> 999999999:00:02.000 align:start position:0%\n \nx\n\n"
     try:

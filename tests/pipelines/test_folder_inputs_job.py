@@ -72,7 +72,7 @@ def test_each_file_has_an_outcome_and_none_ends_the_job(job, videos, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["all", "extract"])
-def test_a_video_that_was_rejected_is_looked_at_again_when_a_file_changed(job, videos, tmp_path, stage):
+def test_a_rejected_video_with_a_changed_file_is_retried(job, videos, tmp_path, stage):
     first, second = names(videos)
     captions = videos / f"{first}.en.vtt"
     right = captions.read_bytes()

@@ -183,7 +183,7 @@ def test_what_an_interrupted_job_did_not_drop_goes_with_the_next(run, corpus, qu
     assert not list(out.glob("*.undropped"))
 
 
-def test_a_commit_of_the_same_generation_is_repeated_and_another_is_refused(tmp_path):
+def test_only_the_same_generation_is_committed_again(tmp_path):
     from shards.dataset import generations
     from shards.storage.errors import UserError
 

@@ -73,7 +73,7 @@ def folder_with(data, *entries):
     manifest.save(str(data), Manifest(4, "config", "tokenizer", [generation]))
 
 
-def test_a_status_names_failures_and_the_command_that_retries_them(run, tmp_path):
+def test_status_names_failures_and_the_retry_command(run, tmp_path):
     data = tmp_path / "my data"
     command = ["--videos", "v", "--out", str(data), "--retry-failed", "--yt-dlp", "--proxy http://me:secret@there"]
     status_report.note_start(str(data), command)

@@ -80,7 +80,7 @@ def test_a_mark_in_a_prompt_ends_in_one_sentence(run, weights, token):
     )
 
 
-def test_a_clip_of_two_seconds_is_filled_up_and_like_options_are_named(run, weights):
+def test_short_clips_are_padded_and_equal_options_named(run, weights):
     more = ("--options", "red,Red,blue", "--checkpoint", weights, "--json")
     ran = run("pipelines.ask", SHORT, "--prompt", "I\nsee <|MASK|>", *more)
     assert ran.status == 0, ran.err

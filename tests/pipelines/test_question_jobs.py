@@ -88,7 +88,7 @@ def test_a_test_question_of_vcr_is_four_records(prepared):
     assert len({record.rationale.query.tobytes() for record in found}) == 4
 
 
-def test_the_same_command_has_nothing_to_do_and_another_is_refused(golden, prepared, tokenizer, capsys):
+def test_only_the_same_command_continues_a_finished_split(golden, prepared, tokenizer, capsys):
     data, out = golden / "finetune" / "vcr1", prepared / "vcr1"
     before = manifest.load(str(out))
     assert run(vcr, data, out, tokenizer, "--split", "train") == 0

@@ -182,7 +182,7 @@ def test_a_list_that_is_not_there_removes_nothing(data, run, given, sentence):
         ("name,size\na b,3\nc d,4\n", "has no column 'video_id'"),
     ],
 )
-def test_a_list_with_an_entry_that_is_not_a_video_removes_nothing(data, run, content, sentence):
+def test_a_list_with_an_invalid_entry_removes_nothing(data, run, content, sentence):
     (data.parent / "ids.txt").write_text(content.format(victim=a_video(data)))
     before = contents(data)
     ran = run("shards", "remove", data, "--ids", data.parent / "ids.txt")
@@ -218,7 +218,7 @@ def test_videos_with_names_of_their_own_can_be_removed(run, corpus, quick, tmp_p
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.95])
-def test_a_damaged_list_of_removals_is_never_read_as_a_shorter_one(data, run, corpus, quick, kept):
+def test_a_damaged_list_of_removals_is_an_error(data, run, corpus, quick, kept):
     """Half of the list gone would let the job take up a video again that was withdrawn."""
     for number in range(3):
         assert run("shards", "remove", data, "--ids", f"gOldVidX_0{number}").status == 0

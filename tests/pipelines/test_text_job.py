@@ -144,7 +144,7 @@ def test_one_worker_gives_the_same_bytes_as_two(data, tmp_path, run, corpus, set
     assert not (tmp_path / "out" / "text").exists() or not list((tmp_path / "out" / "text").rglob("*.ids"))
 
 
-def test_a_stopped_job_keeps_what_was_packed_and_a_lost_file_is_packed_again(data, tmp_path, run, corpus, quick, texts):
+def test_a_stopped_job_keeps_packed_text(data, tmp_path, run, corpus, quick, texts):
     out = tmp_path / "out"
     shutil.copytree(data, out)
     for path in [*out.glob("train-g*"), out / "manifest.json"]:

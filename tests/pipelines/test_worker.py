@@ -36,7 +36,7 @@ def test_the_server_of_workers_holds_no_lock(start, tmp_path):
     assert job.wait().status == 0
 
 
-def test_a_process_with_threads_gets_workers_from_a_new_interpreter(corpus, settings, tmp_path, capsys):
+def test_processes_with_threads_get_workers_of_a_new_python(corpus, settings, tmp_path, capsys):
     """This process has loaded much and cannot be forked; the command runs inside it."""
     out = tmp_path / "out"
     argv = ["--videos", str(corpus / "train"), "--out", str(out), *settings, "--direct_num_workers=2", "--limit=2"]

@@ -153,7 +153,7 @@ def test_an_image_with_the_extras_passes(registry):
 
 
 @pytest.mark.parametrize("variables", [[], ["RESERVOIR_EXTRAS="], ["RESERVOIR_EXTRAS=ask"]])
-def test_an_image_without_them_is_refused_before_anything_is_submitted(registry, variables):
+def test_an_image_without_the_extras_is_refused(registry, variables):
     image = registry("1", variables)
     has_one = variables == ["RESERVOIR_EXTRAS=ask"]
     has, build = ("has the extras ask", "ask asr") if has_one else ("has no extras", "asr")
@@ -166,14 +166,14 @@ def test_a_job_in_containers_needs_an_image_for_extras():
         check_launch(HEARS, dataflow(None))
 
 
-def test_nobody_is_asked_about_a_job_without_extras_or_without_containers(registry):
+def test_jobs_without_extras_or_containers_ask_no_registry(registry):
     nowhere = "localhost:1/worker:1"
     assert check_launch(VideoConfig(), dataflow(nowhere)) is None
     assert check_launch(HEARS, (f"--sdk_container_image={nowhere}",)) is None
     assert check_launch(HEARS, ("--runner=PortableRunner", "--environment_type=LOOPBACK")) is None
 
 
-def test_a_registry_that_does_not_answer_leaves_the_check_to_the_workers():
+def test_an_unreachable_registry_leaves_the_check_to_workers():
     note = check_launch(HEARS, dataflow("localhost:1/worker:1"))
     assert note.startswith(
         "cannot check that localhost:1/worker:1 has the extras for --asr missing, --transcript forced"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from train.configs import base, base_resadapt, large, large_resadapt, tiny
 
-PRESETS = {
-    "tiny": tiny.CONFIG,
-    "base": base.CONFIG,
-    "large": large.CONFIG,
-    "base_resadapt": base_resadapt.CONFIG,
-    "large_resadapt": large_resadapt.CONFIG,
+_MODULES = {
+    "tiny": tiny,
+    "base": base,
+    "large": large,
+    "base_resadapt": base_resadapt,
+    "large_resadapt": large_resadapt,
 }
+PRESETS = {name: module.CONFIG for name, module in _MODULES.items()}
+DESCRIPTIONS = {name: f"{(module.__doc__ or '').partition(':')[0]}." for name, module in _MODULES.items()}
+"""What each preset is, from the first sentence of its module."""

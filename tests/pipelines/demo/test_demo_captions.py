@@ -55,7 +55,7 @@ def speeches(draw):
 
 
 @given(speeches(), st.integers(0, 1000))
-def test_the_automatic_track_says_every_word_at_its_time_up_to_the_jitter(words, seed):
+def test_the_automatic_track_has_each_word_at_its_time(words, seed):
     heard = read_words(rolling(words, random.Random(seed)))
     assert [text for text, _ in heard] == [word.text.strip("',.?").lower() for word in words]
     assert all(a < b for (_, a), (_, b) in itertools.pairwise(heard))

@@ -32,7 +32,7 @@ def test_the_commands_come_in_the_order_of_what_they_need():
     assert splits == ["train", "val", "questions"]
 
 
-def test_the_second_stage_starts_from_the_first_with_more_sound_and_is_evaluated():
+def test_the_second_stage_starts_from_the_first():
     options = Options(out="d", hearing_steps=60)
     first, second = of_module(options, "train.pretrain")
     assert value(first, "--optimizer.total-steps") == "1000"
@@ -73,7 +73,7 @@ def test_it_says_plainly_whether_pretraining_helped():
     assert "pretraining does not show at this length" in text
 
 
-def test_a_stage_shorter_than_its_warm_up_is_refused_before_anything_is_made(run, tmp_path):
+def test_a_stage_shorter_than_its_warm_up_is_refused(run, tmp_path):
     ended = run("pipelines.demo", "--out", tmp_path / "demo", "--hearing-steps", "10")
     assert ended.status == 2
     assert ended.err.startswith("error: --hearing-steps is 10")

@@ -72,7 +72,7 @@ def test_the_middle_frame_of_every_stretch_shows_its_colour(corpus):
             assert area[stretch["colour"]] > 0.01
 
 
-def test_words_are_loud_where_the_truth_says_and_stay_in_their_stretch(corpus):
+def test_words_are_loud_at_their_true_times(corpus):
     for base, truth in videos(corpus):
         with av.open(base + ".mp4") as container:
             resampler = av.AudioResampler("flt", "mono", 22050)

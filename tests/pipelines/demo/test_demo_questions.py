@@ -32,7 +32,7 @@ def video():
     return video_inputs(TINY, [segment("a", 5.0 * i, 10 * i) for i in range(8)])
 
 
-def test_questions_are_found_in_their_segments_and_others_are_left_out(tmp_path):
+def test_questions_are_matched_to_their_segments(tmp_path):
     item = {"kind": "shape", "prompt": f"the shape is a {MASK_TEXT}", "options": ["star", "ring"], "answer": "ring"}
     asked = [{**item, "start": start, "end": start + 5} for start in (5.0, 10.0, 90.0)]
     (tmp_path / "b.truth.json").write_text(json.dumps({"id": "b", "questions": asked}))
@@ -61,7 +61,7 @@ def test_the_prompt_follows_the_first_sound_of_its_segment():
 
 
 @pytest.mark.parametrize("asked", [0, 7])
-def test_sounds_that_do_not_fit_are_left_out_whole_but_never_the_question(asked):
+def test_sounds_that_do_not_fit_are_left_out_whole(asked):
     short = dataclasses.replace(TINY, text_length=40)
     window = window_with_prompt(short, range(8), [300, MASK], asked)
     inside = window.subsegments // 3 == asked

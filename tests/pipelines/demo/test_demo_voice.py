@@ -19,7 +19,7 @@ def test_every_written_word_has_a_time_in_order(voice):
     assert speech.words[-1].end == pytest.approx(len(speech.waveform) / speech.rate, abs=0.002)
 
 
-def test_words_are_audible_and_the_pauses_between_sentences_are_not():
+def test_words_are_audible_and_pauses_are_silent():
     speech = speak(TEXT)
     for word in speech.words:
         assert np.abs(_part(speech, word.start, word.end)).max() > 0.02
