@@ -102,8 +102,8 @@ def test_a_silent_video_is_answered_from_its_frames(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"start": -1}, "no part"),
-        ({"start": 5, "end": 5}, "no part"),
+        ({"start": -1}, "is not a valid part"),
+        ({"start": 5, "end": 5}, "is not a valid part"),
         ({"start": 500}, "lasts 83"),
     ],
 )

@@ -76,7 +76,7 @@ def test_it_says_plainly_whether_pretraining_helped():
 def test_a_stage_shorter_than_its_warm_up_is_refused(run, tmp_path):
     ended = run("pipelines.demo", "--out", tmp_path / "demo", "--hearing-steps", "10")
     assert ended.status == 2
-    assert ended.err.startswith("error: --hearing-steps is 10")
+    assert ended.err.startswith("error: --hearing-steps 10")
     assert not (tmp_path / "demo").exists()
 
 

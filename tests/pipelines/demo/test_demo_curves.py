@@ -46,4 +46,4 @@ def test_a_folder_without_losses_is_refused(tmp_path, content, capsys):
     if content:
         (tmp_path / "metrics.jsonl").write_text(content)
     assert run_command(lambda: curves.main([str(tmp_path), "--out", str(tmp_path / "c.png")])) == 2
-    assert "holds no metrics.jsonl with losses" in capsys.readouterr().err
+    assert "has no metrics.jsonl with losses" in capsys.readouterr().err
