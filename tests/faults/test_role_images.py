@@ -112,7 +112,7 @@ def test_extras_are_a_build_argument_that_the_image_records(worker, tmp_path):
         "from pipelines.runner.limits import Limits\n"
         "from pipelines.preprocessing.extract_videos import Extract\n"
         "from pipelines.preprocessing.fetch_videos import Extraction\n"
-        "from shards.storage.errors import run_command\n"
+        "from shards.command_line import run_command\n"
         "config = VideoConfig(asr='missing', transcript='forced', embedder='some.onnx')\n"
         "limits = Limits(60.0, 1 << 30)\n"
         "extract = Extract(Extraction('out', config, '', DownloadConfig(), Politeness(), limits, 'run'))\n"

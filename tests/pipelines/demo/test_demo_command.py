@@ -103,6 +103,6 @@ def test_the_whole_chain_runs_leaves_its_figures_and_continues(run, tmp_path):
         assert 40 <= evaluations[-1]["val/questions"] <= 300
     continued = run("pipelines.demo", "--out", out, *SMALL, timeout=500)
     assert continued.status == 0, continued.err
-    assert "4 of them kept from before" in continued.err
+    assert "4 of them existed already" in continued.err
     assert continued.err.count("compiling the training step") == 0
     assert MetricsLog(str(out / "run" / "metrics.jsonl")).lines() == lines
