@@ -19,7 +19,7 @@ from apache_beam.runners.portability.stager import Stager
 from data_folders import content
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("shards", "ingest", "model", "train", "pipelines")
+PACKAGES = ("shards", "ingest", "model", "train", "pipelines")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def wheel(tmp_path_factory):
     """The wheel of the archive that Beam stages with --setup_file, built from a copy of what the image is made of."""
     folder = tmp_path_factory.mktemp("package")
     source = folder / "source"
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     (folder / "staged").mkdir()
@@ -64,15 +64,16 @@ def run(python, folder, *arguments):
 
 def modules():
     """The files of all modules of ours, as they are named in a wheel."""
-    found = (path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    found = (path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     return {str(path) for path in found}
 
 
 def test_the_wheel_holds_every_module_and_no_tests(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    pages = {str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.html")}
+    pages = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.html")}
+    typed = {f"{package}/py.typed" for package in PACKAGES}
     assert pages
-    assert names == modules() | pages
+    assert names == modules() | pages | typed
 
 
 def test_every_module_is_found_in_the_fresh_environment(python, tmp_path):
@@ -103,7 +104,7 @@ def test_a_job_of_the_fresh_environment_makes_the_same_shards(python, tmp_path, 
     log = there / "job.log"
     said = log.read_text() if log.exists() else ""
     # Third-party packages may say where they are, and that may be in the checkout.
-    assert [room for room in ROOMS if str(ROOT / room) in said] == []
+    assert [package for package in PACKAGES if str(ROOT / package) in said] == []
 
     doctor = run(python, tmp_path, "-m", "pipelines.doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
