@@ -197,7 +197,7 @@ def _shape(data: str) -> tuple[int, int]:
 
 def _written(folder: str) -> str:
     """Small real shards, as the tests write them."""
-    from tests.shards.reader_data import write_data
+    from tests.reader_data import write_data
 
     return write_data(Path(folder) / "data", [32, 32])
 

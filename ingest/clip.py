@@ -113,7 +113,7 @@ def read_clip(
 
 
 def uniform(start: float, stop: float, seconds: float = SEGMENT_SECONDS) -> list[tuple[float, float]]:
-    """Intervals of one length, the last of which ends before `stop`."""
+    """Return intervals of one length, the last of which ends before `stop`."""
     count = max(math.ceil((stop - start) / seconds) - 1, 0)
     return [(start + i * seconds, start + (i + 1) * seconds) for i in range(count)]
 

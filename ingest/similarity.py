@@ -64,7 +64,7 @@ class PictureError(ValueError):
 
 
 def perceptual(pictures: Sequence[np.ndarray]) -> Look:
-    """How often each of 64 colours occurs in each quarter of a picture, at one exposure for all, as square roots.
+    """Return square roots of how often each of 64 colours occurs in each quarter of a picture, at one exposure.
 
     The cosine of two such descriptors is the Bhattacharyya coefficient of their colours: 1 for the same picture, also
     if things in it moved a little, as in slides and recorded screens; far less after a cut to another place. Dark

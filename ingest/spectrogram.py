@@ -57,7 +57,7 @@ def encode(log_mel: np.ndarray) -> tuple[bytes, float]:
 
 
 def quantise(log_mel: np.ndarray, magic: float) -> np.ndarray:
-    """`uint8` pixels of a spectrogram; values above the 99th percentile saturate."""
+    """Return the `uint8` pixels of a spectrogram; values above the 99th percentile saturate."""
     return np.minimum(log_mel * magic, 255.0).astype(np.uint8)
 
 
@@ -75,7 +75,7 @@ def _window(size: int) -> np.ndarray:
 
 @functools.cache
 def mel_bank(size: int) -> np.ndarray:
-    """`float32 [64, size / 2 + 1]`: triangles on the Slaney mel scale, each of equal area, for an FFT of `size`."""
+    """Return `float32 [64, size / 2 + 1]`: triangles of equal area on the Slaney mel scale, for an FFT of `size`."""
     bins = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     centres = _mel_to_hz(np.linspace(_hz_to_mel(LOWEST_HZ), _hz_to_mel(HIGHEST_HZ), MEL_BANDS + 2))
     widths = np.diff(centres)

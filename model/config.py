@@ -237,7 +237,7 @@ class ReserveConfig:
         return masked + self.random_text_spans * self.random_text_sequences
 
     def with_grid(self, grid: tuple[int, int]) -> ReserveConfig:
-        """This model on images of another grid, with the joint length that fits a group of them."""
+        """Return this model on images of another grid, with the joint length that fits a group of them."""
         rows, columns = _checked_grid(grid, self.pooling_ratio)
         image = (rows // self.pooling_ratio) * (columns // self.pooling_ratio)
         length = self.text_length + self.segments_per_group * image

@@ -9,14 +9,14 @@ from model.config import ReserveConfig
 
 
 def stack_flops(config: ReserveConfig, layers: int, tokens: int) -> int:
-    """Operations of one forward pass of a stack over one sequence."""
+    """Return the operations of one forward pass of a stack over one sequence."""
     dense = 2 * tokens * 12 * config.hidden_size**2
     attention = 2 * 2 * tokens**2 * config.hidden_size
     return layers * (dense + attention)
 
 
 def pretraining_flops(config: ReserveConfig) -> dict[str, int]:
-    """Operations of one pretraining example's forward pass, by part; a training step takes three times their sum.
+    """Return the operations of one example's forward pass, by part; a training step takes three times their sum.
 
     The losses over the batch are not counted; they depend on its size.
     """

@@ -166,7 +166,7 @@ class Answers:
     windows: tuple[range, ...] = ()
 
     def over_time(self) -> np.ndarray:
-        """Probabilities `[windows, options]`, columns in the order the options were given."""
+        """Return probabilities `[windows, options]`, columns in the order the options were given."""
         return _softmax(self.logits)
 
 
@@ -369,7 +369,7 @@ def answer_all(
 
 
 def embed_segments(model: Model, video: VideoInputs, use: Use = "auto") -> SegmentVectors:
-    """Vectors of every segment of a video: of its frame, its sounds, its words, and of all together.
+    """Return vectors of every segment of a video: of its frame, its sounds, its words, and of all together.
 
     The joint vector is the output at a mask beside the segment's own sound or text, in the window it is in.
     """
@@ -419,7 +419,7 @@ def _masked_window(model: Model, video: VideoInputs, window: range, use: Use) ->
 
 
 def merge(options: Sequence[str], logits: np.ndarray, covering: Sequence[range] = ()) -> Answers:
-    """Answers of all windows as one: the mean of their probabilities, best option first."""
+    """Merge the answers of all windows: the mean of their probabilities, best option first."""
     probabilities = _softmax(logits).mean(axis=0)
     order = np.argsort(-probabilities, kind="stable")
     return Answers(tuple(str(options[index]) for index in order), probabilities[order], logits, tuple(covering))

@@ -50,7 +50,7 @@ class JointInputs:
 
 
 def unit_normalize(x: jax.Array) -> jax.Array:
-    """Vectors of length 1 along the last axis, computed in float32; zero stays zero (docs/spec/model.md 10)."""
+    """Return vectors of length 1 along the last axis, computed in float32; zero stays zero (docs/spec/model.md 10)."""
     wide = x.astype(jnp.float32)
     return (wide * jax.lax.rsqrt(jnp.square(wide).sum(-1, keepdims=True) + _NORM_EPSILON)).astype(x.dtype)
 
@@ -196,7 +196,7 @@ class MerlotReserve(nn.Module):
         return self._embed(images_enc, audio_enc, tokens, subseg_idxs, subseg_idxs)
 
     def prepare_multimodal_inputs(self, tokens: jax.Array, **arguments) -> dict[str, jax.Array]:
-        """`assemble` in the published form: `x`, `rotary_coords` and the mask `bool [batch, n, n]`."""
+        """Return `assemble` in the published form: `x`, `rotary_coords` and the mask `bool [batch, n, n]`."""
         joint = self.assemble(tokens, **arguments)
         mask = attention_mask(joint.segment_ids)
         return {"x": joint.x, "rotary_coords": joint.coordinates, "attention_mask": mask}

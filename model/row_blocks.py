@@ -18,9 +18,9 @@ ROWS_PER_BLOCK = 8192
 
 
 def in_blocks(work: Callable[..., Any], rows: tuple[jax.Array, ...], rows_per_block: int = ROWS_PER_BLOCK) -> Any:
-    """`work(*rows)`, whose results have one entry per row, computed for `rows_per_block` rows of a device at once.
+    """Return `work(*rows)`, with one entry per row, computed for `rows_per_block` rows of a device at once.
 
-    `rows` are arrays `[count, ...]` that lie over the mesh like the examples; so do the results. The backward pass
+    `rows` are arrays `[count, ...]` laid out over the mesh like the examples; so are the results. The backward pass
     computes every block again.
     """
     count, parts = len(rows[0]), sharding.batch_parts()

@@ -30,17 +30,17 @@ def batch_parts() -> int:
 
 
 def by_example(x: jax.Array) -> jax.Array:
-    """`x` split along its first axis, which counts examples or rows in the order of their examples."""
+    """Return `x` split along its first axis, which counts examples or rows in the order of their examples."""
     return _constrained(x, PartitionSpec(BATCH_AXES))
 
 
 def replicated(x: jax.Array) -> jax.Array:
-    """`x` in full on every device."""
+    """Return `x` in full on every device."""
     return _constrained(x, PartitionSpec())
 
 
 def turns_by_example(x: jax.Array) -> jax.Array:
-    """`x [turns, examples, ...]` with every turn's examples split like a batch."""
+    """Return `x [turns, examples, ...]` with every turn's examples split like a batch."""
     return _constrained(x, PartitionSpec(None, BATCH_AXES))
 
 

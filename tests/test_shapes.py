@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests" / "shards"))
+from tests.reader_data import write_data
 
-from reader_data import write_data  # noqa: E402
+ROOT = Path(__file__).parent.parent
 
 
 def test_arrays_have_the_shapes_of_the_signatures(tmp_path):

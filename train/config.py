@@ -255,7 +255,7 @@ class TrainConfig(RunConfig):
         )
 
     def turns(self) -> list[TrainConfig]:
-        """This run on each of its grids, in the order in which steps take them."""
+        """Return this run on each of its grids, in the order in which steps take them."""
         return [
             replace(
                 self, grids=(), model=self.model.with_grid(grid), input=replace(self.input, scale_max=image_zoom(grid))
@@ -275,7 +275,7 @@ def from_json(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def fit_to_data(config: TrainConfig, vocabulary_size: int, segments: int) -> TrainConfig:
-    """This run on data of so many tokens and segments per example.
+    """Return this run on data with a vocabulary and segments per example of these sizes.
 
     Raises `UsageError` if they differ from the model's and `config.adapt_to_data` is off.
     """

@@ -204,7 +204,7 @@ def evaluate_pretraining(options: PretrainingEvaluation) -> int:
 
 
 def print_tables(console: Console, evaluation: Evaluation, title: str) -> None:
-    """Losses and accuracies as a person reads them."""
+    """Print tables of losses and accuracies."""
     damaged = f", {evaluation.damaged} damaged ones left out" if evaluation.damaged else ""
     losses = Table(
         title=f"{title}: losses over {evaluation.examples} examples in batches of {evaluation.batch_size}{damaged}"

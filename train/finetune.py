@@ -64,11 +64,9 @@ def parse(argv: list[str] | None) -> FinetuneOptions:
 
 def check(options: FinetuneOptions) -> None:
     """Raise `UsageError` for missing local inputs and invalid values."""
-    options.processes.check()
+    options.check()
     command_line.require_data("--data", options.data)
     command_line.require_checkpoint("--init", options.init, (*PUBLISHED_NAMES, *UNTRAINED))
-    command_line.require_not_negative("--profile", options.profile)
-    command_line.require_not_negative("--reader-workers", options.reader_workers)
 
 
 def combinations(options: FinetuneOptions) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def decode_second_moment(code: jax.Array) -> jax.Array:
 def scale_by_compact_adam(
     beta_1: float, beta_2: float, eps: float, bias_correction: bool
 ) -> optax.GradientTransformation:
-    """Adam's scaling of float32 gradients with both moments stored in bfloat16 (docs/spec/training.md 1.2).
+    """Return Adam's scaling of float32 gradients with both moments stored in bfloat16 (docs/spec/training.md 1.2).
 
     The update uses the moments before they are rounded.
     """
@@ -136,7 +136,7 @@ def finetuning_decay_mask(params: optax.Params) -> optax.Params:
 
 
 def pretraining_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Adam, decay toward zero, schedule and rate, in the published order (docs/spec/training.md 1.1)."""
+    """Return Adam, decay toward zero, schedule and rate, in the published order (docs/spec/training.md 1.1)."""
     return optax.chain(
         _adam(config, config.bias_correction),
         optax.add_decayed_weights(config.weight_decay, pretraining_decay_mask),
@@ -146,9 +146,9 @@ def pretraining_optimizer(config: OptimizerConfig) -> optax.GradientTransformati
 
 
 def finetuning_optimizer(config: OptimizerConfig, initial_params: optax.Params) -> optax.GradientTransformation:
-    """Adam with bias correction, decay toward `initial_params`, linear schedule and rate (docs/spec/training.md 7.1).
+    """Return bias-corrected Adam, decay toward `initial_params`, linear schedule and rate (docs/spec/training.md 7.1).
 
-    `config.final_scale` and `config.bias_correction` have no say here.
+    `config.final_scale` and `config.bias_correction` are not used.
     """
     return optax.chain(
         _adam(config, bias_correction=True),

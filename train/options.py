@@ -16,8 +16,34 @@ from train.distributed.processes import Hosts
 from train.finetune_config import FinetuneConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How examples are read on this host."""
+
+    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    """Cache of remote shards on this host."""
+    reader_workers: int | None = None
+    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ReadingOptions):
+    """What the commands that train share."""
+
+    profile: int = 0
+    """Number of steps to profile into the work folder."""
+    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
+    """The other processes of a run on several hosts."""
+
+    def check(self) -> None:
+        """Raise `UsageError` for invalid values."""
+        self.processes.check()
+        command_line.require_not_negative("--profile", self.profile)
+        command_line.require_not_negative("--reader-workers", self.reader_workers)
+
+
 @dataclass(frozen=True)
-class PretrainOptions:
+class PretrainOptions(RunOptions):
     """Pretrain a model on shards, or continue where the run in the work folder stopped."""
 
     data: Annotated[str, tyro.conf.arg(metavar="DATA")]
@@ -30,18 +56,10 @@ class PretrainOptions:
     """Start from these weights: base, large, or the path of an exported checkpoint."""
     replace_config: bool = False
     """Continue from the checkpoints of the work folder although its configuration differs."""
-    profile: int = 0
-    """Number of steps to profile into the work folder."""
-    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """Cache of remote shards on this host."""
-    reader_workers: int | None = None
-    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
-    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
-    """The other processes of a run on several hosts."""
 
 
 @dataclass(frozen=True)
-class FinetuneOptions:
+class FinetuneOptions(RunOptions):
     """Finetune a pretrained model, or continue where the run in the work folder stopped."""
 
     data: Annotated[str, tyro.conf.arg(metavar="DATA")]
@@ -54,18 +72,10 @@ class FinetuneOptions:
     config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
     sweep: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES")] = ()
     """Train once for every combination of NAME=VALUE,VALUE (lr is short for learning_rate), and compare."""
-    profile: int = 0
-    """Number of steps to profile into the work folder."""
-    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """Cache of remote shards on this host."""
-    reader_workers: int | None = None
-    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
-    processes: tyro.conf.OmitArgPrefixes[Hosts] = field(default_factory=Hosts)
-    """The other processes of a run on several hosts."""
 
 
 @dataclass(frozen=True)
-class PretrainingEvaluation:
+class PretrainingEvaluation(ReadingOptions):
     """Evaluate pretrained weights on shards: losses and the accuracy of every objective."""
 
     data: Annotated[str, tyro.conf.arg(metavar="DATA")]
@@ -78,10 +88,6 @@ class PretrainingEvaluation:
     """Examples that are candidates for each other; by default as many as in training."""
     json: bool = False
     """Print JSON instead of tables."""
-    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """Cache of remote shards on this host."""
-    reader_workers: int | None = None
-    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
 
     def check(self) -> None:
         """Raise `UsageError` for invalid values and missing paths."""
@@ -89,7 +95,7 @@ class PretrainingEvaluation:
 
 
 @dataclass(frozen=True)
-class QuestionEvaluation:
+class QuestionEvaluation(ReadingOptions):
     """Evaluate a finetuned model, or write its leaderboard file."""
 
     task: ClassVar[str]
@@ -108,10 +114,6 @@ class QuestionEvaluation:
     """Questions of a batch, on all devices together."""
     json: bool = False
     """Print JSON instead of a table."""
-    cache: tyro.conf.OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
-    """Cache of remote shards on this host."""
-    reader_workers: int | None = None
-    """Processes that read examples, 0 for threads; by default all cores but one on machines of four or more."""
 
     def check(self) -> None:
         """Raise `UsageError` for invalid values and missing paths."""

@@ -44,12 +44,10 @@ def parse(argv: list[str] | None) -> PretrainOptions:
 
 def check(options: PretrainOptions) -> None:
     """Raise `UsageError` for missing local inputs and invalid values."""
-    options.processes.check()
+    options.check()
     command_line.require_data("--data", options.data)
     if options.init is not None:
         command_line.require_checkpoint("--init", options.init, PUBLISHED_NAMES)
-    command_line.require_not_negative("--profile", options.profile)
-    command_line.require_not_negative("--reader-workers", options.reader_workers)
 
 
 if __name__ == "__main__":

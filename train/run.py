@@ -42,7 +42,7 @@ class Run:
 
     @classmethod
     def start(cls, workdir: str) -> Run:
-        """Prepare this process: SIGTERM requests a stop, programs are cached, warnings are printed once."""
+        """Prepare this process: SIGTERM requests a stop, compiled programs are cached, warnings go to the console."""
         stop = hosts.Stop()
         keep_programs(workdir)
         console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not hosts.is_first())

@@ -108,7 +108,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def normalise(pictures: np.ndarray) -> np.ndarray:
-    """`uint8 [n, 90, 120, 3]` -> what the network sees, `float32 [n, 82, 114, 3]`."""
+    """Return the network's input, `float32 [n, 82, 114, 3]`, of pictures `uint8 [n, 90, 120, 3]`."""
     top, left = (pictures.shape[1] - HEIGHT) // 2, (pictures.shape[2] - WIDTH) // 2
     middle = pictures[:, top : top + HEIGHT, left : left + WIDTH].astype(np.float32) / 255
     return (middle - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)

@@ -158,7 +158,7 @@ def _check_text(kind: str, whole: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{kind} {whole!r} contains half a character, or bytes that are not UTF-8") from None
+        raise UsageError(f"{kind} {whole!r} contains an unpaired surrogate, or bytes that are not UTF-8") from None
 
 
 def is_file(path: str) -> bool:

@@ -11,7 +11,7 @@ from shards.reading.cache import CacheOptions, ShardCache
 from shards.reading.source import Source
 from shards.storage import object_store
 from shards.storage.errors import UsageError
-from tests.shards.reader_data import write_data
+from tests.reader_data import write_data
 
 COUNTS = [5, 3, 6]
 

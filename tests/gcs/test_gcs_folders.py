@@ -7,7 +7,7 @@ from shards.__main__ import main
 from shards.dataset import location as dataset
 from shards.reader import PretrainingReader, ReaderConfig
 from shards.storage import filesystem
-from tests.shards.reader_data import write_data
+from tests.reader_data import write_data
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(2, 3), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True

@@ -8,7 +8,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from shards.command_line import run_command
 from shards.storage import filesystem
-from tests.shards.reader_data import write_data
+from tests.reader_data import write_data
 from train import pretrain
 from train.compilation.compiling import keep_programs
 

@@ -18,7 +18,7 @@ from pipelines import choices
 from shards.command_line import run_command
 from shards.storage import filesystem
 from shards.storage.errors import UsageError
-from tests.shards.reader_data import write_data
+from tests.reader_data import write_data
 from train import evaluate, finetune, pretrain, weights
 from train.bucket import BucketPath
 from train.metrics.formatting import MetricsLog

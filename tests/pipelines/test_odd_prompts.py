@@ -52,7 +52,7 @@ def test_marks_of_the_model_are_not_text(token):
         (["<|MASK|>"], "contains the special token <|MASK|>"),
         (["a", " "], "is empty"),
         (["a", "a"], "given twice"),
-        (["\ud83d"], "half a character"),
+        (["\ud83d"], "unpaired surrogate"),
     ],
 )
 def test_options_that_are_refused(options, sentence):

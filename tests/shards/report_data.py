@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from reader_data import make_example
 
 from shards.dataset import manifest
 from shards.dataset.ledger import Entry, Ledger
@@ -17,6 +16,7 @@ from shards.dataset.writer import write_shard
 from shards.inspection.scanning import runs_of
 from shards.records.pretraining import Example
 from shards.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+from tests.reader_data import make_example
 
 SEGMENTS = 4
 TITLE = "<script>document.title='x'</script>"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reader_data
 from report_data import SEGMENTS, examples, write_data
 
 from shards.__main__ import main
@@ -23,6 +22,7 @@ from shards.inspection import scanning, stats, verify
 from shards.reader import PretrainingReader, ReaderConfig
 from shards.storage import filesystem
 from shards.storage.errors import UserError
+from tests import reader_data
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(2, 3), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reader_data import write_data
 
 from shards.arrays.resampling import METHODS, taps
 from shards.dataset import manifest
@@ -22,6 +21,7 @@ from shards.reading.vocabulary import VocabularyError
 from shards.records import tfrecord
 from shards.storage.errors import UsageError
 from shards.storage.filesystem import StorageError
+from tests.reader_data import write_data
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(2, 3), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reader_data import make_example, write_data
 
 from shards import tokenizer
 from shards.__main__ import main
@@ -20,6 +19,7 @@ from shards.records.pretraining import parse_example
 from shards.storage.errors import RecordError, UsageError
 from shards.storage.randomness import generator
 from shards.tokens import AUDIOSPAN, LTOVPOOL, MASK, MASKAUDIO, PADDING
+from tests.reader_data import make_example, write_data
 
 PUBLISHED = vocabulary.published()
 

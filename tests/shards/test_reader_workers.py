@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from reader_data import write_data
 from worker_parsers import DrawParser, NumberParser, Unloadable
 
 from shards.dataset.manifest import index_path, shard_name
@@ -25,6 +24,7 @@ from shards.reading.shared_batches import SharedBatches
 from shards.reading.workers import worker_count
 from shards.records import tfrecord
 from shards.storage.errors import UsageError
+from tests.reader_data import write_data
 
 SMALL = ReaderConfig(
     segments=4, groups=2, grid=(4, 6), random_text_sequences=0, text_length=40, sequence_length=96, encode_meta=True

@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from reader_data import write_data
 
 from shards.reader import PretrainingReader, ReaderConfig
 from shards.testing import check_resumes
+from tests.reader_data import write_data
 
 
 class Counter:

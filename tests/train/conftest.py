@@ -13,7 +13,7 @@ import pytest
 from model.config import ReserveConfig
 from model.reserve import parameter_shapes
 from tests.golden_arrays import golden_parameter
-from tests.shards.reader_data import write_data
+from tests.reader_data import write_data
 
 SMALL = (
     *("--adapt-to-data", "--batch-size", "4", "--model.hidden-size", "32", "--model.sequence-length", "192"),

@@ -1,7 +1,6 @@
 """Evaluation against counts made in plain NumPy, its intervals, its repeatability, and the command."""
 
 import dataclasses
-import importlib.util
 import json
 import math
 from functools import partial
@@ -23,6 +22,7 @@ from shards.reader import PretrainingReader, StreamOptions
 from shards.reading.vocabulary import published
 from shards.storage.errors import UsageError
 from shards.tokens import MASK
+from tests.reader_data import write_data
 from train import evaluate, pretrain, weights
 from train.config import fit_to_data, from_json
 from train.configs.tiny import CONFIG as TINY
@@ -44,10 +44,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    spec = importlib.util.spec_from_file_location("reader_data", ROOT / "tests" / "shards" / "reader_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.write_data(tmp_path_factory.mktemp("evaluate") / "data", [2, 2]))
+    return str(write_data(tmp_path_factory.mktemp("evaluate") / "data", [2, 2]))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The command: a short run on real shards, its files, its refusals, and the limit of skipped updates."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ from model import published
 from model.checkpoints import export
 from shards.command_line import run_command
 from shards.storage.errors import UsageError
+from tests.reader_data import write_data
 from tests.training_runs import losses
 from train import evaluate, pretrain
 from train.configs.tiny import CONFIG as TINY
@@ -33,17 +33,9 @@ SMALL = (
 )
 
 
-def _write_data():
-    """The small data sets of the reader's tests."""
-    spec = importlib.util.spec_from_file_location("reader_data", ROOT / "tests" / "shards" / "reader_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.write_data
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return _write_data()(tmp_path_factory.mktemp("pretrain") / "data", [5, 4])
+    return write_data(tmp_path_factory.mktemp("pretrain") / "data", [5, 4])
 
 
 def arguments(data, workdir, *more):

@@ -22,7 +22,7 @@ class Hosts:
     """Number of this process, from 0."""
 
     def check(self) -> None:
-        """Raises `UsageError` for numbers that cannot be."""
+        """Raise `UsageError` for numbers that are not valid."""
         numbers = (self.hosts, self.host)
         if self.coordinator is None:
             if numbers != (None, None):

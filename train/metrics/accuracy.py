@@ -98,7 +98,7 @@ def accuracies(
     config: ReserveConfig,
     rows_per_block: int = ROWS_PER_BLOCK,
 ) -> dict[str, jax.Array]:
-    """Shares of right answers under the keys of `answers`, and what guessing gives under the same with `chance`."""
+    """Return the shares of right answers under the keys of `answers`, and chance under the same with `chance`."""
     results = {}
     for name, given in answers(outputs, batch, config, rows_per_block).items():
         count = jnp.maximum(given.counted.sum(), 1)

@@ -40,7 +40,7 @@ class EventFiles:
         self._file.append(_record(Event(step=step + 1, session_log={"status": SESSION_START})))
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Add the figures of a step."""
+        """Add the metrics of a step."""
         values = [{"tag": name, "simple_value": value} for name, value in figures.items()]
         self._file.append(_record(Event(step=step, summary={"value": values})))
 

@@ -77,7 +77,7 @@ def check(path: str) -> dict[str, int]:
 
 
 def check_bytes(data: bytes, path: str) -> dict[str, int]:
-    """`check` of the content of a file; `path` is for messages."""
+    """Return `check` of the content of a file; `path` is for messages."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: json.loads(archive.read(name)) for name in archive.namelist()}

@@ -67,7 +67,7 @@ def check(path: str) -> int:
 
 
 def check_bytes(data: bytes, path: str) -> int:
-    """`check` of the content of a file; `path` is for messages."""
+    """Return `check` of the content of a file; `path` is for messages."""
     try:
         header, *rows = list(csv.reader(io.StringIO(data.decode())))
     except (UnicodeDecodeError, ValueError, csv.Error) as error:
